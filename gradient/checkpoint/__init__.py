@@ -1,0 +1,1 @@
+"""How does one state become one tree? The only place where tensors meet objects."""

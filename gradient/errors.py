@@ -1,0 +1,236 @@
+"""Every exception Gradient raises on purpose: one tree under `GradientError`.
+
+A class exists where a caller would act differently; it carries data, not only prose. `kind` is a
+stable word for scripts, `exit_code` what the command line returns for it (docs/cli.md).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class GradientError(Exception):
+    """Base of all errors raised on purpose."""
+
+    kind: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(GradientError, ValueError):
+    """A setting has a value that is not allowed; the message names the allowed ones."""
+
+    kind = "config"
+    exit_code = 2
+
+
+class InvalidNameError(GradientError, ValueError):
+    """A branch, tag, repo or state name that the store refuses (it could escape or collide)."""
+
+    kind = "invalid-name"
+    exit_code = 2
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name!r} is not a valid name: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class StepError(GradientError, ValueError):
+    """A step that is negative, not an integer, or below the last one on its line."""
+
+    kind = "step"
+    exit_code = 2
+
+
+class MalformedRevisionError(GradientError, ValueError):
+    """A revision that no grammar rule accepts."""
+
+    kind = "malformed-revision"
+    exit_code = 2
+
+
+class UnsupportedValueError(GradientError, TypeError):
+    """A value in the state that has no encoding without pickle."""
+
+    kind = "unsupported-value"
+
+    def __init__(self, path: str, what: str, remedy: str) -> None:
+        super().__init__(f"{path}: {what}. {remedy}")
+        self.path = path
+        self.what = what
+        self.remedy = remedy
+
+
+class NotFoundError(GradientError, LookupError):
+    """Something that was asked for by name does not exist."""
+
+    kind = "not-found"
+    exit_code = 4
+
+
+class ContextError(NotFoundError):
+    """No workspace or repo could be resolved, or several could."""
+
+    kind = "no-context"
+
+    def __init__(self, message: str, candidates: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
+
+
+class UnknownRevisionError(NotFoundError):
+    """A well-formed revision that names nothing; `candidates` are the nearest that exist."""
+
+    kind = "unknown-revision"
+
+    def __init__(self, revision: str, reason: str, candidates: Sequence[str] = ()) -> None:
+        hint = f" Nearest: {', '.join(candidates)}." if candidates else ""
+        super().__init__(f"unknown revision {revision!r}: {reason}.{hint}")
+        self.revision = revision
+        self.reason = reason
+        self.candidates = tuple(candidates)
+
+
+class AmbiguousRevisionError(UnknownRevisionError):
+    """A revision that names several commits."""
+
+    kind = "ambiguous-revision"
+
+
+class ConflictError(GradientError):
+    """The request contradicts what is already there."""
+
+    kind = "conflict"
+    exit_code = 5
+
+
+class BranchExistsError(ConflictError):
+    """A new branch was asked for under a name that is taken."""
+
+    kind = "branch-exists"
+
+    def __init__(self, branch: str, taken_by: str | None = None) -> None:
+        taken = taken_by or branch
+        super().__init__(
+            f"branch {taken!r} already exists; choose another name, or go on with it by "
+            f'resume("{taken}") / GRADIENT_BRANCH={taken}'
+        )
+        self.branch = branch
+        self.taken_by = taken
+
+
+class RefConflictError(ConflictError):
+    """A ref moved between reading it and moving it (another writer was faster)."""
+
+    kind = "ref-conflict"
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"{ref} was moved by another writer")
+        self.ref = ref
+
+
+class EngineClosedError(GradientError):
+    """The engine was used after `close()`, or in a forked child of the process that made it."""
+
+    kind = "closed"
+
+
+class MisfitError(GradientError, ValueError):
+    """The checkpoint does not fit the live objects. Nothing was changed."""
+
+    kind = "misfit"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        missing: Sequence[str] = (),
+        unexpected: Sequence[str] = (),
+        mismatched: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+        self.unexpected = tuple(unexpected)
+        self.mismatched = dict(mismatched or {})
+
+
+class GradientIOError(GradientError, OSError):
+    """The operating system refused a file operation."""
+
+    kind = "io"
+
+    def __init__(self, operation: str, path: str, error: OSError) -> None:
+        Exception.__init__(
+            self, f"cannot {operation} {path}: {error.strerror or error} [errno {error.errno}]"
+        )
+        self.operation = operation
+        self.path = path
+        self.errno = error.errno
+        self.strerror = error.strerror or (os.strerror(error.errno) if error.errno else "")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class IntegrityError(GradientError):
+    """Stored bytes are not what their name promises. No tensor was returned."""
+
+    kind = "integrity"
+    exit_code = 3
+
+
+class CorruptObjectError(IntegrityError):
+    """An object failed its hash, or its frame cannot be decoded."""
+
+    kind = "corrupt-object"
+
+    def __init__(self, name: str, reason: str, *, pack: str | None = None) -> None:
+        where = f" in pack {pack}" if pack else ""
+        super().__init__(f"object {name}{where} is corrupt: {reason}")
+        self.name = name
+        self.reason = reason
+        self.pack = pack
+
+
+class CorruptPackError(IntegrityError):
+    """A pack file is truncated or damaged; `commits` are those known to need it."""
+
+    kind = "corrupt-pack"
+
+    def __init__(self, pack: str, reason: str, *, commits: Sequence[str] = ()) -> None:
+        needed = f" (needed by {', '.join(commits)})" if commits else ""
+        super().__init__(f"pack {pack} is corrupt: {reason}{needed}")
+        self.pack = pack
+        self.reason = reason
+        self.commits = tuple(commits)
+
+
+class MissingObjectError(IntegrityError):
+    """An object that something stored refers to is not in the store."""
+
+    kind = "missing-object"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"object {name} is missing from the store")
+        self.name = name
+
+
+class MalformedObjectError(IntegrityError):
+    """Bytes that are not a canonical object of their kind."""
+
+    kind = "malformed-object"
+
+
+class FormatVersionError(GradientError):
+    """The repo was written by a newer Gradient (or carries no version we know)."""
+
+    kind = "format-version"
+
+
+class ForeignRepoError(GradientError):
+    """The folder holds checkpoints of another program; Gradient will not write into it."""
+
+    kind = "foreign-repo"
+    exit_code = 5

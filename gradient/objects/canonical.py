@@ -1,0 +1,103 @@
+"""Canonical JSON: the byte form of trees and commits.
+
+Sorted keys, no blanks, UTF-8, no escapes that are not needed. Decoding re-encodes and compares, so
+that one value has one byte form and two parsers can not disagree about what was hashed.
+
+Numbers that JSON cannot carry exactly travel as one-key objects: an integer beyond 53 bits as
+``{"int": "-0x1f…"}``, a float that is not finite as ``{"float": "<16 hex digits, big-endian>"}``.
+Finite floats are written by ``repr``, which is exact (including ``-0.0``).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from typing import TypeAlias
+
+from gradient.errors import MalformedObjectError
+
+Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+
+MAX_BYTES = 64 << 20
+"""A tree or commit larger than this is refused on reading and on writing."""
+
+MAX_DEPTH = 100
+"""Nesting deeper than this is refused on reading and on writing."""
+
+_SAFE_INT = 1 << 53
+_MAX_INT_BITS = 4096
+
+
+def dumps(value: Json) -> bytes:
+    """Encode to canonical bytes. Raises MalformedObjectError beyond the limits."""
+    _check_depth(value)
+    try:
+        text = json.dumps(
+            value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+        )
+        raw = text.encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise MalformedObjectError(f"not representable as canonical JSON: {error}") from None
+    if len(raw) > MAX_BYTES:
+        raise MalformedObjectError(f"object of {len(raw)} bytes; the limit is {MAX_BYTES}")
+    return raw
+
+
+def loads(raw: bytes) -> Json:
+    """Decode canonical bytes; anything that would encode differently is refused."""
+    if len(raw) > MAX_BYTES:
+        raise MalformedObjectError(f"object of {len(raw)} bytes; the limit is {MAX_BYTES}")
+    try:
+        value: Json = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise MalformedObjectError(f"not JSON: {error}") from None
+    if dumps(value) != raw:
+        raise MalformedObjectError("not in canonical form")
+    return value
+
+
+def pack_number(value: int | float) -> Json:
+    """Give any int or float a form that JSON keeps exactly."""
+    if type(value) is int:
+        if abs(value) < _SAFE_INT:
+            return value
+        if value.bit_length() > _MAX_INT_BITS:
+            raise MalformedObjectError(f"integer of {value.bit_length()} bits")
+        return {"int": hex(value)}
+    if math.isfinite(value):
+        return float(value)
+    return {"float": struct.pack(">d", value).hex()}
+
+
+def unpack_number(node: Json) -> int | float:
+    """Invert `pack_number`; raises MalformedObjectError for other nodes."""
+    if type(node) is int or type(node) is float:
+        return node
+    if type(node) is dict and len(node) == 1:
+        ((tag, text),) = node.items()
+        if type(text) is str:
+            try:
+                if tag == "int" and len(text) <= _MAX_INT_BITS // 4 + 3:
+                    number = int(text, 16)
+                    if hex(number) == text and abs(number) >= _SAFE_INT:
+                        return number
+                if tag == "float":
+                    (value,) = struct.unpack(">d", bytes.fromhex(text))
+                    if not math.isfinite(value) and struct.pack(">d", value).hex() == text:
+                        return float(value)
+            except (ValueError, struct.error):
+                pass
+    raise MalformedObjectError(f"not a number: {node!r:.80}")
+
+
+def _check_depth(value: Json) -> None:
+    stack = [(value, 1)]
+    while stack:
+        node, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise MalformedObjectError(f"nested deeper than {MAX_DEPTH} levels")
+        if type(node) is dict:
+            stack.extend((child, depth + 1) for child in node.values())
+        elif type(node) is list:
+            stack.extend((child, depth + 1) for child in node)

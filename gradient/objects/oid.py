@@ -1,0 +1,65 @@
+"""An object's name: the hash of what it is, however it happens to be stored."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import TYPE_CHECKING, Self
+
+from blake3 import blake3
+
+from gradient.errors import MalformedObjectError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class Kind(Enum):
+    """What an object is. The value is the word inside the hash."""
+
+    BLOB = "blob"
+    """Up to one chunk of a tensor's bytes."""
+    LIST = "list"
+    """The ids of a large tensor's chunks, 32 bytes each, in order."""
+    TREE = "tree"
+    """Canonical JSON: named entries or one value."""
+    COMMIT = "commit"
+    """Canonical JSON: a tree and where it stands in history."""
+
+
+class Oid(bytes):
+    """32 bytes: BLAKE3-256 over ``kind SP length NUL body`` of the decoded object."""
+
+    __slots__ = ()
+
+    def __new__(cls, raw: bytes) -> Self:
+        if len(raw) != 32:
+            raise MalformedObjectError(f"an object id has 32 bytes, not {len(raw)}")
+        return super().__new__(cls, raw)
+
+    @classmethod
+    def of(cls, kind: Kind, body: Buffer) -> Self:
+        """Name an object; `body` may be any C-contiguous buffer and is not copied."""
+        view = memoryview(body)
+        hasher = blake3(f"{kind.value} {view.nbytes}\0".encode("ascii"))
+        hasher.update(view)
+        return super().__new__(cls, hasher.digest())
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read 64 lower-case hex digits; raises MalformedObjectError for anything else."""
+        if type(text) is not str or _HEX.fullmatch(text) is None:
+            raise MalformedObjectError(f"not an object id: {text!r:.80}")
+        return super().__new__(cls, bytes.fromhex(text))
+
+    @property
+    def short(self) -> str:
+        """The first ten hex digits: enough for a person."""
+        return self.hex()[:10]
+
+    def __repr__(self) -> str:
+        return f"Oid({self.short})"
+
+    __str__ = bytes.hex

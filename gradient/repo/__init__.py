@@ -1,0 +1,1 @@
+"""What is a repository on disk? Workspace, discovery, config, revisions, lines. No torch."""
