@@ -1,0 +1,110 @@
+"""Git for training runs. This file lists the public names and does nothing else.
+
+A name is imported when it is first used, so that `import gradient` costs no import of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gradient._version import __version__
+
+if TYPE_CHECKING:
+    from gradient.engine.engine import GradientEngine
+    from gradient.engine.load import load
+    from gradient.errors import (
+        AmbiguousRevisionError,
+        BranchExistsError,
+        ConfigError,
+        ConflictError,
+        ContextError,
+        CorruptObjectError,
+        CorruptPackError,
+        EngineClosedError,
+        ForeignRepoError,
+        FormatVersionError,
+        GradientError,
+        GradientIOError,
+        IntegrityError,
+        InvalidNameError,
+        MalformedObjectError,
+        MalformedRevisionError,
+        MisfitError,
+        MissingObjectError,
+        NotFoundError,
+        RefConflictError,
+        StepError,
+        UnknownRevisionError,
+        UnsupportedValueError,
+    )
+    from gradient.repo.config import GradientConfig, RepoConfig, WorkspaceConfig
+    from gradient.repo.discovery import find_repo, find_workspace, resolve_context
+    from gradient.repo.workspace import init_repo, init_workspace
+    from gradient.view.thin import thin_file_needs_gradient_export
+
+__all__ = [
+    "AmbiguousRevisionError",
+    "BranchExistsError",
+    "ConfigError",
+    "ConflictError",
+    "ContextError",
+    "CorruptObjectError",
+    "CorruptPackError",
+    "EngineClosedError",
+    "ForeignRepoError",
+    "FormatVersionError",
+    "GradientConfig",
+    "GradientEngine",
+    "GradientError",
+    "GradientIOError",
+    "IntegrityError",
+    "InvalidNameError",
+    "MalformedObjectError",
+    "MalformedRevisionError",
+    "MisfitError",
+    "MissingObjectError",
+    "NotFoundError",
+    "RefConflictError",
+    "RepoConfig",
+    "StepError",
+    "UnknownRevisionError",
+    "UnsupportedValueError",
+    "WorkspaceConfig",
+    "__version__",
+    "find_repo",
+    "find_workspace",
+    "init_repo",
+    "init_workspace",
+    "load",
+    "resolve_context",
+    "thin_file_needs_gradient_export",
+]
+
+HOMES: dict[str, str] = {
+    "GradientConfig": "gradient.repo.config",
+    "GradientEngine": "gradient.engine.engine",
+    "RepoConfig": "gradient.repo.config",
+    "WorkspaceConfig": "gradient.repo.config",
+    "find_repo": "gradient.repo.discovery",
+    "find_workspace": "gradient.repo.discovery",
+    "init_repo": "gradient.repo.workspace",
+    "init_workspace": "gradient.repo.workspace",
+    "load": "gradient.engine.load",
+    "resolve_context": "gradient.repo.discovery",
+    "thin_file_needs_gradient_export": "gradient.view.thin",
+}
+"""The module that each public name lives in; the exceptions, all of one module, are not listed."""
+
+
+def __getattr__(name: str) -> Any:
+    home = HOMES.get(name, "gradient.errors")
+    if name not in __all__:
+        raise AttributeError(f"module 'gradient' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
