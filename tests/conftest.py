@@ -1,0 +1,56 @@
+"""Keep every test away from the machine's settings, and from the other tests' leftovers."""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports torch: results must not depend on how many cores there are.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import random
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+settings.register_profile(
+    "hermetic",
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("hermetic")
+
+PERSONAL = ("GRADIENT_", "XDG_", "GIT_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
+"""Variables, by their first letters, that a person's shell may set and no test may see."""
+
+SEED = 20260210
+
+
+@pytest.fixture(autouse=True)
+def hermetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test an empty home, an empty current folder, no settings and fixed generators."""
+    for name in list(os.environ):
+        if name.startswith(PERSONAL):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    here = tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(here)
+    random.seed(SEED)
+    np.random.seed(SEED)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(SEED)
+    yield
+    if left := [path.name for path in home.iterdir()]:
+        pytest.fail(f"the test wrote into the home folder: {left}")
