@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-
-# Before anything imports torch: results must not depend on how many cores there are.
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[variable] = "1"
-
 import random
 import sys
 from typing import TYPE_CHECKING
@@ -19,6 +14,10 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+# Before anything imports torch: results must not depend on how many cores there are.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
 
 settings.register_profile(
     "hermetic",
