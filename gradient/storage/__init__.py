@@ -1,1 +1,1 @@
-"""Where do named bytes live? Durable write, list, read, put-if-absent; nothing here knows an object."""
+"""Where do named bytes live? Durable write, list, read, put-if-absent; no object is known here."""

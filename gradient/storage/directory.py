@@ -1,0 +1,174 @@
+"""Named bytes in a folder of a file system that is shared by processes and perhaps by machines."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+from gradient.errors import GradientIOError
+from gradient.storage import fs
+from gradient.storage.base import Reader, Storage, Upload, check
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_TEMPORARY = "tmp"
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class DirectoryStorage(Storage):
+    """A folder. Unfinished contents lie in ``tmp/`` inside it, under random names."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        self._settled: set[str] = set()
+        """Folders whose own name this process knows to be durable."""
+
+    def prepare(self, *folders: str) -> None:
+        """Create the folders and sync every one above, once per process."""
+        for folder in (_TEMPORARY, *folders):
+            parts = check(folder).split("/")
+            for depth in range(1, len(parts) + 1):
+                self._settle("/".join(parts[:depth]))
+
+    def create(self) -> Upload:
+        """Begin a temporary file."""
+        return _DirectoryUpload(self, self._create_temporary())
+
+    def put_if_absent(self, name: str, data: Buffer) -> bool:
+        """Link a synced temporary file to the name: exclusive without a lock."""
+        target, folder = self._target(name)
+        file = self._create_temporary()
+        try:
+            with file:
+                file.write(data)
+                file.sync()
+                try:
+                    fs.link(file.path, target)
+                except GradientIOError as error:
+                    if error.errno in _NO_HARD_LINKS:
+                        if not self._create_final(target, data):
+                            return False
+                    elif file.links() < 2:  # else done: a network file system lost the answer
+                        if error.errno == errno.EEXIST:
+                            return False
+                        raise
+            fs.sync_folder(folder)
+        finally:
+            fs.discard(file.path)
+        return True
+
+    def open(self, name: str) -> Reader:
+        """Open the file; links, pipes and devices are refused."""
+        return _DirectoryReader(fs.open_file(self._path(name)))
+
+    def names(self, folder: str) -> list[str]:
+        """List the folder; none where there is no folder."""
+        return fs.names(self._path(folder))
+
+    def size(self, name: str) -> int | None:
+        """Return the file's length, None where there is no file."""
+        return fs.size(self._path(name))
+
+    def remove(self, name: str) -> None:
+        """Remove the file if it is there."""
+        fs.remove(self._path(name))
+
+    def sync(self, folder: str) -> None:
+        """Sync the folder."""
+        fs.sync_folder(self._path(folder))
+
+    def publish(self, file: fs.File, name: str) -> None:
+        """Give a complete temporary file its name, durably."""
+        target, folder = self._target(name)
+        file.sync()
+        file.close()
+        fs.rename(file.path, target)
+        fs.sync_folder(folder)
+
+    def _path(self, name: str) -> str:
+        return f"{self.path}/{check(name)}"
+
+    def _target(self, name: str) -> tuple[str, str]:
+        """Return a name's path and its folder's, which exists durably then."""
+        target = self._path(name)
+        if "/" in name:
+            self._settle(name.rpartition("/")[0])
+        return target, target.rpartition("/")[0]
+
+    def _settle(self, folder: str) -> None:
+        # IMPORTANT: also a folder that was there already is settled once. The process that made
+        # it may not have synced the folder above yet, and our names would go with it.
+        if folder not in self._settled:
+            path = f"{self.path}/{folder}"
+            if not fs.make_folders(path, durable=True):
+                fs.sync_folder(path.rpartition("/")[0])
+            self._settled.add(folder)
+
+    def _create_temporary(self) -> fs.File:
+        path = f"{self.path}/{_TEMPORARY}/{uuid.uuid4().hex}"
+        try:
+            return fs.create(path)
+        except GradientIOError as error:
+            if not fs.is_missing(error):
+                raise
+        fs.make_folders(f"{self.path}/{_TEMPORARY}")
+        return fs.create(path)
+
+    def _create_final(self, target: str, data: Buffer) -> bool:
+        """Create the final name exclusively, for file systems without hard links."""
+        try:
+            file = fs.create(target)
+        except GradientIOError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+        with file:
+            file.write(data)
+            file.sync()
+        return True
+
+
+class _DirectoryUpload(Upload):
+    def __init__(self, storage: DirectoryStorage, file: fs.File) -> None:
+        self._storage = storage
+        self._file = file
+        self._open = True
+
+    def write(self, *buffers: Buffer) -> None:
+        self.size += self._file.write(*buffers)
+
+    def publish(self, name: str) -> None:
+        length = self._file.size()
+        if length != self.size:
+            reason = OSError(errno.EIO, f"{length} bytes arrived of {self.size}")
+            raise GradientIOError("write", self._file.path, reason)
+        self._storage.publish(self._file, name)
+        self._open = False
+
+    def discard(self) -> None:
+        if self._open:
+            self._open = False
+            # The file is abandoned: what closing it would tell does not matter any more.
+            with contextlib.suppress(GradientIOError):
+                self._file.close()
+            fs.discard(self._file.path)
+
+
+class _DirectoryReader(Reader):
+    def __init__(self, file: fs.File) -> None:
+        self._file = file
+        try:
+            self.size = file.size()
+        except GradientIOError:
+            file.close()
+            raise
+
+    def read_into(self, offset: int, *outs: memoryview) -> int:
+        return self._file.read_into(offset, *outs)
+
+    def close(self) -> None:
+        self._file.close()

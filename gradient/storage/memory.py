@@ -1,0 +1,101 @@
+"""Named bytes in this process, for tests and for looking at things that need no disk."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from gradient.storage.base import Reader, Storage, Upload, check, missing
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class MemoryStorage(Storage):
+    """A dict. Durable as long as the process lives."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        """Everything stored, by name; tests may damage it."""
+        self._lock = threading.Lock()
+
+    def prepare(self, *folders: str) -> None:
+        """Check the names; there are no folders."""
+        for folder in folders:
+            check(folder)
+
+    def create(self) -> Upload:
+        """Begin a content."""
+        return _MemoryUpload(self)
+
+    def put_if_absent(self, name: str, data: Buffer) -> bool:
+        """Store under a free name, atomically between threads."""
+        check(name)
+        with self._lock:
+            if name in self.contents:
+                return False
+            self.contents[name] = bytes(data)
+            return True
+
+    def open(self, name: str) -> Reader:
+        """Open the content as it is now."""
+        try:
+            return _MemoryReader(self.contents[check(name)])
+        except KeyError:
+            raise missing("open", name) from None
+
+    def names(self, folder: str) -> list[str]:
+        """List what lies directly under the name."""
+        prefix = check(folder) + "/"
+        with self._lock:
+            inside = [name for name in self.contents if name.startswith(prefix)]
+        return sorted({name[len(prefix) :].partition("/")[0] for name in inside})
+
+    def size(self, name: str) -> int | None:
+        """Return the content's length, None where there is none."""
+        content = self.contents.get(check(name))
+        return None if content is None else len(content)
+
+    def remove(self, name: str) -> None:
+        """Forget the content."""
+        with self._lock:
+            self.contents.pop(check(name), None)
+
+    def sync(self, folder: str) -> None:
+        """Do nothing: memory is as durable as it gets."""
+        check(folder)
+
+
+class _MemoryUpload(Upload):
+    def __init__(self, storage: MemoryStorage) -> None:
+        self._storage = storage
+        self._content = bytearray()
+
+    def write(self, *buffers: Buffer) -> None:
+        for buffer in buffers:
+            self._content += memoryview(buffer).tobytes()
+        self.size = len(self._content)
+
+    def publish(self, name: str) -> None:
+        self._storage.contents[check(name)] = bytes(self._content)
+        self._content.clear()
+
+    def discard(self) -> None:
+        self._content.clear()
+
+
+class _MemoryReader(Reader):
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size = len(content)
+
+    def read_into(self, offset: int, *outs: memoryview) -> int:
+        position = offset
+        for out in outs:
+            part = self._content[position : position + out.nbytes]
+            out[: len(part)] = part
+            position += len(part)
+        return position - offset
+
+    def close(self) -> None:
+        pass
