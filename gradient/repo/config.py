@@ -1,0 +1,144 @@
+"""The settings of a run, and what the two config files on disk say."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Final, Literal, TypeAlias
+
+from gradient.errors import ConfigError, InvalidNameError
+from gradient.repo import layout
+
+Compression: TypeAlias = Literal["off", "auto", "aggressive"]
+ViewMode: TypeAlias = Literal["auto", "full", "thin", "off"]
+
+COMPRESSIONS: Final[tuple[Compression, ...]] = ("off", "auto", "aggressive")
+"""How hard chunks are encoded; every choice restores the same bits."""
+
+VIEW_MODES: Final[tuple[ViewMode, ...]] = ("auto", "full", "thin", "off")
+"""Which ``ckpt_*.pt`` files are written beside the store."""
+
+_MAX_NAME_BYTES = 200
+
+
+class _Unset(str):
+    """A default that reads like its value and can still be told from a choice."""
+
+    __slots__ = ()
+
+
+DEFAULT_BRANCH: Final[str] = _Unset("main")
+"""The branch where neither environment, config nor HEAD names one."""
+
+
+@dataclass
+class GradientConfig:
+    """What `GradientEngine.attach` may be told about a run."""
+
+    workspace_path: str | os.PathLike[str] | None = None
+    """The workspace folder; None: discovered from the current directory."""
+    repo_name: str | None = None
+    """The repo's folder name inside the workspace; None: discovered."""
+    branch: str = DEFAULT_BRANCH
+    """The branch to commit to. Left at its default, HEAD decides, and ``main`` without one; an
+    explicit value, ``"main"`` included, overrides HEAD."""
+    reanchor_interval: int | None = None
+    """Write a self-contained anchor after this many deltas; None: when deltas stop paying."""
+    compression: Compression = "auto"
+    """``"off"``, ``"auto"`` or ``"aggressive"``."""
+    view: ViewMode = "auto"
+    """``"auto"``, ``"full"``, ``"thin"`` or ``"off"``."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that are not allowed; raises ConfigError naming those that are."""
+        _choice("compression", self.compression, COMPRESSIONS)
+        _choice("view", self.view, VIEW_MODES)
+        every = self.reanchor_interval
+        if every is not None and (type(every) is not int or every < 0):
+            raise ConfigError(
+                f"reanchor_interval is {every!r}; allowed are None and integers from 0 on"
+            )
+        _text("branch", self.branch)
+        if self.repo_name is not None:
+            check_folder_name(self.repo_name)
+        if self.workspace_path is not None:
+            _text("workspace_path", os.fspath(self.workspace_path))
+
+    @property
+    def explicit_branch(self) -> str | None:
+        """The branch that was asked for; None where the default was left."""
+        return None if isinstance(self.branch, _Unset) else self.branch
+
+    @property
+    def repo_path(self) -> str:
+        """The repo's folder; raises ConfigError until workspace and repo are both known."""
+        if self.workspace_path is None or self.repo_name is None:
+            raise ConfigError("repo_path needs workspace_path and repo_name")
+        return str(PurePath(layout.absolute(self.workspace_path), self.repo_name))
+
+
+@dataclass
+class WorkspaceConfig:
+    """A workspace as it is found: only its name and date are stored."""
+
+    name: str
+    """What people call it; the folder's name unless another was given."""
+    root_path: str
+    """Where it lies now, absolute."""
+    repos: list[str] = field(default_factory=list)
+    """The folder names of its repos, sorted, found by looking."""
+    created_at: str | None = None
+    """When it was made, ``YYYY-MM-DDTHH:MM:SS.ffffff``, UTC."""
+
+
+@dataclass
+class RepoConfig:
+    """A repo as it is found: name, description and date are stored, the paths are where it lies."""
+
+    name: str
+    """What people call it; the folder's name unless another was given."""
+    repo_path: str
+    """Where it lies now, absolute."""
+    workspace_path: str | None = None
+    """The workspace around it; None outside of one."""
+    description: str | None = None
+    """What its maker said about it."""
+    created_at: str | None = None
+    """When it was made, ``YYYY-MM-DDTHH:MM:SS.ffffff``, UTC."""
+
+
+def timestamp() -> str:
+    """Return the time now as everything on disk writes it (UTC, microseconds, no zone)."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def check_folder_name(name: str) -> None:
+    """Refuse a repo name that could leave its workspace; raises InvalidNameError."""
+    if type(name) is not str or not name:
+        raise InvalidNameError(repr(name), "a name is non-empty text")
+    if any(ord(char) < 32 or ord(char) == 127 or char in '/\\:*?"<>|' for char in name):
+        raise InvalidNameError(name, "it must not contain separators or control characters")
+    if name.startswith((".", "-")) or name.endswith((".", " ")) or name != name.strip():
+        raise InvalidNameError(name, "it must not start with a dot or dash, or end with a dot")
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidNameError(name, "it is not valid Unicode") from None
+    if size > _MAX_NAME_BYTES:
+        raise InvalidNameError(name, f"it is longer than {_MAX_NAME_BYTES} bytes")
+
+
+def _text(setting: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{setting} is {value!r}; allowed is non-empty text")
+
+
+def _choice(setting: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        words = ", ".join(map(repr, allowed))
+        raise ConfigError(f"{setting} is {value!r}; allowed are {words}")

@@ -1,0 +1,39 @@
+"""Where everything lies in a workspace and in a repo (docs/format.md, "Layout")."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from typing import Final
+
+FORMAT: Final = 1
+"""The version of the on-disk format that this code writes, and the newest it reads."""
+
+WORKSPACE_FOLDER: Final = ".gradient"
+REPO_FOLDER: Final = ".gradient-repo"
+CONFIG: Final = "config.json"
+HEAD: Final = "HEAD"
+MANIFEST: Final = "manifest.json"
+
+FOLDERS: Final = ("objects/pack", "refs/heads", "refs/tags", "tmp")
+"""What a new repo starts with, inside `REPO_FOLDER`."""
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path that is meant from the current directory; links stay."""
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
+
+
+def workspace_config(workspace: str) -> str:
+    """Return the path of a workspace's config file."""
+    return str(PurePath(workspace, WORKSPACE_FOLDER, CONFIG))
+
+
+def inside(repo: str, *parts: str) -> str:
+    """Return a path inside a repo's own folder."""
+    return str(PurePath(repo, REPO_FOLDER, *parts))
+
+
+def beside(repo: str, *parts: str) -> str:
+    """Return a path in a repo's visible folder, where the view lies."""
+    return str(PurePath(repo, *parts))

@@ -1,0 +1,132 @@
+"""Making workspaces and repos, and reading what their config files say.
+
+Nothing stored is a path: a workspace finds its repos by looking, a repo its workspace by asking
+the folder above. So both can be moved, copied and mounted elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+
+from gradient.errors import ConfigError, ContextError
+from gradient.repo import documents, foreign, layout
+from gradient.repo.config import RepoConfig, WorkspaceConfig, check_folder_name, timestamp
+from gradient.storage import fs
+
+
+def init_workspace(path: str | os.PathLike[str], name: str | None = None) -> WorkspaceConfig:
+    """Make the folder a workspace, durably; one that is there already is returned as it is."""
+    root = layout.absolute(path)
+    found = load_workspace(root)
+    if found is not None:
+        return found
+    fs.make_folders(str(PurePath(root, layout.WORKSPACE_FOLDER)), durable=True)
+    documents.write_durable(
+        layout.workspace_config(root),
+        {
+            "format": layout.FORMAT,
+            "workspace_name": name or PurePath(root).name or "workspace",
+            "created_at": timestamp(),
+        },
+    )
+    return open_workspace(root)
+
+
+def create_repo(
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    description: str | None = None,
+    workspace_path: str | os.PathLike[str] | None = None,
+) -> RepoConfig:
+    """Make the folder a repo, durably; one that is there already is returned as it is.
+
+    Raises ForeignRepoError where the folder holds checkpoints that another program wrote.
+    """
+    root = layout.absolute(path)
+    if workspace_path is not None:
+        _check_inside(root, layout.absolute(workspace_path))
+    found = load_repo(root)
+    if found is not None:
+        return found
+    if name is not None:
+        check_folder_name(name)
+    foreign.refuse_writing(root)
+    for folder in layout.FOLDERS:
+        fs.make_folders(layout.inside(root, folder), durable=True)
+    # IMPORTANT: the config comes last: it is what makes the folder a repo.
+    documents.write_durable(
+        layout.inside(root, layout.CONFIG),
+        {
+            "format": layout.FORMAT,
+            "repo_name": name or PurePath(root).name or "repo",
+            "description": description or "",
+            "created_at": timestamp(),
+        },
+    )
+    return open_repo_config(root)
+
+
+def load_workspace(path: str) -> WorkspaceConfig | None:
+    """Read a workspace's config and look for its repos; None where there is no workspace."""
+    document = documents.read(layout.workspace_config(path))
+    if document is None:
+        return None
+    return WorkspaceConfig(
+        name=documents.text(document, "workspace_name") or PurePath(path).name,
+        root_path=path,
+        repos=list_repos(path),
+        created_at=documents.text(document, "created_at"),
+    )
+
+
+def open_workspace(path: str) -> WorkspaceConfig:
+    """Read a workspace's config; raises ContextError where there is no workspace."""
+    found = load_workspace(path)
+    if found is None:
+        raise ContextError(f"{path} is not a workspace; make it one: gradient workspace init")
+    return found
+
+
+def load_repo(path: str) -> RepoConfig | None:
+    """Read a repo's config, whoever wrote it; None where there is no repo."""
+    document = documents.read(layout.inside(path, layout.CONFIG))
+    if document is None:
+        return None
+    above = str(PurePath(path).parent)
+    return RepoConfig(
+        name=documents.text(document, "repo_name") or PurePath(path).name,
+        repo_path=path,
+        workspace_path=above if is_workspace(above) else None,
+        description=documents.text(document, "description") or "",
+        created_at=documents.text(document, "created_at"),
+    )
+
+
+def open_repo_config(path: str) -> RepoConfig:
+    """Read a repo's config; raises ContextError where there is no repo."""
+    found = load_repo(path)
+    if found is None:
+        raise ContextError(f"{path} is not a repo; make it one: gradient repo init")
+    return found
+
+
+def list_repos(workspace: str) -> list[str]:
+    """Return the folder names of a workspace's repos, sorted."""
+    return [name for name in fs.names(workspace) if is_repo(str(PurePath(workspace, name)))]
+
+
+def is_workspace(path: str) -> bool:
+    """Whether the folder is a workspace."""
+    return fs.is_file(layout.workspace_config(path))
+
+
+def is_repo(path: str) -> bool:
+    """Whether the folder is a repo."""
+    return fs.is_file(layout.inside(path, layout.CONFIG))
+
+
+def _check_inside(repo: str, workspace: str) -> None:
+    open_workspace(workspace)
+    if PurePath(repo).parent != PurePath(workspace):
+        raise ConfigError(f"{repo} is not a direct subfolder of the workspace {workspace}")
