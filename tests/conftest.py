@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.processes import ForkServer
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -53,3 +55,11 @@ def hermetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     if left := [path.name for path in home.iterdir()]:
         pytest.fail(f"the test wrote into the home folder: {left}")
+
+
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """Start functions in new processes that need not import torch first."""
+    server = ForkServer(tmp_path_factory.mktemp("children"))
+    yield server
+    server.close()
