@@ -1,0 +1,111 @@
+"""How far does one stream of bytes shrink, and by which coder?
+
+Bytes of a tensor's plane have a skewed distribution and no repetitions, so zstd is set up as an
+entropy coder that does not look for matches. Streams that are nearly constant (or text) do repeat,
+and get zstd's ordinary search.
+
+Decoding follows one rule: the caller knows how many bytes must come out, and nothing in the stored
+bytes can make it allocate more.
+"""
+
+from __future__ import annotations
+
+import threading
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import zstandard
+
+from gradient.errors import MalformedObjectError
+
+if TYPE_CHECKING:
+    from gradient.codec.scratch import Bytes
+
+SAMPLE: Final = 4096
+"""Elements in a sample."""
+
+_RUNS: Final = 16
+_WINDOW_LIMIT: Final = 1 << 23
+
+
+class Coder(Enum):
+    """How zstd is set up; the decoder need not know."""
+
+    ENTROPY = "entropy"
+    """Huffman codes only."""
+    REPEATS = "repeats"
+    """Level 1: for streams that are nearly constant."""
+    TEXT = "text"
+    """Level 3: for anything that is not a plane of numbers."""
+
+
+class _Contexts(threading.local):
+    """One compressor per setting and one decompressor for each thread."""
+
+    def __init__(self) -> None:
+        entropy = zstandard.ZstdCompressionParameters(
+            strategy=zstandard.STRATEGY_FAST,
+            min_match=7,
+            hash_log=6,
+            chain_log=6,
+            search_log=1,
+            target_length=0,
+            window_log=17,
+        )
+        self.compressors = {
+            Coder.ENTROPY: zstandard.ZstdCompressor(compression_params=entropy),
+            Coder.REPEATS: zstandard.ZstdCompressor(level=1),
+            Coder.TEXT: zstandard.ZstdCompressor(level=3),
+        }
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_CONTEXTS: Final = _Contexts()
+
+
+def compress(data: memoryview, coder: Coder) -> bytes:
+    """Return one zstd frame that records its content's length."""
+    return _CONTEXTS.compressors[coder].compress(data)
+
+
+def decompress(frame: memoryview, nbytes: int) -> bytes:
+    """Return the `nbytes` bytes that `frame` holds.
+
+    Raises MalformedObjectError unless it is exactly one zstd frame with exactly that content.
+    """
+    try:
+        header = zstandard.get_frame_parameters(frame)
+        # Before anything is allocated: python-zstandard sizes its output by this field.
+        if header.content_size != nbytes or header.dict_id != 0:
+            raise MalformedObjectError(f"a zstd frame does not announce {nbytes} bytes of content")
+        if header.window_size > max(_WINDOW_LIMIT, nbytes):
+            raise MalformedObjectError(f"a zstd frame wants a window of {header.window_size} bytes")
+        content = _CONTEXTS.decompressor.decompress(
+            frame, read_across_frames=False, allow_extra_data=False
+        )
+    except zstandard.ZstdError as error:
+        raise MalformedObjectError(f"a zstd frame cannot be decoded: {error}") from None
+    if len(content) != nbytes:
+        raise MalformedObjectError(f"a zstd frame holds {len(content)} bytes, not {nbytes}")
+    return content
+
+
+def sample_indices(count: int) -> list[slice]:
+    """Return where to look among `count` elements: a few runs, `SAMPLE` elements in all."""
+    if count <= SAMPLE:
+        return [slice(0, count)]
+    run = SAMPLE // _RUNS
+    return [slice(s, s + run) for s in range(0, count - run + 1, (count - run) // (_RUNS - 1))]
+
+
+def entropy(sample: Bytes) -> float:
+    """Return the entropy of a sample of at most `SAMPLE` bytes, in bits per byte."""
+    if sample.size == 0:
+        return 0.0
+    counts = np.bincount(sample, minlength=256)
+    return float(_LOG[sample.size] - _WEIGHTED[counts].sum() / sample.size)
+
+
+_LOG: Final = np.log2(np.arange(SAMPLE + 1).clip(1))
+_WEIGHTED: Final = np.arange(SAMPLE + 1) * _LOG

@@ -1,0 +1,261 @@
+"""A chunk taken apart into streams of like bytes, and put together again.
+
+An element is read as one unsigned little-endian integer. Its top 16 bits may be rotated left by
+one, so that the sign leaves the top byte and an 8-bit exponent fills it (docs/decisions/001). The
+integer is then cut into spans of 1, 2, 4 or 8 bytes; what all elements have in one span is a
+stream, coded on its own. Noise (the low bytes of a mantissa) is one wide stream stored raw.
+
+Halving (casting a word to its low half, shifting for its high half) is several times faster in
+numpy than copying with a stride, so both directions are trees of halves.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gradient.codec import entropy
+from gradient.codec.entropy import Coder
+from gradient.codec.mode import Mode
+from gradient.codec.scratch import SCRATCH
+from gradient.errors import MalformedObjectError
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Words = npt.NDArray[np.unsignedinteger[Any]]
+
+WIDTHS: Final = (1, 2, 4, 8)
+"""Bytes of an element, and of a span."""
+
+PLAIN: Final = 0
+ROTATED: Final = 1
+
+RAW: Final = 0
+ZSTD: Final = 1
+CONSTANT: Final = 2
+
+NOISE: Final = {Mode.AUTO: 7.7, Mode.AGGRESSIVE: 7.93}
+"""Bits per byte from which on a stream is stored as it is."""
+
+_REPEATS: Final = 1.0
+"""Bits per byte below which Huffman codes, a bit per byte at least, lose against a search."""
+
+_HEAD: Final = struct.Struct("<BB")
+_STREAM: Final = struct.Struct("<BBI")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a sample says about a chunk under one transform."""
+
+    transform: int
+    entropies: tuple[float, ...]
+    """Bits per byte of each byte plane, the lowest first."""
+
+    def bits(self, noise: float) -> float:
+        """Return the estimated bits per element."""
+        return sum(8.0 if bits > noise else bits for bits in self.entropies)
+
+
+def words(data: Buffer, width: int) -> Words:
+    """View a buffer as little-endian unsigned integers of `width` bytes."""
+    elements: Words = np.frombuffer(memoryview(data), f"<u{width}")
+    return elements
+
+
+def survey(sample: Words, transform: int) -> Survey:
+    """Estimate what each byte plane of a chunk holds from a sample of its elements."""
+    width = sample.itemsize
+    if transform == ROTATED:
+        sample = sample.copy()
+        top = sample.view("<u2")[width // 2 - 1 :: width // 2]
+        top[:] = top << 1 | top >> 15
+    planes = sample.view(np.uint8).reshape(-1, width)
+    return Survey(transform, tuple(entropy.entropy(planes[:, i]) for i in range(width)))
+
+
+def encode(elements: Words, seen: Survey, *, mode: Mode) -> list[bytes | memoryview]:
+    """Return the payload's parts: a header, then each stream. They are the caller's to keep.
+
+    A `ROTATED` survey must have a top plane that is neither noise nor constant.
+    """
+    noise = NOISE[mode]
+    header = _HEAD.pack(elements.itemsize, seen.transform)
+    parts: list[bytes | memoryview] = []
+    spans = _spans([_method(bits, noise) for bits in seen.entropies])
+    owned = [seen.entropies[offset] > noise for offset, _ in spans]
+    streams = _split(elements, spans, owned, rotated=seen.transform == ROTATED)
+    for (offset, span), stream in zip(spans, streams, strict=True):
+        method, part = _pack(stream, seen.entropies[offset], mode)
+        header += _STREAM.pack(span, method, len(part))
+        parts.append(part)
+    return [header, *parts]
+
+
+def decode_into(payload: memoryview, out: memoryview) -> Words:
+    """Fill `out` from a payload and return it as words of the width that the payload names.
+
+    Raises MalformedObjectError if the payload is anything but the streams of `len(out)` bytes.
+    """
+    if len(payload) < _HEAD.size:
+        raise MalformedObjectError("a planes payload has no header")
+    width, transform = _HEAD.unpack_from(payload)
+    if width not in WIDTHS or len(out) == 0 or len(out) % width:
+        raise MalformedObjectError(f"{len(out)} bytes cannot be planes of width {width}")
+    if transform not in (PLAIN, ROTATED):
+        raise MalformedObjectError(f"unknown transform {transform}")
+    streams = _streams(payload, width, len(out) // width)
+    if transform == ROTATED and (width == 1 or streams[-1].itemsize != 1):
+        raise MalformedObjectError("rotated elements need a top stream of one byte each")
+    elements = words(out, width)
+    _join(streams, elements, rotated=transform == ROTATED)
+    return elements
+
+
+def _method(bits: float, noise: float) -> int:
+    if bits > noise:
+        return RAW
+    return CONSTANT if bits == 0 else ZSTD
+
+
+def _spans(methods: list[int]) -> list[tuple[int, int]]:
+    """Cut an element into (offset, bytes); neighbours of noise, or of one value, stay together."""
+    spans: list[tuple[int, int]] = []
+    offset = 0
+    while offset < len(methods):
+        span = next(
+            size
+            for size in reversed(WIDTHS)
+            if offset % size == 0
+            and offset + size <= len(methods)
+            and (size == 1 or set(methods[offset : offset + size]) in ({RAW}, {CONSTANT}))
+        )
+        spans.append((offset, span))
+        offset += span
+    return spans
+
+
+def _split(
+    elements: Words, spans: list[tuple[int, int]], owned: list[bool], *, rotated: bool
+) -> Iterator[Words]:
+    """Yield the stream of each span; those not `owned` live until the next one is asked for."""
+    width = elements.itemsize
+    if len(spans) == 1:
+        yield elements.copy() if owned[0] else elements
+        return
+    if width == 2 and rotated:
+        elements = _rotate(elements)
+    half = width // 2
+    cut = next(i for i, (offset, _) in enumerate(spans) if offset - spans[0][0] == half)
+    for part, keep, shift in (
+        (spans[:cut], owned[:cut], 0),
+        (spans[cut:], owned[cut:], half * 8),
+    ):
+        fresh = len(part) == 1 and keep[0]
+        out = _take(f"half{half}", half, elements.size, fresh=fresh)
+        if shift:
+            wide = _take(f"shift{width}", width, elements.size, fresh=False)
+            np.copyto(out, np.right_shift(elements, shift, out=wide), casting="unsafe")
+        else:
+            np.copyto(out, elements, casting="unsafe")
+        if len(part) == 1:
+            yield out
+        else:
+            yield from _split(out, part, keep, rotated=rotated and bool(shift))
+
+
+def _rotate(elements: Words) -> Words:
+    out = _take("rotated", 2, elements.size, fresh=False)
+    low = _take("shift2", 2, elements.size, fresh=False)
+    np.add(elements, elements, out=out)
+    np.right_shift(elements, 15, out=low)
+    return np.bitwise_or(out, low, out=out)
+
+
+def _take(name: str, width: int, count: int, *, fresh: bool) -> Words:
+    memory = np.empty(width * count, np.uint8) if fresh else SCRATCH.take(name, width * count)
+    return memory.view(f"<u{width}")
+
+
+def _pack(stream: Words, bits: float, mode: Mode) -> tuple[int, bytes | memoryview]:
+    """Code one stream as a (method, bytes) that nothing else refers to."""
+    if bits > NOISE[mode]:
+        return RAW, stream.view(np.uint8).data
+    if bits == 0 and is_constant(stream):
+        return CONSTANT, stream[:1].tobytes()
+    octets = stream.view(np.uint8).data
+    if mode is Mode.AGGRESSIVE:
+        coded = min((entropy.compress(octets, coder) for coder in Coder), key=len)
+    else:
+        coded = entropy.compress(octets, Coder.REPEATS if bits < _REPEATS else Coder.ENTROPY)
+    return (ZSTD, coded) if len(coded) < stream.nbytes else (RAW, octets.tobytes())
+
+
+def is_constant(elements: Words) -> bool:
+    """Return whether all elements (at least one) are equal."""
+    same = SCRATCH.take("same", elements.size).view(np.bool_)
+    return bool(np.equal(elements, elements[0], out=same).all())
+
+
+def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
+    """Return each span's stream, lowest first; a constant one has a single element."""
+    table: list[tuple[int, int, int]] = []
+    cursor, covered = _HEAD.size, 0
+    while covered < width:
+        if len(payload) < cursor + _STREAM.size:
+            raise MalformedObjectError("a planes payload ends within its header")
+        span, method, size = _STREAM.unpack_from(payload, cursor)
+        if span not in WIDTHS or covered % span or covered + span > width:
+            raise MalformedObjectError(f"a stream of {span} bytes cannot begin at byte {covered}")
+        expected = {RAW: span * count, CONSTANT: span, ZSTD: size}
+        if expected.get(method) != size:
+            raise MalformedObjectError(f"a stream has method {method} and {size} bytes")
+        table.append((span, method, size))
+        cursor += _STREAM.size
+        covered += span
+    if cursor + sum(size for _, _, size in table) != len(payload):
+        raise MalformedObjectError("a planes payload is not as long as its streams")
+    streams: list[Words] = []
+    for span, method, size in table:
+        stored = payload[cursor : cursor + size]
+        data = entropy.decompress(stored, span * count) if method == ZSTD else stored
+        streams.append(words(data, span))
+        cursor += size
+    return streams
+
+
+def _join(streams: list[Words], out: Words, *, rotated: bool) -> None:
+    """Put streams together into the words of `out`, the exact reverse of `_split`."""
+    width = out.itemsize
+    if len(streams) == 1:
+        np.copyto(out, streams[0])
+        return
+    half = width // 2
+    cut, covered = 0, 0
+    while covered < half:
+        covered += streams[cut].itemsize
+        cut += 1
+    high = _side(streams[cut:], half, out.size, rotated=rotated)
+    np.copyto(out, high)
+    np.left_shift(out, half * 8, out=out)
+    low = _side(streams[:cut], half, out.size, rotated=False)
+    np.bitwise_or(out, low, out=out)
+    if width == 2 and rotated:
+        sign = _take("rotated", 2, out.size, fresh=False)
+        np.left_shift(out, 15, out=sign)
+        np.right_shift(out, 1, out=out)
+        np.bitwise_or(out, sign, out=out)
+
+
+def _side(streams: list[Words], width: int, count: int, *, rotated: bool) -> Words:
+    if len(streams) == 1:
+        return streams[0]
+    out = _take(f"half{width}", width, count, fresh=False)
+    _join(streams, out, rotated=rotated)
+    return out
