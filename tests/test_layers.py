@@ -1,0 +1,80 @@
+"""The rules of the house that an import linter cannot see. (`lint-imports` holds the layers.)"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradient
+
+PACKAGE = Path(gradient.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+ROOMS = [name for name in MODULES if name.endswith("/__init__.py")]
+
+WITHOUT_TORCH = [
+    "gradient",
+    "gradient.errors",
+    "gradient.objects",
+    "gradient.codec",
+    "gradient.storage.directory",
+    "gradient.store.database",
+    "gradient.store.refs",
+    "gradient.repo.discovery",
+    "gradient.repo.repository",
+    "gradient.cli.main",
+]
+"""What must answer at once: importing torch takes seconds."""
+
+READS_ENVIRONMENT = {"engine/handoff.py"}
+"""The one module outside the command line that may look at environment variables."""
+
+
+def calls(tree: ast.AST, spelled: set[str]) -> list[int]:
+    """Return the lines that mention one of the dotted names."""
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Name))
+    return [node.lineno for node in nodes if ast.unparse(node) in spelled]
+
+
+def parse(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_imports_without_torch(module: str) -> None:
+    code = f"import {module}, sys; sys.exit('torch' in sys.modules)"
+    path = str(PACKAGE.parent)
+    environment = {"PYTHONPATH": path, "PATH": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr or f"{module} imports torch"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith("cli/")])
+def test_only_the_command_line_prints_exits_and_reads_the_environment(module: str) -> None:
+    tree = parse(module)
+    assert calls(tree, {"print", "sys.exit", "os._exit", "exit", "quit"}) == []
+    if module not in READS_ENVIRONMENT:
+        assert calls(tree, {"os.environ", "os.getenv", "environ", "getenv"}) == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "storage/fs.py"])
+def test_only_one_module_changes_the_file_system(module: str) -> None:
+    verbs = {"open", "os.open", "os.replace", "os.rename", "os.link", "os.unlink", "os.remove"}
+    verbs |= {"os.fsync", "os.write", "os.mkdir", "os.makedirs", "shutil.rmtree", "shutil.move"}
+    assert calls(parse(module), verbs) == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_is_unpickled(module: str) -> None:
+    found = calls(parse(module), {"pickle.load", "pickle.loads", "pickle.Unpickler"})
+    assert found == [] or module.startswith(("state/", "view/"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_each_folder_says_what_it_is_for(room: str) -> None:
+    assert len(ast.get_docstring(parse(room)) or "") > 30
