@@ -1,0 +1,150 @@
+"""Every commit that a branch leads to, once, with the branch it belongs to.
+
+Lines share their beginnings: a fork's line contains its source's. Each commit is owned by one
+branch, so that a listing shows it once and under a revision that resolves to it:
+
+1. the branch it was made on, where it is still on that branch's line;
+2. else the line that was set aside from that branch and has it;
+3. else any branch whose line has it (the branch it was made on is gone).
+
+Each commit is visited once: lines are cut into segments that join another line's segment, and
+"is this commit on that line?" climbs the joins.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo import names
+from gradient.repo.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit in a listing."""
+
+    oid: Oid
+    """Its id."""
+    commit: Commit
+    """Its content."""
+    branch: str
+    """The branch that owns it now."""
+
+    @property
+    def revision(self) -> str:
+        """``branch@step``, as it resolves now (to the newest commit of that step)."""
+        return f"{self.branch}@{self.commit.step}"
+
+
+@dataclass(slots=True)
+class _Segment:
+    """The part of a line, newest first, that no earlier line had."""
+
+    branch: str
+    oids: list[Oid] = field(default_factory=list)
+    joins: tuple[_Segment, int] | None = None
+    """Where the rest of the line continues: in which segment, from which place on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one branch looks like from outside."""
+
+    branch: str
+    """Its name."""
+    tip: Oid
+    """The commit it stands on."""
+    step: int
+    """That commit's step."""
+    commits: int
+    """How many commits it owns."""
+    anchors: int
+    """How many of those are anchors."""
+    source: Oid | None
+    """The commit it left another branch's line at; None where it begins at a root."""
+
+    @property
+    def deltas(self) -> int:
+        """How many of its commits are deltas."""
+        return self.commits - self.anchors
+
+
+class History:
+    """The commits of a repo at one moment."""
+
+    def __init__(self, repo: Repository) -> None:
+        self.tips: Mapping[str, Oid] = repo.tips()
+        """The branches and where they stood."""
+        self._repo = repo
+        self._places: dict[Oid, tuple[_Segment, int]] = {}
+        self._segments: dict[str, _Segment] = {}
+        self._beside: dict[str, list[str]] = {}
+        for branch in sorted(self.tips, key=lambda name: (names.is_beside(name), name)):
+            self._segments[branch] = self._cut(branch)
+        self.entries: dict[Oid, Entry] = {oid: self._entry(oid) for oid in self._places}
+        """Every commit with its owner; a line's commits newest first, lines one after another."""
+
+    def has(self, branch: str, oid: Oid) -> bool:
+        """Whether a branch's line contains the commit."""
+        segment: _Segment | None = self._segments.get(branch)
+        place = self._places.get(oid)
+        start = 0
+        while segment is not None and place is not None:
+            if place[0] is segment:
+                return place[1] >= start
+            segment, start = segment.joins or (None, 0)
+        return False
+
+    def newest(self) -> Iterator[Entry]:
+        """Yield the entries that their revision resolves to, oldest first within each branch."""
+        found: dict[tuple[str, int], Entry] = {}
+        for entry in self.entries.values():
+            found.setdefault((entry.branch, entry.commit.step), entry)
+        yield from sorted(found.values(), key=lambda entry: (entry.branch, entry.commit.step))
+
+    def summaries(self) -> list[Summary]:
+        """Return a summary of every branch, sorted by name."""
+        commits: Counter[str] = Counter()
+        anchors: Counter[str] = Counter()
+        for entry in self.entries.values():
+            commits[entry.branch] += 1
+            anchors[entry.branch] += entry.commit.anchor is None
+        summaries = []
+        for branch, tip in sorted(self.tips.items()):
+            source = self._source(branch, tip)
+            step = self._repo.read_commit(tip).step
+            count, full = commits[branch], anchors[branch]
+            summaries.append(Summary(branch, tip, step, count, full, source))
+        return summaries
+
+    def _source(self, branch: str, tip: Oid) -> Oid | None:
+        """Return the newest commit on the line that another branch owns."""
+        line = self._repo.walk(tip)
+        return next((oid for oid, _ in line if self.entries[oid].branch != branch), None)
+
+    def _cut(self, branch: str) -> _Segment:
+        segment = _Segment(branch)
+        for oid, _ in self._repo.walk(self.tips[branch]):
+            place = self._places.get(oid)
+            if place is not None:
+                segment.joins = place
+                break
+            self._places[oid] = (segment, len(segment.oids))
+            segment.oids.append(oid)
+        return segment
+
+    def _entry(self, oid: Oid) -> Entry:
+        commit = self._repo.read_commit(oid)
+        made_on = commit.branch
+        if self.has(made_on, oid):
+            return Entry(oid, commit, made_on)
+        if made_on not in self._beside:
+            self._beside[made_on] = names.lines_beside(made_on, self.tips)
+        for beside in self._beside[made_on]:
+            if self.has(beside, oid):
+                return Entry(oid, commit, beside)
+        return Entry(oid, commit, self._places[oid][0].branch)

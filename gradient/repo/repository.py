@@ -1,0 +1,120 @@
+"""One repo on disk: its store, its refs, its active branch, its commits.
+
+Reading never writes: everything here but `set_head` and `prepare` works on a read-only folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from gradient.errors import ContextError, MalformedObjectError
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.repo import documents, foreign, layout, names, revisions
+from gradient.repo.config import DEFAULT_BRANCH, RepoConfig
+from gradient.repo.workspace import load_repo
+from gradient.storage import fs
+from gradient.storage.directory import DirectoryStorage
+from gradient.store.database import ObjectStore
+from gradient.store.refs import Refs
+
+
+class Repository:
+    """A repo that was opened. Made by `open`; may be shared by threads."""
+
+    def __init__(self, config: RepoConfig, *, workers: int | None = None) -> None:
+        self.config = config
+        self.path = config.repo_path
+        storage = DirectoryStorage(layout.inside(self.path))
+        self.store = ObjectStore(storage, workers=workers)
+        self.refs = Refs(storage)
+        self._commits: dict[Oid, Commit] = {}
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, workers: int | None = None) -> Repository:
+        """Open a repo for reading; `check_writable` says whether writing is allowed too.
+
+        Raises ContextError where there is no repo, FormatVersionError for one of a newer Gradient,
+        ForeignRepoError for one of the published package.
+        """
+        root = layout.absolute(path)
+        foreign.check_format(root)
+        config = load_repo(root)
+        if config is None:
+            raise ContextError(f"{root} is not a repo; make it one: gradient repo init")
+        return cls(config, workers=workers)
+
+    def __repr__(self) -> str:
+        return f"Repository({self.path!r})"
+
+    def check_writable(self) -> None:
+        """Refuse to write beside another program's data: raises ForeignRepoError."""
+        foreign.refuse_writing(self.path)
+
+    @property
+    def head(self) -> str | None:
+        """The branch that HEAD names; None where HEAD was never set."""
+        raw = documents.read_bytes(layout.inside(self.path, layout.HEAD), limit=documents.MAX_BYTES)
+        if raw is None:
+            return None
+        try:
+            branch = raw.decode("utf-8").removesuffix("\n")
+        except UnicodeDecodeError:
+            branch = ""
+        if not names.is_branch_name(branch):
+            raise MalformedObjectError(
+                f"HEAD of {self.path} names no branch; set it again: gradient switch BRANCH"
+            )
+        return branch
+
+    def set_head(self, branch: str) -> None:
+        """Make `branch` the active one, durably; it need not have commits yet."""
+        names.check_branch_name(branch)
+        path = layout.inside(self.path, layout.HEAD)
+        fs.replace_file(path, f"{branch}\n".encode(), durable=True)
+
+    def active_branch(self, explicit: str | None = None) -> str:
+        """Return the branch that is meant: the explicit one, else HEAD, else ``main``."""
+        return explicit or self.head or str(DEFAULT_BRANCH)
+
+    def branches(self) -> list[str]:
+        """Return the names of all branches, sorted."""
+        return self.refs.names()
+
+    def tip(self, branch: str) -> Oid | None:
+        """Return the commit a branch stands on; None where there is no such branch."""
+        record = self.refs.read(branch)
+        return None if record is None else record.commit
+
+    def tips(self) -> dict[str, Oid]:
+        """Return every branch with the commit it stands on."""
+        found = ((branch, self.tip(branch)) for branch in self.branches())
+        return {branch: oid for branch, oid in found if oid is not None}
+
+    def resolve(self, revision: str, *, branch: str | None = None) -> revisions.Resolved:
+        """Find the commit that a revision names.
+
+        ``latest`` and ``HEAD`` mean `branch`, by default the active one. Raises
+        MalformedRevisionError, UnknownRevisionError, AmbiguousRevisionError.
+        """
+        return revisions.resolve(self, revision, branch=self.active_branch(branch))
+
+    def read_commit(self, oid: Oid) -> Commit:
+        """Return a commit, verified when it is first read; raises IntegrityError for damage."""
+        commit = self._commits.get(oid)
+        if commit is None:
+            commit = Commit.from_bytes(self.store.read(oid, Kind.COMMIT))
+            self._commits[oid] = commit
+        return commit
+
+    def walk(self, oid: Oid | None) -> Iterator[tuple[Oid, Commit]]:
+        """Yield a commit and its first parents, the newest first."""
+        while oid is not None:
+            commit = self.read_commit(oid)
+            yield oid, commit
+            oid = commit.parents[0] if commit.parents else None
+
+    def line(self, branch: str) -> Iterator[tuple[Oid, Commit]]:
+        """Yield the commits of a branch's line, the newest first; none for an unknown branch."""
+        return self.walk(self.tip(branch))

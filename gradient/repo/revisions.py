@@ -1,0 +1,226 @@
+"""What a person types to name a commit: a small grammar, and where each form leads.
+
+    revision = base { "~" [ digits ] }
+    base     = "latest" | "HEAD" | branch "@" at | branch | tag | id
+    at       = digits | word                     (the words: AT_WORDS)
+    id       = 4 to 64 hex digits
+
+A branch comes before a tag of the same name, and both before an id. ``~`` steps back along first
+parents. ``B@N`` is the newest commit of step N on the line that B stands on.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gradient.errors import (
+    AmbiguousRevisionError,
+    MalformedObjectError,
+    MalformedRevisionError,
+    MissingObjectError,
+    UnknownRevisionError,
+)
+from gradient.objects.commit import MAX_STEP
+from gradient.objects.oid import Kind, Oid
+from gradient.repo import names
+
+if TYPE_CHECKING:
+    from gradient.repo.repository import Repository
+
+_SUFFIX = re.compile(r"~([0-9]{0,9})")
+_BASE = re.compile(r"(?P<base>[^~]*)(?P<suffix>(?:~[0-9]{0,9})*)", re.DOTALL)
+_DIGITS = re.compile(r"[0-9]{1,17}")
+_ID = re.compile(r"[0-9a-fA-F]{4,64}")
+_ACTIVE: Final = ("latest", "HEAD")
+_MOST_CANDIDATES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A revision that was parsed and not looked up yet."""
+
+    text: str
+    """What was typed."""
+    base: str
+    """``latest``, ``HEAD``, a branch, a tag, or an id."""
+    at: int | str | None = None
+    """The step or word behind the ``@``."""
+    back: int = 0
+    """How many first parents to go back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The commit that a revision names."""
+
+    commit: Oid
+    """Its id."""
+    branch: str | None
+    """The branch it was reached through; None for a tag or an id, which move nobody."""
+
+
+def latest(repo: Repository, revision: Revision) -> Oid:
+    """Return the tip of the line: its steps never go down, so it has the highest one."""
+    return _tip(repo, revision, revision.base)
+
+
+AT_WORDS: Final[dict[str, Callable[[Repository, Revision], Oid]]] = {"latest": latest}
+"""What may follow an ``@`` besides a step."""
+
+
+def parse(text: str) -> Revision:
+    """Parse a revision; raises MalformedRevisionError naming the forms there are."""
+    match = _BASE.fullmatch(text)
+    if match is None:
+        raise _malformed(text, "after '~' come digits, or another '~'")
+    back = sum(int(n) if n else 1 for n in _SUFFIX.findall(match["suffix"]))
+    base, sign, at = match["base"].partition("@")
+    if not base:
+        raise _malformed(text, "it names nothing")
+    if base not in _ACTIVE and not names.is_branch_name(base) and not _ID.fullmatch(base):
+        raise _malformed(text, f"{base!r} can not be the name of a branch or tag")
+    if not sign:
+        return Revision(text, base, None, back)
+    if base in _ACTIVE:
+        raise _malformed(text, f"{base!r} takes no '@'")
+    if _DIGITS.fullmatch(at):
+        if int(at) > MAX_STEP:
+            raise _malformed(text, f"steps end at {MAX_STEP}")
+        return Revision(text, base, int(at), back)
+    if at not in AT_WORDS:
+        raise _malformed(text, f"after '@' comes a step, or one of: {', '.join(AT_WORDS)}")
+    return Revision(text, base, at, back)
+
+
+def resolve(repo: Repository, text: str, *, branch: str) -> Resolved:
+    """Find the commit that a revision names; `branch` is meant by ``latest`` and ``HEAD``.
+
+    Raises MalformedRevisionError, UnknownRevisionError with the nearest that exist, or
+    AmbiguousRevisionError with all that are meant.
+    """
+    revision = parse(text)
+    oid, through = _resolve_base(repo, revision, branch)
+    for _ in range(revision.back):
+        commit = repo.read_commit(oid)
+        if not commit.parents:
+            first = f"{revision.base}@{commit.step}" if through else oid.short
+            raise UnknownRevisionError(text, f"the line begins at {first}", [first])
+        oid = commit.parents[0]
+    return Resolved(oid, through)
+
+
+def _resolve_base(repo: Repository, revision: Revision, active: str) -> tuple[Oid, str | None]:
+    base, at = revision.base, revision.at
+    if base in _ACTIVE:
+        return _tip(repo, revision, active), active
+    if type(at) is int:
+        return _at_step(repo, revision, at), base
+    if type(at) is str:
+        return AT_WORDS[at](repo, revision), base
+    tip = repo.tip(base) if names.is_branch_name(base) else None
+    if tip is not None:
+        return tip, base
+    tag = repo.refs.read(base, space="tags") if names.is_branch_name(base) else None
+    if tag is not None and tag.commit is not None:
+        return tag.commit, None
+    return _by_id(repo, revision), None
+
+
+def _tip(repo: Repository, revision: Revision, branch: str) -> Oid:
+    tip = repo.tip(branch)
+    if tip is None:
+        others = [f"{name}@{repo.read_commit(oid).step}" for name, oid in repo.tips().items()]
+        near = _near(branch, repo.branches())
+        nearest = [other for other in others if other.rpartition("@")[0] in near] or others
+        raise UnknownRevisionError(
+            revision.text, f"branch {branch!r} has no commits", nearest[:_MOST_CANDIDATES]
+        )
+    return tip
+
+
+def _at_step(repo: Repository, revision: Revision, step: int) -> Oid:
+    branch = revision.base
+    tip = repo.tip(branch)
+    if tip is None:
+        near = [f"{name}@{step}" for name in _near(branch, repo.branches())]
+        have = [name for name in near if _find_step(repo, name.rpartition("@")[0], step)]
+        raise UnknownRevisionError(
+            revision.text, f"there is no branch {branch!r}", have or _branches(repo)
+        )
+    found = _find_step(repo, branch, step)
+    if found is not None:
+        return found
+    beside = names.lines_beside(branch, repo.branches())
+    having = [f"{name}@{step}" for name in beside if _find_step(repo, name, step)]
+    steps = _nearest_steps(step, (commit.step for _, commit in repo.line(branch)))
+    reason = f"the line of {branch!r} has no step {step}"
+    if having:
+        reason += f", but {'lines' if len(having) > 1 else 'a line'} set aside from it has"
+    candidates = having + [f"{branch}@{near}" for near in steps]
+    raise UnknownRevisionError(revision.text, reason, candidates[:_MOST_CANDIDATES])
+
+
+def _find_step(repo: Repository, branch: str, step: int) -> Oid | None:
+    for oid, commit in repo.line(branch):
+        if commit.step == step:
+            return oid
+        if commit.step < step:
+            return None  # steps never go down, so none lies further back
+    return None
+
+
+def _nearest_steps(step: int, steps: Iterable[int]) -> list[int]:
+    """Return the step before and the one after, the nearer one first."""
+    known = set(steps)
+    below = [max((s for s in known if s < step), default=None)]
+    above = [min((s for s in known if s > step), default=None)]
+    found = [s for s in below + above if s is not None]
+    return sorted(found, key=lambda s: abs(s - step))
+
+
+def _by_id(repo: Repository, revision: Revision) -> Oid:
+    prefix = revision.base.lower()
+    if _ID.fullmatch(prefix):
+        if len(prefix) == 64:
+            oid = Oid.parse(prefix)
+            try:
+                repo.read_commit(oid)
+            except (MissingObjectError, MalformedObjectError):
+                raise UnknownRevisionError(revision.text, "no commit has this id") from None
+            return oid
+        found = repo.store.find_prefix(Kind.COMMIT, prefix)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise AmbiguousRevisionError(
+                revision.text,
+                f"{len(found)} commits have this id",
+                [_spell(repo, o) for o in found],
+            )
+    known = [*_branches(repo), *repo.refs.names(space="tags")]
+    near = difflib.get_close_matches(revision.base, known, n=_MOST_CANDIDATES)
+    kinds = "branch, tag or commit id" if _ID.fullmatch(prefix) else "branch or tag"
+    raise UnknownRevisionError(revision.text, f"no such {kinds}", near or known[:_MOST_CANDIDATES])
+
+
+def _spell(repo: Repository, oid: Oid) -> str:
+    return f"{oid.hex()[:16]} ({repo.read_commit(oid).revision})"
+
+
+def _branches(repo: Repository) -> list[str]:
+    return repo.branches()[:_MOST_CANDIDATES]
+
+
+def _near(word: str, known: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(word, list(known), n=_MOST_CANDIDATES)
+
+
+def _malformed(text: str, reason: str) -> MalformedRevisionError:
+    return MalformedRevisionError(
+        f"malformed revision {text!r}: {reason}. Revisions read like main, main@100, main~2, "
+        f"latest, HEAD, a tag, or a commit id of 4 digits or more"
+    )
