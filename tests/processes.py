@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PRELUDE = "import torch, torch._dynamo; from tests.processes import serve; serve({fd})"
+PRELUDE = "import {modules}; from tests.processes import serve; serve({fd})"
+
+TORCH = ("torch", "torch._dynamo")
 """torch imports `_dynamo` with the first optimizer; it belongs to the seconds to save."""
 
 LIMIT = 120.0
@@ -54,14 +56,19 @@ class Child:
 
 
 class ForkServer:
-    """Starts functions in new processes, one at a time."""
+    """Starts functions in new processes, one at a time.
 
-    def __init__(self, folder: Path) -> None:
+    `preload` names modules beside torch that the server imports, where a test needs many children
+    and not that each imports them anew.
+    """
+
+    def __init__(self, folder: Path, *, preload: tuple[str, ...] = ()) -> None:
         self.folder = folder
         self.started = 0
         self.control, theirs = Pipe()
+        prelude = PRELUDE.format(modules=", ".join((*TORCH, *preload)), fd=theirs.fileno())
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PRELUDE.format(fd=theirs.fileno())],
+            [sys.executable, "-c", prelude],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             pass_fds=[theirs.fileno()],

@@ -1,0 +1,111 @@
+"""What the documents say is so: links lead somewhere, examples run."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gradient
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "docs" / "examples").glob("*.py"))
+
+LINK = re.compile(r"(?<!!)\[[^\]\n]+\]\(([^)\s]+)\)")
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+PREAMBLE = """
+import torch
+
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.AdamW(model.parameters())
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=1000)
+
+
+def train_step(model, optimizer, scheduler):
+    loss = model(torch.randn(8, 4)).square().mean()
+    loss.backward()
+    optimizer.step()
+    scheduler.step()
+    return loss.detach()
+
+
+def evaluate(model):
+    return 0.5
+"""
+"""What a page's examples may take for granted."""
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    found = BLOCK.finditer(page.read_text(encoding="utf-8"))
+    return [block[2] for block in found if block[1] == language]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the fragments that the page's headings answer to."""
+    titles = HEADING.findall(page.read_text(encoding="utf-8"))
+    words = (re.sub(r"[^\w\s-]", "", title.lower()) for title in titles)
+    return {re.sub(r"\s", "-", title.strip()) for title in words}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, fragment = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), f"{target} does not exist"
+        assert linked.is_relative_to(ROOT)
+        if fragment and linked.suffix == ".md":
+            assert fragment in anchors(linked), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_examples_are_python_and_name_what_exists(page: Path) -> None:
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module == "gradient":
+                assert {alias.name for alias in node.names} <= set(gradient.__all__)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
+def test_examples_run(page: Path) -> None:
+    """Each page's blocks are one script, in the order they are read."""
+    script = Path("page.py")
+    script.write_text("\n".join([PREAMBLE, *blocks(page, "python")]), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::UserWarning"}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=named)
+def test_example_scripts_explain_themselves(example: Path) -> None:
+    assert ast.get_docstring(ast.parse(example.read_text(encoding="utf-8")))
+
+
+def test_readme_opens_with_the_two_commands() -> None:
+    first = blocks(ROOT / "README.md", "console")[0]
+    assert re.findall(r"^\$ (bash tools/\w+)", first, re.MULTILINE) == [
+        "bash tools/demo",
+        "bash tools/test",
+    ]
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "index.md" or f"({page.name})" in index, f"{page.name} is not linked"
