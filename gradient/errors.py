@@ -131,6 +131,16 @@ class RefConflictError(ConflictError):
         self.ref = ref
 
 
+class StoreChangedError(ConflictError):
+    """A pack that a transaction relied on vanished while it ran; repeat the transaction."""
+
+    kind = "store-changed"
+
+    def __init__(self, pack: str) -> None:
+        super().__init__(f"pack {pack} changed or vanished while objects in it were relied on")
+        self.pack = pack
+
+
 class EngineClosedError(GradientError):
     """The engine was used after `close()`, or in a forked child of the process that made it."""
 

@@ -1,0 +1,195 @@
+"""The object database: objects by name, over the packs of one storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from gradient.codec.chunks import CHUNK_BYTES
+from gradient.codec.mode import Mode
+from gradient.errors import CorruptObjectError, GradientError, IntegrityError
+from gradient.objects import canonical
+from gradient.objects.oid import Kind, Oid
+from gradient.storage.base import Reader, Storage
+from gradient.store.catalogue import Catalogue
+from gradient.store.frames import Place, read_object
+from gradient.store.transaction import Transaction
+from gradient.store.workers import Workers
+
+_MOST_OPEN_PACKS: Final = 64
+_MOST_PER_JOB: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """What the indexes add up to."""
+
+    packs: int
+    objects: int
+    """Different objects."""
+    stored_bytes: int
+    """The length of all packs."""
+    raw_bytes: int
+    """The length of all different objects."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """One object to read, and everywhere it goes."""
+
+    oid: Oid
+    places: list[Place]
+    outs: list[memoryview]
+
+
+class ObjectStore:
+    """Objects by name. Safe to use from several threads, and anew in forked children.
+
+    Every object that is read is proved by its hash. A damaged pack does not keep the others from
+    being read: it is noted in `problems`, and named where an object turns out to be missing.
+    """
+
+    def __init__(self, storage: Storage, *, workers: int | None = None) -> None:
+        self._storage = storage
+        self._catalogue = Catalogue(storage)
+        self._workers = Workers(workers)
+
+    def __contains__(self, oid: Oid) -> bool:
+        return bool(self._catalogue.find(oid))
+
+    @property
+    def problems(self) -> Mapping[str, GradientError]:
+        """What is wrong with the packs that can not be used, by pack id."""
+        self.refresh()
+        return dict(self._catalogue.problems)
+
+    def refresh(self) -> None:
+        """Take in packs that other processes wrote. A miss does that by itself."""
+        self._catalogue.refresh()
+
+    def read(self, oid: Oid, kind: Kind, *, limit: int = canonical.MAX_BYTES) -> bytes:
+        """Return an object's body, of at most `limit` bytes.
+
+        Raises MissingObjectError, CorruptObjectError or CorruptPackError.
+        """
+        places = self._find(oid, kind)
+        raw = places[0][1].raw
+        if raw > limit:
+            raise CorruptObjectError(str(oid), f"it has {raw} bytes; at most {limit} are expected")
+        body = bytearray(raw)
+        read_object(self._catalogue, oid, kind, memoryview(body), places)
+        return bytes(body)
+
+    def read_into(self, oid: Oid, out: memoryview) -> None:
+        """Fill `out` with a blob of exactly its length; after an error its content is undefined."""
+        places = self._find(oid, Kind.BLOB)
+        read_object(self._catalogue, oid, Kind.BLOB, _bytes_of(out), places)
+
+    def read_blobs(self, jobs: Sequence[tuple[Oid, memoryview]]) -> None:
+        """Fill every buffer with its blob, in parallel; raises the first error met.
+
+        After an error the content of all buffers is undefined.
+        """
+        wanted: dict[Oid, _Wanted] = {}
+        for oid, out in jobs:
+            entry = wanted.get(oid)
+            if entry is None:
+                entry = wanted[oid] = _Wanted(oid, self._find(oid, Kind.BLOB), [])
+            entry.outs.append(_bytes_of(out))
+        ordered = sorted(wanted.values(), key=_position)
+        for group in _by_packs(ordered):
+            with ExitStack() as stack:
+                readers: dict[str, Reader] = {}
+                for pack in {each.places[0][0].id: each.places[0][0] for each in group}.values():
+                    try:
+                        readers[pack.id] = stack.enter_context(self._catalogue.open(pack))
+                    except IntegrityError:
+                        continue  # each of its objects is looked for elsewhere, or named
+                job = partial(self._read_job, readers=readers)
+                for _ in self._workers.map(job, _jobs(group)):
+                    pass
+
+    def find_prefix(self, kind: Kind, hex_prefix: str) -> list[Oid]:
+        """Return the sorted ids of the objects of a kind that begin with hex digits."""
+        return self._catalogue.index.find_prefix(kind, hex_prefix)
+
+    def commits(self) -> Iterator[Oid]:
+        """Yield the id of every commit object, sorted; whether a ref leads to it or not."""
+        self.refresh()
+        yield from self._catalogue.index.of_kind(Kind.COMMIT)
+
+    def begin(self, *, mode: Mode) -> Transaction:
+        """Begin to write objects."""
+        self.refresh()
+        return Transaction(self._storage, self._catalogue, self._workers, mode=mode)
+
+    def stats(self) -> StoreStats:
+        """Add up the indexes; no object is read."""
+        self.refresh()
+        index = self._catalogue.index
+        objects, raw = index.totals()
+        packs = index.packs
+        return StoreStats(len(packs), objects, sum(pack.size for pack in packs), raw)
+
+    def _find(self, oid: Oid, kind: Kind) -> list[Place]:
+        places = self._catalogue.find(oid)
+        if not places:
+            raise self._catalogue.absence(oid)
+        fitting = [place for place in places if place[1].kind is kind]
+        if not fitting:
+            pack, row = places[0]
+            reason = f"it is a {row.kind.value} where a {kind.value} is expected"
+            raise CorruptObjectError(str(oid), reason, pack=pack.id)
+        return fitting
+
+    def _read_job(self, job: list[_Wanted], *, readers: dict[str, Reader]) -> None:
+        for each in job:
+            first, *others = each.outs
+            read_object(self._catalogue, each.oid, Kind.BLOB, first, each.places, readers=readers)
+            for out in others:
+                if out.nbytes != first.nbytes:
+                    reason = f"it has {first.nbytes} bytes where {out.nbytes} are expected"
+                    raise CorruptObjectError(str(each.oid), reason)
+                out[:] = first
+
+
+def _bytes_of(out: memoryview) -> memoryview:
+    return out.cast("B") if out.nbytes else memoryview(bytearray())
+
+
+def _position(wanted: _Wanted) -> tuple[str, int]:
+    pack, row = wanted.places[0]
+    return pack.id, row.offset
+
+
+def _by_packs(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
+    """Cut the list, sorted by pack, so that no part needs too many open files."""
+    part: list[_Wanted] = []
+    packs: set[str] = set()
+    for each in wanted:
+        pack_id = each.places[0][0].id
+        if pack_id not in packs and len(packs) == _MOST_OPEN_PACKS:
+            yield part
+            part, packs = [], set()
+        packs.add(pack_id)
+        part.append(each)
+    if part:
+        yield part
+
+
+def _jobs(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
+    """Group small blobs, so that they do not cost a hand-over each."""
+    job: list[_Wanted] = []
+    size = 0
+    for each in wanted:
+        raw = each.places[0][1].raw
+        if job and (size + raw > CHUNK_BYTES or len(job) == _MOST_PER_JOB):
+            yield job
+            job, size = [], 0
+        job.append(each)
+        size += raw
+    if job:
+        yield job

@@ -1,0 +1,131 @@
+"""A frame back into its object: read, decoded, and proved by its hash."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from gradient.codec.frame import Codec, decode_into
+from gradient.codec.scratch import SCRATCH
+from gradient.errors import (
+    CorruptObjectError,
+    CorruptPackError,
+    GradientIOError,
+    IntegrityError,
+    MalformedObjectError,
+)
+from gradient.objects.oid import Kind, Oid
+from gradient.storage.base import Reader
+from gradient.store.catalogue import Catalogue
+from gradient.store.layout import Row
+from gradient.store.pack import Pack
+
+MAX_DEPTH: Final = 8
+"""The longest chain of differences that is followed; it also ends a cycle."""
+
+_MOST_COPIES: Final = 2
+"""How many frames of a base are tried: more would multiply with every step of a chain."""
+
+Place = tuple[Pack, Row]
+
+
+def read_object(
+    catalogue: Catalogue,
+    oid: Oid,
+    kind: Kind,
+    out: memoryview,
+    places: list[Place],
+    *,
+    readers: dict[str, Reader] | None = None,
+) -> None:
+    """Fill `out` with the object's body from the first of its frames that proves right.
+
+    Raises the first frame's error when none does.
+    """
+    first: IntegrityError | GradientIOError | None = None
+    tried: set[int] = set()
+    for again in (False, True):
+        if again:
+            # The packs may have been rewritten or repacked since they were looked up.
+            catalogue.refresh()
+            places = catalogue.index.find(oid)
+        for pack, row in places:
+            if id(pack) in tried:
+                continue
+            tried.add(id(pack))
+            try:
+                _read(catalogue, pack, row, out, 0, readers or {})
+                _prove(pack, row, kind, out)
+            except (IntegrityError, GradientIOError) as error:
+                first = first or error
+            else:
+                return
+    raise first or catalogue.absence(oid)
+
+
+def _prove(pack: Pack, row: Row, kind: Kind, out: memoryview) -> None:
+    if Oid.of(kind, out) != row.oid:
+        raise CorruptObjectError(str(row.oid), "its content has another hash", pack=pack.id)
+
+
+def _read(
+    catalogue: Catalogue,
+    pack: Pack,
+    row: Row,
+    out: memoryview,
+    depth: int,
+    readers: dict[str, Reader],
+) -> None:
+    if row.raw != out.nbytes:
+        reason = f"it has {row.raw} bytes where {out.nbytes} are expected"
+        raise CorruptObjectError(str(row.oid), reason, pack=pack.id)
+    if depth > MAX_DEPTH:
+        raise CorruptObjectError(
+            str(row.oid), f"it stands on more than {MAX_DEPTH} differences", pack=pack.id
+        )
+    raw = row.codec == Codec.RAW and row.base is None and row.stored == row.raw
+    payload = out if raw else SCRATCH.take(f"payload {depth}", row.stored).data
+    reader = readers.get(pack.id)
+    if reader is not None:
+        _fill(reader, pack, row, payload)
+    else:
+        with catalogue.open(pack) as reader:
+            _fill(reader, pack, row, payload)
+    if raw:
+        return
+    base = None
+    if row.base is not None:
+        # The base of each depth has its own scratch: the payload above stays as it is.
+        base = SCRATCH.take(f"base {depth}", row.raw).data
+        _read_base(catalogue, row.base, base, depth + 1, readers)
+    try:
+        decode_into(row.codec, payload, out, base=base)
+    except MalformedObjectError as error:
+        raise CorruptObjectError(str(row.oid), str(error), pack=pack.id) from None
+
+
+def _read_base(
+    catalogue: Catalogue, oid: Oid, out: memoryview, depth: int, readers: dict[str, Reader]
+) -> None:
+    """Fill `out` with the bytes that a difference is against, unproved: the sum is proved."""
+    first: IntegrityError | GradientIOError | None = None
+    for pack, row in catalogue.find(oid)[:_MOST_COPIES]:
+        try:
+            _read(catalogue, pack, row, out, depth, readers)
+        except (IntegrityError, GradientIOError) as error:
+            first = first or error
+        else:
+            return
+    raise first or catalogue.absence(oid)
+
+
+def _fill(reader: Reader, pack: Pack, row: Row, payload: memoryview) -> None:
+    """Read one frame's header and payload; raises where the header is not what the index says."""
+    header = np.empty(row.header_bytes, np.uint8)
+    done = reader.read_into(row.offset, header.data, payload)
+    if done != row.header_bytes + row.stored:
+        raise CorruptPackError(pack.id, f"it was cut off; object {row.oid} is not complete")
+    if header.tobytes() != row.header:
+        reason = "its frame's header is not what the index says"
+        raise CorruptObjectError(str(row.oid), reason, pack=pack.id)

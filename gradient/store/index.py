@@ -1,0 +1,136 @@
+"""Which packs have an object: sorted arrays over the packs' own tables, nothing per object.
+
+The packs known so far form a few *runs*, each one sorted array of 8-byte prefixes with the place
+they stand for. A new pack is a new run; runs of like size are merged, so that there are never more
+than a handful (the logarithm of the number of commits). Readers need no lock: a run never changes,
+and the tuple of runs is replaced as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gradient.objects.oid import Kind, Oid
+from gradient.store import layout
+from gradient.store.layout import Row
+from gradient.store.pack import Pack
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    prefixes: npt.NDArray[np.uint64]
+    """The first eight bytes of each oid as a number, sorted."""
+    slots: npt.NDArray[np.uint32]
+    """The pack of each."""
+    positions: npt.NDArray[np.uint32]
+    """The row in that pack of each."""
+
+
+class Index:
+    """A set of packs. One thread changes it at a time; any may look."""
+
+    def __init__(self) -> None:
+        self._packs: list[Pack | None] = []
+        self._slots: dict[str, int] = {}
+        self._runs: tuple[_Run, ...] = ()
+
+    def __contains__(self, pack_id: str) -> bool:
+        return pack_id in self._slots
+
+    @property
+    def ids(self) -> set[str]:
+        """The ids of the packs."""
+        return set(self._slots)
+
+    @property
+    def packs(self) -> list[Pack]:
+        """The packs."""
+        return [pack for pack in self._packs if pack is not None]
+
+    def add(self, packs: Iterable[Pack]) -> None:
+        """Take in packs that are not in it yet."""
+        fresh = list(packs)
+        if not fresh:
+            return
+        first = len(self._packs)
+        self._packs.extend(fresh)
+        self._slots.update((pack.id, first + n) for n, pack in enumerate(fresh))
+        counts = [len(pack.rows) for pack in fresh]
+        prefixes = np.concatenate([_prefixes(pack.rows) for pack in fresh])
+        slots = np.repeat(np.arange(first, first + len(fresh), dtype=np.uint32), counts)
+        positions = np.concatenate([np.arange(count, dtype=np.uint32) for count in counts])
+        runs = list(self._runs)
+        while runs and len(runs[-1].prefixes) < 2 * len(prefixes):
+            last = runs.pop()
+            prefixes = np.concatenate([last.prefixes, prefixes])
+            slots = np.concatenate([last.slots, slots])
+            positions = np.concatenate([last.positions, positions])
+        order = np.argsort(prefixes, kind="stable")
+        self._runs = (*runs, _Run(prefixes[order], slots[order], positions[order]))
+
+    def drop(self, pack_id: str) -> None:
+        """Forget a pack; harmless where it is unknown."""
+        slot = self._slots.pop(pack_id, None)
+        if slot is not None:
+            self._packs[slot] = None
+
+    def holders(self, oid: Oid) -> Iterator[tuple[Pack, int]]:
+        """Yield the packs that have the object, with the row's position there."""
+        number = int.from_bytes(oid[:8], "big")
+        for pack, position in self._between(number, number):
+            if pack.rows["oid"][position].tobytes() == oid:
+                yield pack, position
+
+    def find(self, oid: Oid) -> list[tuple[Pack, Row]]:
+        """Return the frames of an object, the self-contained ones first."""
+        found = [(pack, pack.row(position)) for pack, position in self.holders(oid)]
+        found.sort(key=lambda item: item[1].base is not None)
+        return found
+
+    def find_prefix(self, kind: Kind, hex_prefix: str) -> list[Oid]:
+        """Return the sorted ids of the objects of a kind that begin with hex digits."""
+        digits = hex_prefix[:16]
+        low, high = int(digits.ljust(16, "0"), 16), int(digits.ljust(16, "f"), 16)
+        wanted = layout.KIND_IDS[kind]
+        oids = {
+            Oid(pack.rows["oid"][position].tobytes())
+            for pack, position in self._between(low, high)
+            if pack.rows["kind"][position] == wanted
+        }
+        return sorted(oid for oid in oids if oid.hex().startswith(hex_prefix))
+
+    def of_kind(self, kind: Kind) -> list[Oid]:
+        """Return the sorted ids of all objects of a kind."""
+        oids: set[Oid] = set()
+        for pack in self.packs:
+            raw = pack.rows["oid"][pack.rows["kind"] == layout.KIND_IDS[kind]].tobytes()
+            oids.update(Oid(raw[at : at + 32]) for at in range(0, len(raw), 32))
+        return sorted(oids)
+
+    def totals(self) -> tuple[int, int]:
+        """Return the number of different objects and the bytes of their bodies."""
+        rows = [pack.rows for pack in self.packs]
+        if not rows:
+            return 0, 0
+        _, first = np.unique(np.concatenate([_prefixes(each) for each in rows]), return_index=True)
+        lengths = np.concatenate([each["raw"] for each in rows])
+        return len(first), int(lengths[first].sum(dtype=np.uint64))
+
+    def _between(self, low: int, high: int) -> Iterator[tuple[Pack, int]]:
+        for run in self._runs:
+            start = int(run.prefixes.searchsorted(np.uint64(low)))
+            while start < len(run.prefixes) and run.prefixes[start] <= high:
+                pack = self._packs[run.slots[start]]
+                if pack is not None:
+                    yield pack, int(run.positions[start])
+                start += 1
+
+
+def _prefixes(rows: layout.Rows) -> npt.NDArray[Any]:
+    octets = rows.view(np.uint8).reshape(len(rows), -1)
+    return np.ascontiguousarray(octets[:, :8]).view(">u8").ravel().astype(np.uint64)

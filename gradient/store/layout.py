@@ -1,0 +1,148 @@
+"""A pack's bytes, table by table (docs/format.md, "Packs"). All numbers are little-endian.
+
+    header | frame … frame | index: one row per frame, sorted by oid; bases | trailer
+
+Every frame describes itself, so that its object can be found by scanning when index or trailer are
+lost. The index repeats what the frames say, so that opening a pack costs two small reads.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gradient.codec.chunks import CHUNK_BYTES
+from gradient.objects import canonical
+from gradient.objects.oid import Kind, Oid
+
+VERSION: Final = 1
+"""The pack version that is written, and the only one that is read."""
+
+MAGIC: Final = b"GRADPACK"
+FRAME_MAGIC: Final = b"\xf7GFR"
+END_MAGIC: Final = b"GRADEND\n"
+
+HEADER: Final = struct.Struct("<8sII")
+"""magic, version, reserved (0)."""
+FRAME: Final = struct.Struct("<4sBBBBII32s")
+"""magic, kind, codec, flags, reserved (0), raw length, stored length, oid; a base's oid follows if
+the flags say so, then the payload of stored length."""
+TRAILER: Final = struct.Struct("<QQII32s32s8s")
+"""index offset, index length, rows, bases, BLAKE3 of the index, BLAKE3 of all before it, magic."""
+HASHED_TRAILER_BYTES: Final = TRAILER.size - 40
+"""The pack's hash covers everything before itself: this much of the trailer too."""
+
+ROW: Final = np.dtype(
+    [
+        ("oid", "V32"),
+        ("offset", "<u8"),
+        ("stored", "<u4"),
+        ("raw", "<u4"),
+        ("kind", "u1"),
+        ("codec", "u1"),
+        ("flags", "u1"),
+        ("reserved", "u1"),
+    ]
+)
+"""One row of the index, packed: 52 bytes."""
+
+HAS_BASE: Final = 1
+"""The flag of a frame whose payload is a difference against the blob named as its base."""
+
+KIND_IDS: Final[dict[Kind, int]] = {Kind.BLOB: 1, Kind.LIST: 2, Kind.TREE: 3, Kind.COMMIT: 4}
+KINDS: Final[dict[int, Kind]] = {number: kind for kind, number in KIND_IDS.items()}
+
+MAX_RAW: Final[dict[Kind, int]] = {
+    Kind.BLOB: CHUNK_BYTES,
+    Kind.LIST: canonical.MAX_BYTES,
+    Kind.TREE: canonical.MAX_BYTES,
+    Kind.COMMIT: canonical.MAX_BYTES,
+}
+"""The longest body of each kind, in bytes."""
+
+Rows = npt.NDArray[Any]
+"""A one-dimensional array of `ROW`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Where one frame is and what it claims to be."""
+
+    oid: Oid
+    offset: int
+    """Of the frame's header, from the start of the pack."""
+    stored: int
+    """Bytes of the payload."""
+    raw: int
+    """Bytes of the object's body."""
+    kind: Kind
+    codec: int
+    base: Oid | None = None
+    """The blob that a difference is against."""
+
+    @property
+    def header_bytes(self) -> int:
+        """The length of the frame's header."""
+        return FRAME.size + (32 if self.base is not None else 0)
+
+    @property
+    def header(self) -> bytes:
+        """The frame's header."""
+        flags = HAS_BASE if self.base is not None else 0
+        kind = KIND_IDS[self.kind]
+        fixed = FRAME.pack(FRAME_MAGIC, kind, self.codec, flags, 0, self.raw, self.stored, self.oid)
+        return fixed + (self.base or b"")
+
+
+def index_bytes(rows: list[Row]) -> tuple[bytes, int]:
+    """Return the index of the rows, and how many bases it ends with."""
+    ordered = sorted(rows, key=lambda row: row.oid)
+    table = np.zeros(len(ordered), ROW)
+    for position, row in enumerate(ordered):
+        flags = HAS_BASE if row.base is not None else 0
+        kind = KIND_IDS[row.kind]
+        table[position] = (row.oid, row.offset, row.stored, row.raw, kind, row.codec, flags, 0)
+    bases = [row.base for row in ordered if row.base is not None]
+    return table.tobytes() + b"".join(bases), len(bases)
+
+
+def fault(rows: Rows, bases: int, end: int) -> str | None:
+    """Return what is wrong with an index whose frames end at offset `end`, or None."""
+    based = rows["flags"] == HAS_BASE
+    if not (based | (rows["flags"] == 0)).all() or rows["reserved"].any():
+        return "its index has unknown flags"
+    if int(based.sum()) != bases or (based & (rows["kind"] != KIND_IDS[Kind.BLOB])).any():
+        return "its index has the wrong bases"
+    kinds = rows["kind"]
+    if not ((kinds >= 1) & (kinds <= len(KINDS))).all():
+        return "its index has unknown kinds"
+    limits = np.array([0, *(MAX_RAW[KINDS[i]] for i in range(1, len(KINDS) + 1))], np.uint64)
+    if (rows["raw"] > limits[kinds]).any() or (rows["stored"] > rows["raw"]).any():
+        return "its index has impossible lengths"
+    words = np.frombuffer(rows["oid"].tobytes(), ">u8").reshape(-1, 4)
+    if not _ascending(words):
+        return "its index is not sorted"
+    order = np.argsort(rows["offset"], kind="stable")
+    starts = rows["offset"][order].astype(np.int64)
+    lengths = rows["stored"][order].astype(np.int64) + FRAME.size + 32 * based[order]
+    if starts[0] != HEADER.size or starts[-1] + lengths[-1] != end:
+        return "its frames do not fill it"
+    if (starts[1:] != starts[:-1] + lengths[:-1]).any():
+        return "its frames do not fill it"
+    return None
+
+
+def _ascending(words: npt.NDArray[Any]) -> bool:
+    """Tell whether rows of big-endian words grow strictly."""
+    first, second = words[:-1], words[1:]
+    settled = np.zeros(len(first), bool)
+    for column in range(words.shape[1]):
+        left, right = first[:, column], second[:, column]
+        if (~settled & (left > right)).any():
+            return False
+        settled |= left < right
+    return bool(settled.all())

@@ -1,0 +1,161 @@
+"""One pack: written once front to back, opened by its tail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from blake3 import blake3
+
+from gradient.errors import CorruptPackError, FormatVersionError
+from gradient.objects.oid import Kind, Oid
+from gradient.store import layout
+from gradient.store.layout import HEADER, ROW, TRAILER, Row
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from gradient.codec.frame import Encoded
+    from gradient.storage.base import Reader, Upload
+
+FOLDER = "objects/pack"
+"""Where packs lie in a storage."""
+SUFFIX = ".pack"
+
+_TAIL_BYTES = 8 << 10
+
+
+def name_of(pack_id: str) -> str:
+    """Return the storage name of a pack."""
+    return f"{FOLDER}/{pack_id}{SUFFIX}"
+
+
+def id_of(name: str) -> str | None:
+    """Return the id in a file name of the pack folder; None for other files."""
+    stem = name.removesuffix(SUFFIX)
+    if stem == name or len(stem) != 64 or not set(stem) <= set("0123456789abcdef"):
+        return None
+    return stem
+
+
+class Pack:
+    """What an index says, in memory: the rows as one array, nothing per object."""
+
+    __slots__ = ("_bases", "id", "rows", "size")
+
+    def __init__(self, pack_id: str, index: bytes, count: int, size: int) -> None:
+        self.id = pack_id
+        self.size = size
+        """The length of the file."""
+        self.rows = np.frombuffer(index, ROW, count)
+        self._bases = index[count * ROW.itemsize :]
+
+    @property
+    def name(self) -> str:
+        """The storage name."""
+        return name_of(self.id)
+
+    def row(self, position: int) -> Row:
+        """Return one row of the index."""
+        oid, offset, stored, raw, kind, codec, flags, _ = self.rows[position].item()
+        base = None
+        if flags:
+            number = int(np.count_nonzero(self.rows["flags"][:position]))
+            base = Oid(self._bases[32 * number : 32 * number + 32])
+        return Row(Oid(bytes(oid)), offset, stored, raw, layout.KINDS[kind], codec, base)
+
+
+class PackWriter:
+    """Appends frames to an upload and publishes it as a pack. One thread at a time."""
+
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+        self._hasher = blake3()
+        self._rows: list[Row] = []
+        self.pack_id: str | None = None
+        """The id, known when everything is written: also when publishing then failed."""
+        self._write(HEADER.pack(layout.MAGIC, layout.VERSION, 0))
+
+    @property
+    def size(self) -> int:
+        """The bytes written so far."""
+        return self._upload.size
+
+    def append(
+        self, kind: Kind, oid: Oid, raw: int, encoded: Encoded, *, base: Oid | None = None
+    ) -> None:
+        """Write one frame of an object of `raw` bytes; each oid may come once."""
+        row = Row(oid, self.size, encoded.size, raw, kind, int(encoded.codec), base)
+        self._write(row.header, *encoded.parts)
+        self._rows.append(row)
+
+    def publish(self) -> Pack:
+        """Write index and trailer, make the pack durable, and return it."""
+        offset = self.size
+        index, bases = layout.index_bytes(self._rows)
+        digest = blake3(index).digest()
+        count = len(self._rows)
+        trailer = TRAILER.pack(
+            offset, len(index), count, bases, digest, bytes(32), layout.END_MAGIC
+        )
+        self._write(index, trailer[: layout.HASHED_TRAILER_BYTES])
+        pack_hash = self._hasher.digest()
+        self._upload.write(pack_hash, layout.END_MAGIC)
+        self.pack_id = pack_hash.hex()
+        pack = Pack(self.pack_id, index, count, self.size)
+        self._upload.publish(pack.name)
+        return pack
+
+    def discard(self) -> None:
+        """Forget everything; harmless after publish."""
+        self._upload.discard()
+
+    def _write(self, *buffers: Buffer) -> None:
+        for buffer in buffers:
+            self._hasher.update(buffer)
+        self._upload.write(*buffers)
+
+
+def open_pack(pack_id: str, reader: Reader) -> Pack:
+    """Read and check header, trailer and index; raises CorruptPackError, FormatVersionError."""
+    size = reader.size
+    if size < HEADER.size + TRAILER.size:
+        raise CorruptPackError(pack_id, f"it is cut off after {size} bytes")
+    magic, version, reserved = HEADER.unpack(_read(pack_id, reader, 0, HEADER.size))
+    if magic != layout.MAGIC:
+        raise CorruptPackError(pack_id, "it does not start like a pack")
+    if version != layout.VERSION or reserved:
+        raise FormatVersionError(
+            f"pack {pack_id} has version {version}; this Gradient reads version {layout.VERSION}"
+        )
+    tail = _read(pack_id, reader, max(size - _TAIL_BYTES, 0), min(size, _TAIL_BYTES))
+    offset, length, count, bases, digest, pack_hash, magic = TRAILER.unpack(tail[-TRAILER.size :])
+    if magic != layout.END_MAGIC:
+        raise CorruptPackError(
+            pack_id, "it does not end like a pack: it was cut off or overwritten"
+        )
+    if pack_hash.hex() != pack_id:
+        raise CorruptPackError(pack_id, f"it is pack {pack_hash.hex()} by its own account")
+    if (
+        count == 0
+        or length != count * ROW.itemsize + bases * 32
+        or offset + length + TRAILER.size != size
+    ):
+        raise CorruptPackError(pack_id, "its index does not fit into it")
+    start = len(tail) - TRAILER.size - length
+    inside = start >= 0
+    index = tail[start:][:length] if inside else _read(pack_id, reader, offset, length)
+    if blake3(index).digest() != digest:
+        raise CorruptPackError(pack_id, "its index is damaged")
+    pack = Pack(pack_id, index, count, size)
+    reason = layout.fault(pack.rows, bases, offset)
+    if reason is not None:
+        raise CorruptPackError(pack_id, reason)
+    return pack
+
+
+def _read(pack_id: str, reader: Reader, offset: int, size: int) -> bytes:
+    content = bytearray(size)
+    if reader.read_into(offset, memoryview(content)) != size:
+        raise CorruptPackError(pack_id, "it was cut off while it was read")
+    return bytes(content)

@@ -1,0 +1,250 @@
+"""Names for commits, each an append-only log of numbered records.
+
+A ref moves by creating the next record, which only one writer can: that is the compare-and-swap,
+and the log is the ref's history. No lock, nothing to clean up after a kill, no use of the clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, Self, cast
+
+from blake3 import blake3
+
+from gradient.errors import GradientIOError, MalformedObjectError, RefConflictError
+from gradient.objects import canonical
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Oid
+from gradient.storage import fs
+from gradient.storage.base import Storage
+from gradient.store import names
+
+_LOG = logging.getLogger("gradient")
+_SEQ: Final = re.compile(r"[0-9]{16}")
+_MOST_BYTES: Final = 64 << 10
+_MOST_REASON: Final = 2000
+
+Space = Literal["heads", "tags"]
+RecordKind = Literal["move", "delete", "fence"]
+KINDS: Final[tuple[RecordKind, ...]] = ("move", "delete", "fence")
+"""What a record does: point at a commit; end the ref; repeat the commit, so that a writer that
+slept through the loss of its lease finds the ref moved."""
+
+_FIELDS: Final = {"commit", "kind", "previous", "reason", "ref", "seq", "time", "writer"}
+
+
+@dataclass(frozen=True, slots=True)
+class RefRecord:
+    """One step of a ref."""
+
+    seq: int
+    """Its number in the log, from 1."""
+    commit: Oid | None
+    """Where the ref points from here on; None for a delete."""
+    kind: RecordKind
+    previous: int
+    """The number of the record it was made after; 0 for none."""
+    time: str
+    """When, in UTC; for people."""
+    writer: str
+    """A random id of the process that made it."""
+    reason: str
+    """Why, for people."""
+
+    def to_bytes(self, ref: str) -> bytes:
+        """Encode for the log of `ref` (``heads/main``): canonical JSON with a self check."""
+        body: dict[str, Json] = {
+            "commit": None if self.commit is None else str(self.commit),
+            "kind": self.kind,
+            "previous": self.previous,
+            "reason": self.reason,
+            "ref": ref,
+            "seq": self.seq,
+            "time": self.time,
+            "writer": self.writer,
+        }
+        body["check"] = blake3(canonical.dumps(body)).hexdigest()
+        return canonical.dumps(body)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, ref: str, seq: int) -> Self:
+        """Parse and check record `seq` of the log of `ref`; raises MalformedObjectError."""
+        body = canonical.loads(raw)
+        if type(body) is not dict or body.keys() != _FIELDS | {"check"}:
+            raise MalformedObjectError("a ref record has other fields than these")
+        if body.pop("check") != blake3(canonical.dumps(body)).hexdigest():
+            raise MalformedObjectError("a ref record fails its check")
+        commit, kind, previous = body["commit"], body["kind"], body["previous"]
+        if body["ref"] != ref or type(body["seq"]) is not int or body["seq"] != seq:
+            raise MalformedObjectError("a ref record lies where another belongs")
+        if kind not in KINDS or (commit is None) != (kind == "delete"):
+            raise MalformedObjectError("a ref record's kind and commit disagree")
+        if type(previous) is not int or not 0 <= previous < seq:
+            raise MalformedObjectError("a ref record's previous is not before it")
+        texts = [body["time"], body["writer"], body["reason"]]
+        if any(type(text) is not str for text in texts):
+            raise MalformedObjectError("a ref record's time, writer or reason is not text")
+        return cls(
+            seq=seq,
+            commit=None if commit is None else Oid.parse(commit),
+            kind=kind,
+            previous=previous,
+            time=cast("str", body["time"]),
+            writer=cast("str", body["writer"]),
+            reason=cast("str", body["reason"]),
+        )
+
+
+def now() -> str:
+    """Return the time in UTC as records spell it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+class Refs:
+    """The branches (space ``heads``) and tags of one storage."""
+
+    def __init__(self, storage: Storage, *, clock: Callable[[], str] = now) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._writers: dict[int, str] = {}
+        self._reported: set[str] = set()
+
+    def names(self, space: Space = "heads") -> list[str]:
+        """Return the sorted names of the refs that exist."""
+        found = map(names.unquote, self._storage.names(f"refs/{space}"))
+        return sorted(name for name in found if name is not None and self.read(name, space))
+
+    def read(self, name: str, space: Space = "heads") -> RefRecord | None:
+        """Return a ref's last record; None where there is no such ref, or no more."""
+        tip = self._tip(name, space, self._numbers(name, space))
+        return None if tip is None or tip.kind == "delete" else tip
+
+    def log(self, name: str, space: Space = "heads") -> list[RefRecord]:
+        """Return every readable record of a ref, oldest first; also of a deleted one."""
+        records = (self._record(name, space, seq) for seq in self._numbers(name, space))
+        return [record for record in records if record is not None]
+
+    def append(
+        self,
+        name: str,
+        commit: Oid,
+        *,
+        after: RefRecord | None,
+        reason: str,
+        space: Space = "heads",
+    ) -> RefRecord:
+        """Move a ref from the record `after` (None: create it) to a commit, durably.
+
+        IMPORTANT: the commit must be durable already. Raises RefConflictError if the ref is not
+        at `after` (any more), InvalidNameError for a new name that is refused. After a
+        GradientIOError the ref may be at either: read it again.
+        """
+        if after is None:
+            names.check_name(name, self.names(space))
+        return self._append(name, commit, "move", after, reason, space)
+
+    def delete(
+        self, name: str, *, after: RefRecord, reason: str, space: Space = "heads"
+    ) -> RefRecord:
+        """End a ref that is at `after`, durably; its log stays. Raises like `append`."""
+        return self._append(name, None, "delete", after, reason, space)
+
+    def _append(
+        self,
+        name: str,
+        commit: Oid | None,
+        kind: RecordKind,
+        after: RefRecord | None,
+        reason: str,
+        space: Space,
+    ) -> RefRecord:
+        numbers = self._numbers(name, space)
+        tip = self._tip(name, space, numbers, patient=True)
+        if tip is not None and tip.kind == "delete" and after is None:
+            after = tip
+        if tip != after:
+            raise RefConflictError(f"{space}/{name}")
+        # A torn record keeps its number: the next one is taken.
+        seq = max(numbers, default=0) + 1
+        record = RefRecord(
+            seq=seq,
+            commit=commit,
+            kind=kind,
+            previous=0 if after is None else after.seq,
+            time=self._clock(),
+            writer=self._writer(),
+            reason=reason[:_MOST_REASON],
+        )
+        raw = record.to_bytes(f"{space}/{name}")
+        if not self._storage.put_if_absent(_path(name, space, seq), raw):
+            raise RefConflictError(f"{space}/{name}")
+        self._confirm(name, space, record)
+        return record
+
+    def _confirm(self, name: str, space: Space, record: RefRecord) -> None:
+        """Raise RefConflictError if others do not agree that `record` followed its previous.
+
+        With records created atomically, from a listing that is current, this never happens. It
+        can where a place has no hard links and we mistook a record that was being written for a
+        torn one, or where an old listing was cached. Ours is then withdrawn.
+        """
+        for seq in self._numbers(name, space):
+            between = record.previous < seq < record.seq
+            if (between or seq > record.seq) and not self._follows(name, space, seq, record):
+                self._storage.remove(_path(name, space, record.seq))
+                raise RefConflictError(f"{space}/{name}")
+
+    def _follows(self, name: str, space: Space, seq: int, record: RefRecord) -> bool:
+        other = self._record(name, space, seq)
+        return other is None or (seq > record.seq and other.previous >= record.seq)
+
+    def _tip(
+        self, name: str, space: Space, numbers: list[int], *, patient: bool = False
+    ) -> RefRecord | None:
+        for seq in reversed(numbers):
+            record = self._record(name, space, seq)
+            for wait in _WAITS if patient else ():
+                if record is not None:
+                    break
+                time.sleep(wait)
+                record = self._record(name, space, seq)
+            if record is not None:
+                return record
+        return None
+
+    def _numbers(self, name: str, space: Space) -> list[int]:
+        found = self._storage.names(f"refs/{space}/{names.quote(name)}")
+        return [int(entry) for entry in found if _SEQ.fullmatch(entry)]
+
+    def _record(self, name: str, space: Space, seq: int) -> RefRecord | None:
+        path = _path(name, space, seq)
+        try:
+            raw = self._storage.read(path, size=_MOST_BYTES)
+            return RefRecord.from_bytes(raw, f"{space}/{name}", seq)
+        except GradientIOError as error:
+            if fs.is_missing(error):
+                return None
+            raise
+        except MalformedObjectError as error:
+            if path not in self._reported:
+                self._reported.add(path)
+                _LOG.warning("%s is damaged and does not count: %s", path, error)
+            return None
+
+    def _writer(self) -> str:
+        return self._writers.setdefault(os.getpid(), uuid.uuid4().hex)
+
+
+_WAITS: Final = (0.05, 0.2, 0.75)
+"""Seconds to wait for a record that is incomplete: another writer may be at it."""
+
+
+def _path(name: str, space: Space, seq: int) -> str:
+    return f"refs/{space}/{names.quote(name)}/{seq:016d}"

@@ -1,0 +1,141 @@
+"""Threads that work through a stream of jobs in parallel and hand back the results in order.
+
+Not concurrent.futures: its pools refuse work as soon as the interpreter begins to exit, when a
+background commit may still have to be finished. These threads are daemons, started when first
+needed, and again in a forked child, which inherits none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakSet
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_IN_FLIGHT_PER_WORKER = 3
+_END = object()
+
+
+class ForkLock:
+    """A re-entrant lock that is free in a forked child, whatever the parent's threads held."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _LOCKS.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds it."""
+        self._lock = threading.RLock()
+
+
+class Workers:
+    """A fixed number of threads. `map` may be called from several threads, not from a worker."""
+
+    def __init__(self, count: int | None = None) -> None:
+        self.count = count or len(os.sched_getaffinity(0))
+        """How many; as a rule one per core that this process may use."""
+        self._queue: SimpleQueue[_Task[Any, Any]] = SimpleQueue()
+        self._process = -1
+        self._lock = ForkLock()
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield each item's result in the items' order; the first error ends it.
+
+        Items are taken a bounded number ahead. When this ends, however it does, no worker
+        touches an item any more: what the items refer to may then be reused.
+        """
+        source = iter(items)
+        first, second = next(source, _END), next(source, _END)
+        if first is _END:
+            return
+        if second is _END:
+            yield function(cast("Item", first))
+            return
+        tasks: deque[_Task[Item, Result]] = deque()
+        try:
+            for item in (cast("Item", first), cast("Item", second)):
+                tasks.append(self._submit(function, item))
+            for item in source:
+                if len(tasks) >= self.count * _IN_FLIGHT_PER_WORKER:
+                    yield tasks.popleft().wait()
+                tasks.append(self._submit(function, item))
+            while tasks:
+                yield tasks.popleft().wait()
+        finally:
+            for task in tasks:
+                task.cancelled = True
+            for task in tasks:
+                task.done.wait()
+
+    def _submit(self, function: Callable[[Item], Result], item: Item) -> _Task[Item, Result]:
+        if self._process != os.getpid():
+            self._start()
+        task = _Task(function, item)
+        self._queue.put(task)
+        return task
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            self._queue = SimpleQueue()
+            for number in range(self.count):
+                threading.Thread(
+                    target=_work, args=(self._queue,), name=f"gradient-{number}", daemon=True
+                ).start()
+            self._process = os.getpid()
+
+
+class _Task(Generic[Item, Result]):
+    __slots__ = ("_error", "_function", "_item", "_result", "cancelled", "done")
+
+    def __init__(self, function: Callable[[Item], Result], item: Item) -> None:
+        self._function = function
+        self._item = item
+        self._result: Result | None = None
+        self._error: BaseException | None = None
+        self.cancelled = False
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        try:
+            if not self.cancelled:
+                self._result = self._function(self._item)
+        except BaseException as error:  # noqa: BLE001 - wait() hands it back
+            self._error = error
+        finally:
+            self.done.set()
+
+    def wait(self) -> Result:
+        self.done.wait()
+        if self._error is not None:
+            raise self._error
+        return cast("Result", self._result)
+
+
+def _work(queue: SimpleQueue[_Task[Any, Any]]) -> None:
+    while True:
+        queue.get().run()
+
+
+_LOCKS: WeakSet[ForkLock] = WeakSet()
+
+
+def _renew_locks() -> None:
+    for lock in _LOCKS:
+        lock.renew()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
