@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         NotFoundError,
         RefConflictError,
         StepError,
+        StoreChangedError,
         UnknownRevisionError,
         UnsupportedValueError,
     )
@@ -68,6 +69,7 @@ __all__ = [
     "RefConflictError",
     "RepoConfig",
     "StepError",
+    "StoreChangedError",
     "UnknownRevisionError",
     "UnsupportedValueError",
     "WorkspaceConfig",
