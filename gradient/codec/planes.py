@@ -1,6 +1,6 @@
 """A chunk taken apart into streams of like bytes, and put together again.
 
-An element is read as one unsigned little-endian integer. Its top 16 bits may be rotated left by
+An element is read as one unsigned little-endian integer. Its top nine bits may be rotated left by
 one, so that the sign leaves the top byte and an 8-bit exponent fills it (docs/decisions/001). The
 integer is then cut into spans of 1, 2, 4 or 8 bytes; what all elements have in one span is a
 stream, coded on its own. Noise (the low bytes of a mantissa) is one wide stream stored raw.
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gradient.codec import entropy
+from gradient.codec import entropy, seven
 from gradient.codec.entropy import Coder
 from gradient.codec.mode import Mode
 from gradient.codec.scratch import SCRATCH
@@ -39,12 +39,16 @@ ROTATED: Final = 1
 RAW: Final = 0
 ZSTD: Final = 1
 CONSTANT: Final = 2
+SEVEN: Final = 3
 
 NOISE: Final = {Mode.AUTO: 7.7, Mode.AGGRESSIVE: 7.93}
 """Bits per byte from which on a stream is stored as it is."""
 
 _REPEATS: Final = 1.0
 """Bits per byte below which Huffman codes, a bit per byte at least, lose against a search."""
+
+_SEVEN: Final = 6.85
+"""Bits per byte above which seven bits without their distribution are as good as with it."""
 
 _HEAD: Final = struct.Struct("<BB")
 _STREAM: Final = struct.Struct("<BBI")
@@ -75,7 +79,7 @@ def survey(sample: Words, transform: int) -> Survey:
     if transform == ROTATED:
         sample = sample.copy()
         top = sample.view("<u2")[width // 2 - 1 :: width // 2]
-        top[:] = top << 1 | top >> 15
+        top[:] = (top & 0x7F80) << 1 | (top & 0x8000) >> 8 | top & 0x7F
     planes = sample.view(np.uint8).reshape(-1, width)
     return Survey(transform, tuple(entropy.entropy(planes[:, i]) for i in range(width)))
 
@@ -150,7 +154,8 @@ def _split(
         yield elements.copy() if owned[0] else elements
         return
     if width == 2 and rotated:
-        elements = _rotate(elements)
+        yield from _split_float(elements, owned)
+        return
     half = width // 2
     cut = next(i for i, (offset, _) in enumerate(spans) if offset - spans[0][0] == half)
     for part, keep, shift in (
@@ -170,12 +175,19 @@ def _split(
             yield from _split(out, part, keep, rotated=rotated and bool(shift))
 
 
-def _rotate(elements: Words) -> Words:
-    out = _take("rotated", 2, elements.size, fresh=False)
-    low = _take("shift2", 2, elements.size, fresh=False)
-    np.add(elements, elements, out=out)
-    np.right_shift(elements, 15, out=low)
-    return np.bitwise_or(out, low, out=out)
+def _split_float(tops: Words, owned: list[bool]) -> Iterator[Words]:
+    """Yield sign and seven bits of mantissa, then the exponent, of floats' top 16 bits."""
+    wide, sign = (_take(name, 2, tops.size, fresh=False) for name in ("shift2", "sign2"))
+    out = _take("half1", 1, tops.size, fresh=owned[0])
+    np.bitwise_and(tops, 0x807F, out=wide)
+    np.right_shift(wide, 8, out=sign)
+    np.bitwise_or(wide, sign, out=wide)
+    np.copyto(out, wide, casting="unsafe")
+    yield out
+    out = _take("half1", 1, tops.size, fresh=owned[1])
+    np.right_shift(tops, 7, out=wide)
+    np.copyto(out, wide, casting="unsafe")
+    yield out
 
 
 def _take(name: str, width: int, count: int, *, fresh: bool) -> Words:
@@ -190,6 +202,8 @@ def _pack(stream: Words, bits: float, mode: Mode) -> tuple[int, bytes | memoryvi
     if bits == 0 and is_constant(stream):
         return CONSTANT, stream[:1].tobytes()
     octets = stream.view(np.uint8).data
+    if mode is Mode.AUTO and bits > _SEVEN and stream.itemsize == 1 and stream.max() < 128:
+        return SEVEN, seven.pack(stream.view(np.uint8)).data
     if mode is Mode.AGGRESSIVE:
         coded = min((entropy.compress(octets, coder) for coder in Coder), key=len)
     else:
@@ -214,6 +228,8 @@ def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
         if span not in WIDTHS or covered % span or covered + span > width:
             raise MalformedObjectError(f"a stream of {span} bytes cannot begin at byte {covered}")
         expected = {RAW: span * count, CONSTANT: span, ZSTD: size}
+        if span == 1:
+            expected[SEVEN] = seven.packed_size(count)
         if expected.get(method) != size:
             raise MalformedObjectError(f"a stream has method {method} and {size} bytes")
         table.append((span, method, size))
@@ -224,8 +240,13 @@ def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
     streams: list[Words] = []
     for span, method, size in table:
         stored = payload[cursor : cursor + size]
-        data = entropy.decompress(stored, span * count) if method == ZSTD else stored
-        streams.append(words(data, span))
+        if method == ZSTD:
+            streams.append(words(entropy.decompress(stored, span * count), span))
+        elif method == SEVEN:
+            room = SCRATCH.take(f"seven{len(streams)}", size // 7 * 8)
+            streams.append(seven.unpack(words(stored, 1), room)[:count])
+        else:
+            streams.append(words(stored, span))
         cursor += size
     return streams
 
@@ -235,6 +256,9 @@ def _join(streams: list[Words], out: Words, *, rotated: bool) -> None:
     width = out.itemsize
     if len(streams) == 1:
         np.copyto(out, streams[0])
+        return
+    if width == 2 and rotated:
+        _join_float(streams[0], streams[1], out)
         return
     half = width // 2
     cut, covered = 0, 0
@@ -246,11 +270,17 @@ def _join(streams: list[Words], out: Words, *, rotated: bool) -> None:
     np.left_shift(out, half * 8, out=out)
     low = _side(streams[:cut], half, out.size, rotated=False)
     np.bitwise_or(out, low, out=out)
-    if width == 2 and rotated:
-        sign = _take("rotated", 2, out.size, fresh=False)
-        np.left_shift(out, 15, out=sign)
-        np.right_shift(out, 1, out=out)
-        np.bitwise_or(out, sign, out=out)
+
+
+def _join_float(mantissa: Words, exponent: Words, out: Words) -> None:
+    # Read as signed and widened, the sign comes out on top by itself, and also where the exponent
+    # belongs: the mask clears it there.
+    wide = _take("shift2", 2, out.size, fresh=False)
+    np.copyto(wide.view("<i2"), mantissa.view("i1"))
+    np.bitwise_and(wide, 0x807F, out=wide)
+    np.copyto(out, exponent)
+    np.left_shift(out, 7, out=out)
+    np.bitwise_or(out, wide, out=out)
 
 
 def _side(streams: list[Words], width: int, count: int, *, rotated: bool) -> Words:
