@@ -94,7 +94,7 @@ class Line:
     @classmethod
     def open(cls, repo: Repository, branch: str) -> Line:
         """Stand on a branch, which need not exist, as a fresh run; raises InvalidNameError."""
-        names.check_branch_name(branch)
+        names.check_branch_name(branch, repo.branches())
         line = cls(repo, branch)
         line.seen = line.tip()
         return line
@@ -105,10 +105,10 @@ class Line:
 
         Raises BranchExistsError, here or then, and InvalidNameError.
         """
-        names.check_branch_name(branch)
-        for taken in repo.branches():
-            if taken.lower() == branch.lower():
-                raise BranchExistsError(branch, None if taken == branch else taken)
+        existing = repo.branches()
+        if branch in existing:
+            raise BranchExistsError(branch)
+        names.check_branch_name(branch, existing)
         return cls(repo, branch, new=True)
 
     def moved_to(self, commit: Oid | None) -> Line:
@@ -136,15 +136,15 @@ class Line:
         Raises StepError for a step below the line's last, and, for a line made by `create`,
         BranchExistsError if the branch exists by now. Nothing has changed then.
         """
-        self._check_step(step)
         tip = self._own_tip()
+        self._check_step(step)
         if self._new and tip is not None:
             raise BranchExistsError(self.branch)
         if tip is None or tip.commit == self.position:
             outcome = Outcome.STARTED if tip is None else Outcome.ADVANCED
             done = self._append(build, tip, reason, outcome)
-        elif _same(tip, self.seen):
-            aside = self._set_aside(tip, reason)
+        elif tip.commit is not None and _same(tip, self.seen):
+            aside = self._set_aside(tip.commit, reason)
             done = self._append(build, tip, reason, Outcome.SET_ASIDE, aside)
         else:
             done = None
@@ -189,20 +189,20 @@ class Line:
         self._stand(record)
         return Published(commit, self.branch, record, outcome, other)
 
-    def _set_aside(self, tip: RefRecord, reason: str) -> str:
+    def _set_aside(self, commit: Oid, reason: str) -> str:
         refs = self.repo.refs
         for name in self._usable(names.set_aside(self.branch)):
             existing = refs.read(name)
             if existing is None:
                 try:
-                    refs.append(name, tip.commit, after=None, reason=f"set aside: {reason}")
+                    refs.append(name, commit, after=None, reason=f"set aside: {reason}")
                 except RefConflictError:
                     existing = refs.read(name)
                 else:
                     return name
             # Another writer, or we before a crash, gave this very tip a name already. It is never
             # taken back: a third writer may rely on it by now.
-            if existing is not None and existing.commit == tip.commit:
+            if existing is not None and existing.commit == commit:
                 return name
         raise AssertionError  # pragma: no cover - the names never end
 
@@ -226,9 +226,8 @@ class Line:
 
     def _usable(self, candidates: Iterator[str]) -> Iterator[str]:
         """Leave out the names that collide with a branch that differs in case alone."""
-        taken = set(self.repo.branches())
-        folded = {name.lower() for name in taken}
-        return (name for name in candidates if name in taken or name.lower() not in folded)
+        existing = self.repo.branches()
+        return (name for name in candidates if names.is_branch_name(name, existing))
 
     def _stand(self, record: RefRecord) -> None:
         self.seen = record
@@ -238,4 +237,5 @@ class Line:
 
 
 def _same(tip: RefRecord, seen: RefRecord | None) -> bool:
-    return seen is not None and (tip.seq, tip.commit) == (seen.seq, seen.commit)
+    # The commit counts, not the record: a fence repeats it, and moves nothing.
+    return seen is not None and tip.commit == seen.commit

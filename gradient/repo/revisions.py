@@ -19,9 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from gradient.errors import (
     AmbiguousRevisionError,
-    MalformedObjectError,
     MalformedRevisionError,
-    MissingObjectError,
     UnknownRevisionError,
 )
 from gradient.objects.commit import MAX_STEP
@@ -185,22 +183,13 @@ def _nearest_steps(step: int, steps: Iterable[int]) -> list[int]:
 def _by_id(repo: Repository, revision: Revision) -> Oid:
     prefix = revision.base.lower()
     if _ID.fullmatch(prefix):
-        if len(prefix) == 64:
-            oid = Oid.parse(prefix)
-            try:
-                repo.read_commit(oid)
-            except (MissingObjectError, MalformedObjectError):
-                raise UnknownRevisionError(revision.text, "no commit has this id") from None
-            return oid
+        repo.store.refresh()
         found = repo.store.find_prefix(Kind.COMMIT, prefix)
         if len(found) == 1:
             return found[0]
         if found:
-            raise AmbiguousRevisionError(
-                revision.text,
-                f"{len(found)} commits have this id",
-                [_spell(repo, o) for o in found],
-            )
+            spelt = [_spell(repo, oid) for oid in found[:_MOST_CANDIDATES]]
+            raise AmbiguousRevisionError(revision.text, f"{len(found)} commits have this id", spelt)
     known = [*_branches(repo), *repo.refs.names(space="tags")]
     near = difflib.get_close_matches(revision.base, known, n=_MOST_CANDIDATES)
     kinds = "branch, tag or commit id" if _ID.fullmatch(prefix) else "branch or tag"

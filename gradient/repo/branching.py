@@ -1,0 +1,40 @@
+"""A new branch at an existing commit, without a run: nothing but one small commit is written."""
+
+from __future__ import annotations
+
+from gradient.codec.mode import Mode
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree
+from gradient.repo.config import timestamp
+from gradient.repo.lines import Line, Published
+from gradient.repo.repository import Repository
+from gradient.repo.revisions import Resolved
+
+
+def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str = "") -> Published:
+    """Begin `branch` with a commit of the source's whole state, durably.
+
+    Raises BranchExistsError, InvalidNameError.
+    """
+    time = timestamp()
+
+    def build(name: str, parent: Oid | None) -> Oid:
+        origin = Tree({"from": str(source.oid), "revision": source.commit.revision})
+        with repo.store.begin(mode=Mode.OFF) as transaction:
+            commit = Commit(
+                tree=source.commit.tree,
+                parents=() if parent is None else (parent,),
+                anchor=source.commit.anchor,
+                step=source.commit.step,
+                branch=name,
+                time=time,
+                message=message,
+                hparams=source.commit.hparams,
+                fork=transaction.put(Kind.TREE, origin.to_bytes()),
+            )
+            oid = transaction.put(Kind.COMMIT, commit.to_bytes())
+            transaction.seal()
+        return oid
+
+    return Line(repo, branch, at=source.oid).start(build)

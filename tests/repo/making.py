@@ -1,0 +1,68 @@
+"""Repos for tests, with commits that hold almost nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradient.codec.mode import Mode
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree
+from gradient.repo.lines import Build, Line, Published
+from gradient.repo.repository import Repository
+from gradient.repo.workspace import create_repo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIME = "2026-02-10T12:34:56.000000"
+
+
+def make_repo(folder: Path) -> Repository:
+    """Create and open a repo."""
+    create_repo(folder)
+    return Repository.open(folder, workers=1)
+
+
+def builder(repo: Repository, step: int, message: str = "") -> Build:
+    """Return what `Line.publish` asks for: a function that stores a commit."""
+
+    def build(branch: str, parent: Oid | None) -> Oid:
+        with repo.store.begin(mode=Mode.OFF) as transaction:
+            commit = Commit(
+                tree=transaction.put(Kind.TREE, Tree({"step": step}).to_bytes()),
+                parents=() if parent is None else (parent,),
+                anchor=None,
+                step=step,
+                branch=branch,
+                time=TIME,
+                message=message,
+            )
+            oid = transaction.put(Kind.COMMIT, commit.to_bytes())
+            transaction.seal()
+        return oid
+
+    return build
+
+
+def commit(line: Line, step: int, message: str = "") -> Published:
+    """Publish one small commit."""
+    return line.publish(step, builder(line.repo, step, message))
+
+
+def run(repo: Repository, branch: str, *steps: int) -> list[Oid]:
+    """Go on from the branch's tip with commits of these steps; returns their ids."""
+    line = Line.open(repo, branch).moved_to(repo.tip(branch))
+    return [commit(line, step).commit for step in steps]
+
+
+def fork(repo: Repository, source: Oid, branch: str) -> Line:
+    """Start a branch at a commit, with a commit of the same step."""
+    line = Line.create(repo, branch).moved_to(source)
+    commit(line, repo.read_commit(source).step)
+    return line
+
+
+def steps(repo: Repository, branch: str) -> list[int]:
+    """Return the steps on a branch's line, oldest first."""
+    return [commit.step for _, commit in repo.line(branch)][::-1]
