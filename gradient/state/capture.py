@@ -1,0 +1,31 @@
+"""A whole run as one state: a dict of components."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradient.state import rng
+from gradient.state.model import capture_model
+from gradient.state.names import ParameterNames
+from gradient.state.optimizer import capture_optimizer
+from gradient.state.run import Run
+from gradient.state.scheduler import capture_scheduler
+from gradient.state.tags import Pickled
+
+
+def capture(run: Run) -> dict[str, Any]:
+    """Return the run's state by component; its tensors are the live ones.
+
+    The generators come last, so that a getter that draws from one does not shift a resumed run.
+    """
+    state: dict[str, Any] = {"model": capture_model(run.model)}
+    if run.optimizer is not None:
+        names = ParameterNames(run.model, run.optimizer)
+        state["optimizer"] = capture_optimizer(run.optimizer, names)
+    if run.scheduler is not None:
+        state["scheduler"] = capture_scheduler(run.scheduler)
+    for name, registered in run.registered.items():
+        value = registered.getter()
+        state[name] = Pickled.of(value) if registered.pickle else value
+    state["rng"] = rng.capture()
+    return state

@@ -1,0 +1,133 @@
+"""A model's parameters, persistent buffers and extra state.
+
+Buffers that a module registers with ``persistent=False`` are not captured: the module says that
+they can be computed again (a mask, a table of positions), so what rebuilds the model rebuilds them.
+
+Restoring copies bits into the live tensors and leaves the tensors where they are: ties, devices,
+memory formats and everything that points at them (an optimizer, a compiled graph) stay valid.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from gradient.errors import MisfitError
+from gradient.state.names import stripped
+from gradient.state.tensors import extent, same_bits
+
+
+@dataclass(slots=True)
+class Misfit:
+    """How a saved component differs from the live object it should go into."""
+
+    missing: list[str] = field(default_factory=list)
+    """Names that the live object has and the checkpoint lacks."""
+    unexpected: list[str] = field(default_factory=list)
+    """Names that the checkpoint has and the live object lacks."""
+    mismatched: dict[str, str] = field(default_factory=dict)
+    """Names that both have, with what is different."""
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.mismatched)
+
+    def error(self, what: str) -> MisfitError:
+        """Make the error that lists everything; `what` names the component."""
+        lines = [f"the checkpoint's {what} does not fit; nothing was changed"]
+        lines += [f"  missing in the checkpoint: {name}" for name in self.missing]
+        lines += [f"  unexpected in the checkpoint: {name}" for name in self.unexpected]
+        lines += [f"  different: {name}: {text}" for name, text in self.mismatched.items()]
+        lines.append("  strict=False loads what matches; components=(…) restores only those named")
+        return MisfitError(
+            "\n".join(lines),
+            missing=self.missing,
+            unexpected=self.unexpected,
+            mismatched=self.mismatched,
+        )
+
+
+def capture_model(model: torch.nn.Module) -> dict[str, Any]:
+    """Return the state dict under stripped names, in its order; tensors are the live ones."""
+    state = model.state_dict()
+    names = stripped(state)
+    return {names[name]: value for name, value in state.items()}
+
+
+class ModelPlan:
+    """A checked restore of a model: making one changes nothing, `apply` cannot be refused."""
+
+    def __init__(self, model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
+        self._model = model
+        live = model.state_dict()
+        names = stripped(live)
+        self.misfit = Misfit()
+        self.matching: dict[str, Any] = {}
+        """Saved values that fit, under the live names."""
+        for name, value in live.items():
+            short = names[name]
+            if short not in saved:
+                self.misfit.missing.append(short)
+                continue
+            difference = _difference(value, saved[short])
+            if difference is None:
+                self.matching[name] = saved[short]
+            else:
+                self.misfit.mismatched[short] = difference
+        known = set(names.values())
+        self.misfit.unexpected.extend(name for name in saved if name not in known)
+        self._check_ties(live, names)
+        self._metadata = getattr(live, "_metadata", None)
+        self.fitting = {names[name] for name in self.matching}
+        """The stripped names of what fits."""
+
+    def _check_ties(self, live: Mapping[str, Any], names: Mapping[str, str]) -> None:
+        """Refuse two saved values for one live tensor: only one of them could be restored."""
+        first: dict[object, str] = {}
+        for name, value in live.items():
+            if name not in self.matching or not isinstance(value, torch.Tensor):
+                continue
+            if isinstance(value, UninitializedParameter | UninitializedBuffer) or not value.numel():
+                continue
+            place = (extent(value), tuple(value.shape), tuple(value.stride()))
+            other = first.setdefault(place, name)
+            if other == name or other not in self.matching:
+                continue
+            if not same_bits(self.matching[name], self.matching[other]):
+                del self.matching[name]
+                self.misfit.mismatched[names[name]] = f"here tied to {names[other]}, saved apart"
+
+    def apply(self) -> None:
+        """Copy the fitting values into the live model."""
+        state: OrderedDict[str, Any] = OrderedDict(self.matching)
+        if self._metadata is not None:
+            state._metadata = self._metadata  # type: ignore[attr-defined]
+        with torch.no_grad():
+            if self.misfit:
+                self._model.load_state_dict(state, strict=False)
+            else:
+                self._model.load_state_dict(state)
+
+
+def _difference(live: Any, saved: Any) -> str | None:
+    if not isinstance(live, torch.Tensor) or not isinstance(saved, torch.Tensor):
+        if isinstance(live, torch.Tensor):
+            return f"saved a {type(saved).__name__}, here {_layout(live)}"
+        return None  # extra state: only the module knows what it takes
+    if isinstance(live, UninitializedParameter | UninitializedBuffer):
+        return None  # a lazy module takes its shape from what it loads
+    if live.device.type == "meta":
+        return f"saved {_layout(saved)}, here on the meta device (it has no memory to load into)"
+    if live.shape != saved.shape or live.dtype != saved.dtype:
+        return f"saved {_layout(saved)}, here {_layout(live)}"
+    return None
+
+
+def _layout(tensor: torch.Tensor) -> str:
+    if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
+        return "lazy"
+    return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

@@ -1,0 +1,251 @@
+"""Restoring an optimizer: by name, to the saved bits, or not at all.
+
+torch's own ``load_state_dict`` casts state to its parameter's dtype and aliases what it is given.
+It is still called, for its hooks and for what subclasses make of it; afterwards every tensor that
+it cast is replaced by the saved one. The saved tensors are handed over: give them away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradient.state.model import Misfit
+from gradient.state.names import ParameterNames
+from gradient.state.optimizer import Stateful, same_class, to_state_dict
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A hyperparameter that the script and the checkpoint set differently; the latter won."""
+
+    where: str
+    """``optimizer.param_groups[0]`` or ``scheduler``."""
+    option: str
+    """Its name."""
+    script: Any
+    """The script's value."""
+    checkpoint: Any
+    """The checkpoint's value."""
+
+    def __str__(self) -> str:
+        return f"{self.where}.{self.option}: checkpoint {self.checkpoint}, script {self.script}"
+
+
+class OptimizerPlan:
+    """A checked restore of an optimizer: making one changes nothing."""
+
+    def __init__(
+        self,
+        optimizer: Stateful,
+        names: ParameterNames,
+        saved: Mapping[str, Any],
+        *,
+        unfit: Collection[str] = (),
+    ) -> None:
+        """Compare; `unfit` are names of parameters that have another shape or dtype here."""
+        self._optimizer = optimizer
+        self._names = names
+        self._saved = saved
+        self._unfit = frozenset(unfit)
+        self.misfit = Misfit()
+        self.reset: list[str] = []
+        """Parameters whose state starts afresh when a misfit is applied all the same."""
+        self.differences: list[Difference] = []
+        """Options in which script and checkpoint differ."""
+        self._same_class = same_class(saved.get("class"), optimizer)
+        if not self._same_class:
+            here = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+            self.misfit.mismatched["optimizer"] = f"saved {saved.get('class')}, here {here}"
+        self._opaque = "opaque" in saved
+        if not self._opaque:
+            self._compare()
+
+    def _compare(self) -> None:
+        live = getattr(self._optimizer, "param_groups", None)
+        if type(live) is not list:
+            self.misfit.mismatched["optimizer"] = "saved in torch's form, here without param_groups"
+            return
+        self._live = [[self._names.of(p) for p in group["params"]] for group in live]
+        groups = self._saved["param_groups"]
+        self._alias: dict[str, str] = {}  # live name -> saved name
+        home: dict[str, int] = {}
+        for g, group in enumerate(groups):
+            for name in group["params"]:
+                here = self._names.canonical(name)
+                if here is None:
+                    self.misfit.unexpected.append(f"optimizer: {name}")
+                else:
+                    self._alias[here] = name
+                    home[here] = g
+        if len(groups) != len(live):
+            self.misfit.mismatched["optimizer.param_groups"] = (
+                f"saved {len(groups)} groups, here {len(live)}"
+            )
+        for g, members in enumerate(self._live):
+            for name in members:
+                if name not in home:
+                    self.misfit.missing.append(f"optimizer: {name}")
+                elif home.pop(name) != g and len(groups) == len(live):
+                    self.misfit.mismatched[f"optimizer: {name}"] = f"not in group {g} there"
+        self.misfit.unexpected.extend(f"optimizer: {self._alias[name]}" for name in home)
+        self._compare_outside()
+        self._compare_order()
+        if len(groups) == len(live) and self._same_class:
+            for g, (group, live_group) in enumerate(zip(groups, live, strict=True)):
+                self.differences.extend(
+                    _differences(f"optimizer.param_groups[{g}]", group, live_group)
+                )
+
+    def _compare_outside(self) -> None:
+        for name, facts in self._saved.get("outside", {}).items():
+            parameter = self._names.by_name.get(name)
+            if parameter is None:
+                continue
+            if parameter.shape != facts["shape"] or parameter.dtype != facts["dtype"]:
+                self.misfit.mismatched[f"optimizer: {name}"] = (
+                    f"saved {tuple(facts['shape'])} {facts['dtype']}, "
+                    f"here {tuple(parameter.shape)} {parameter.dtype}"
+                )
+                self._unfit |= {name}
+
+    def _compare_order(self) -> None:
+        """Find which states can follow their parameter to another place."""
+        saved = [
+            [self._names.canonical(n) for n in g["params"]] for g in self._saved["param_groups"]
+        ]
+        self._same_order = saved == self._live
+        self._stuck = (
+            [] if self._same_order else [n for n in self._loadable() if not self._moves(n)]
+        )
+        if self._saved.get("other") and not self._same_order:
+            self._stuck.append("the optimizer as a whole")
+        if self._stuck and not self.misfit:
+            self.misfit.mismatched["optimizer"] = (
+                "its parameters have another order here, and the state of "
+                f"{self._stuck[0]} is not shaped as its parameter, so it cannot be moved"
+            )
+
+    def _loadable(self) -> Iterator[str]:
+        for members in self._live:
+            for name in members:
+                if self._alias.get(name) in self._saved["state"]:
+                    yield name
+
+    def _moves(self, name: str) -> bool:
+        shape = self._names.by_name[name].shape
+        state = self._saved["state"][self._alias[name]]
+        return all(t.dim() == 0 or t.shape == shape for t in _tensors(state))
+
+    def apply(self) -> None:
+        """Load what fits; parameters without fitting state start afresh."""
+        if self._opaque or "param_groups" not in self._saved:
+            if self._same_class:
+                self._optimizer.load_state_dict(to_state_dict(self._saved))
+            return
+        live = self._optimizer.state_dict()
+        kept = [] if not self._same_class else [n for n in self._loadable() if self._fits(n)]
+        state = {name: self._saved["state"][self._alias[name]] for name in kept}
+        number = {name: i for i, name in enumerate(n for group in self._live for n in group)}
+        groups = self._groups(live["param_groups"], number)
+        self._optimizer.load_state_dict(
+            {
+                **self._saved.get("extra", {}),
+                "state": {number[name]: value for name, value in state.items()}
+                | (self._saved.get("other", {}) if self._same_class and not self._stuck else {}),
+                "param_groups": groups,
+            }
+        )
+        loaded = self._optimizer.state  # type: ignore[attr-defined]
+        for name, value in state.items():
+            parameter = self._names.by_name[name]
+            if parameter in loaded:
+                loaded[parameter] = _put_back(value, loaded[parameter])
+
+    def _fits(self, name: str) -> bool:
+        return name not in self._unfit and (self._same_order or self._moves(name))
+
+    def _groups(
+        self, live: list[dict[str, Any]], number: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        saved = self._saved["param_groups"]
+        use_saved = self._same_class and len(saved) == len(live)
+        groups = []
+        for g, members in enumerate(self._live):
+            options = dict(saved[g] if use_saved else live[g])
+            if "param_names" in live[g]:
+                options["param_names"] = live[g]["param_names"]
+            else:
+                options.pop("param_names", None)
+            for option, value in options.items():
+                here = live[g].get(option)
+                if isinstance(value, torch.Tensor) and isinstance(here, torch.Tensor):
+                    options[option] = value.to(here.device)
+            groups.append(options | {"params": [number[name] for name in members]})
+        return groups
+
+    def lost(self) -> list[str]:
+        """Return the live parameters whose state `apply` resets although some was saved or due."""
+        if self._opaque or not self.misfit:
+            return []
+        if not self._same_class:
+            return [name for members in self._live for name in members]
+        fit = {name for name in self._loadable() if self._fits(name)}
+        stateful = set(self._loadable()) | {
+            n for m in self._live for n in m if n not in self._alias
+        }
+        return [n for members in self._live for n in members if n in stateful - fit]
+
+
+def _differences(
+    where: str, saved: Mapping[str, Any], live: Mapping[str, Any]
+) -> Iterator[Difference]:
+    for option, value in saved.items():
+        if option in ("params", "param_names") or option not in live:
+            continue
+        if option in scheduled(saved) and option in scheduled(live):
+            continue
+        if not same_value(value, live[option]):
+            yield Difference(where, option, live[option], value)
+
+
+def scheduled(group: Mapping[str, Any]) -> set[str]:
+    """Return the options of a group that a scheduler rewrites as it steps."""
+    options = {"lr"} if "initial_lr" in group else set()
+    return options | {"momentum", "betas"} if "base_momentum" in group else options
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Compare two options, tensors by value, and by type only where values can not be equal."""
+    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
+        one = one.tolist() if isinstance(one, torch.Tensor) else one
+        other = other.tolist() if isinstance(other, torch.Tensor) else other
+    return bool(one == other) or (one != one and other != other)
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _put_back(saved: Any, loaded: Any) -> Any:
+    """Return the saved value where torch cast it, on the device that torch chose for it."""
+    if isinstance(saved, torch.Tensor):
+        return saved.to(loaded.device) if isinstance(loaded, torch.Tensor) else saved
+    if isinstance(saved, dict) and isinstance(loaded, dict):
+        for key, value in saved.items():
+            loaded[key] = _put_back(value, loaded.get(key))
+        return loaded
+    if type(saved) in (list, tuple) and type(loaded) is type(saved) and len(saved) == len(loaded):
+        return type(saved)(_put_back(a, b) for a, b in zip(saved, loaded, strict=True))
+    # A number that the class keeps as a tensor nowadays (an old checkpoint's "step") stays one.
+    return loaded if isinstance(loaded, torch.Tensor) else saved

@@ -1,0 +1,274 @@
+"""Putting a state back into a run: all of it or nothing.
+
+`prepare` compares everything and changes nothing; `Plan.apply` then changes the live objects, and
+puts them back if a setter of the script's raises midway.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+from gradient.errors import ConfigError, MisfitError
+from gradient.state import rng
+from gradient.state.model import Misfit, ModelPlan, capture_model
+from gradient.state.names import ParameterNames
+from gradient.state.optimizer import Stateful
+from gradient.state.optimizer_plan import Difference, OptimizerPlan
+from gradient.state.run import BUILT_IN, Registered, Run
+from gradient.state.scheduler import SchedulerPlan
+from gradient.state.snapshot import snapshot
+from gradient.state.tags import Pickled
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a restore did."""
+
+    restored: tuple[str, ...]
+    """Components that were restored, whole or in part."""
+    missing: tuple[str, ...] = ()
+    """Names the live objects have and the checkpoint lacks; they kept their values."""
+    unexpected: tuple[str, ...] = ()
+    """Names the checkpoint has and the live objects lack."""
+    mismatched: Mapping[str, str] | None = None
+    """Names that both have with another shape or type, and the two; they kept their values."""
+    reset: tuple[str, ...] = ()
+    """Parameters whose optimizer state starts afresh."""
+    differences: tuple[Difference, ...] = ()
+    """Hyperparameters in which the checkpoint won over the script."""
+    unclaimed: tuple[str, ...] = ()
+    """Registered states of the checkpoint that nobody registered here."""
+
+
+def prepare(
+    run: Run,
+    state: Mapping[str, Any],
+    *,
+    strict: bool = True,
+    components: Sequence[str] | None = None,
+) -> Plan:
+    """Check a state against a run; raises MisfitError, and changes nothing.
+
+    The state is given away: the optimizer and the setters keep its tensors. With `components`,
+    only those are compared and restored. With ``strict=False`` what does not fit is left out.
+    """
+    plan = Plan(run, state, components)
+    if strict and plan.misfit:
+        raise plan.misfit.error(" and ".join(plan.components) or "state")
+    return plan
+
+
+def unpack(name: str, registered: Registered, value: Any) -> Any:
+    """Return what a setter is given; raises MisfitError for a pickle nobody opted in to."""
+    if type(value) is not Pickled:
+        return value
+    if not registered.pickle:
+        raise MisfitError(_PICKLED.format(name=name), mismatched={name: _PICKLED.format(name=name)})
+    return value.load()
+
+
+_PICKLED = "{name} is stored as a pickle, which runs code: register it with pickle=True to read it"
+
+
+class Plan:
+    """A checked restore; made by `prepare`."""
+
+    def __init__(
+        self, run: Run, state: Mapping[str, Any], components: Sequence[str] | None
+    ) -> None:
+        self._run = run
+        self._state = state
+        self.components = _chosen(run, state, components)
+        """The components that are restored."""
+        self.misfit = Misfit()
+        """Everything that does not fit."""
+        self.unclaimed = tuple(n for n in state if n not in BUILT_IN and n not in run.registered)
+        """Registered states of the checkpoint that nobody registered here."""
+        self._find_absent(required=components is not None)
+        self._model = ModelPlan(run.model, state["model"]) if "model" in state else None
+        self._optimizer: OptimizerPlan | None = None
+        self._scheduler: SchedulerPlan | None = None
+        self._values: dict[str, Any] = {}
+        if "model" in self.components and self._model is not None:
+            self._add(self._model.misfit)
+        if "optimizer" in self.components and run.optimizer is not None:
+            self._optimizer = self._plan_optimizer(run.optimizer)
+            self._add(self._optimizer.misfit)
+        if "scheduler" in self.components and run.scheduler is not None:
+            self._scheduler = SchedulerPlan(run.scheduler, state["scheduler"])
+            self._add(self._scheduler.misfit)
+        if "rng" in self.components:
+            rng.check(state["rng"])
+        for name in self.components:
+            self._plan_registered(name)
+
+    def _find_absent(self, *, required: bool) -> None:
+        """List components that one side lacks, and restore the others."""
+        run = self._run
+        live = {"model", "rng", *run.registered}
+        live |= {"optimizer"} if run.optimizer is not None else set()
+        live |= {"scheduler"} if run.scheduler is not None else set()
+        for name in self.components:
+            wanted = required or name not in run.registered or run.registered[name].required
+            if name not in self._state and wanted:
+                self.misfit.missing.append(name)
+            elif name not in live:
+                self.misfit.unexpected.append(name)
+        self.components = tuple(n for n in self.components if n in self._state and n in live)
+
+    def _plan_optimizer(self, optimizer: Stateful) -> OptimizerPlan:
+        names = ParameterNames(self._run.model, optimizer)
+        unfit: set[str] = set()
+        if self._model is not None:
+            differing = map(names.canonical, self._model.misfit.mismatched)
+            unfit = {name for name in differing if name is not None}
+        return OptimizerPlan(optimizer, names, self._state["optimizer"], unfit=unfit)
+
+    def _plan_registered(self, name: str) -> None:
+        registered = self._run.registered.get(name)
+        if registered is None:
+            return
+        value = self._state[name]
+        if type(value) is Pickled and not registered.pickle:
+            self.misfit.mismatched[name] = _PICKLED.format(name=name)
+        else:
+            self._values[name] = value
+
+    def _add(self, misfit: Misfit) -> None:
+        self.misfit.missing.extend(misfit.missing)
+        self.misfit.unexpected.extend(misfit.unexpected)
+        self.misfit.mismatched.update(misfit.mismatched)
+
+    def apply(self, then: Callable[[], object] | None = None) -> Report:
+        """Change the live objects, then call `then`; if anything raises, change them back.
+
+        Order: model, optimizer, scheduler, registered states, generators.
+        """
+        values = {n: unpack(n, self._run.registered[n], v) for n, v in self._values.items()}
+        with ExitStack() as undo:
+            self._remember(undo, then is not None)
+            if "model" in self.components and self._model is not None:
+                self._model.apply()
+            if self._optimizer is not None:
+                self._optimizer.apply()
+            if self._scheduler is not None:
+                self._scheduler.apply()
+            for name, value in values.items():
+                self._run.registered[name].setter(value)
+            if "rng" in self.components:
+                rng.restore(self._state["rng"])
+            if then is not None:
+                then()
+            undo.pop_all()
+        return self._report()
+
+    def _remember(self, undo: ExitStack, everything: bool) -> None:
+        """Note how to put back each object; what comes first is put back last."""
+        run = self._run
+        if "model" in self.components and (everything or self._can_fail()):
+            undo.callback(_undo_model(run.model))
+        if run.optimizer is not None and (everything or self._optimizer is not None):
+            undo.callback(_undo_optimizer(run.optimizer))
+        if run.scheduler is not None and (everything or self._scheduler is not None):
+            before = snapshot(run.scheduler.state_dict())
+            undo.callback(run.scheduler.load_state_dict, before)
+        for name in self._values:
+            registered = run.registered[name]
+            undo.callback(registered.setter, snapshot(registered.getter()))
+        undo.callback(rng.restore, rng.capture())
+
+    def _can_fail(self) -> bool:
+        """Whether code that is not torch's runs during `apply`: then a copy is made."""
+        if self._values:
+            return True
+        parts = [self._run.optimizer, self._run.scheduler, *self._run.model.modules()]
+        return any(part is not None and not _is_torchs(part) for part in parts)
+
+    def _report(self) -> Report:
+        differences: list[Difference] = []
+        reset: list[str] = []
+        if self._optimizer is not None:
+            differences.extend(self._optimizer.differences)
+            reset = self._optimizer.lost()
+        if self._scheduler is not None:
+            differences.extend(self._scheduler.differences)
+        return Report(
+            self.components,
+            tuple(self.misfit.missing),
+            tuple(self.misfit.unexpected),
+            dict(self.misfit.mismatched),
+            tuple(reset),
+            tuple(differences),
+            self.unclaimed,
+        )
+
+
+def _chosen(
+    run: Run, state: Mapping[str, Any], components: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the names to restore, in the order in which they are applied."""
+    live = [*BUILT_IN[:-1], *run.registered, "rng"]
+    if run.optimizer is None and "optimizer" not in state:
+        live.remove("optimizer")
+    if run.scheduler is None and "scheduler" not in state:
+        live.remove("scheduler")
+    if components is None:
+        return tuple(live)
+    allowed = dict.fromkeys([*live, *BUILT_IN, *state])
+    if isinstance(components, str):
+        raise ConfigError(f'components is a sequence of names, as in ("{components}",)')
+    for name in components:
+        if name not in allowed:
+            raise ConfigError(f"no component {name!r}; there are {', '.join(allowed)}")
+    return tuple(name for name in allowed if name in components)
+
+
+def _undo_model(model: torch.nn.Module) -> Callable[[], None]:
+    before = {
+        name: value
+        for name, value in capture_model(model).items()
+        if not isinstance(value, UninitializedParameter | UninitializedBuffer)
+    }
+    return ModelPlan(model, snapshot(before)).apply
+
+
+def _undo_optimizer(optimizer: Stateful) -> Callable[[], None]:
+    """Keep the state's own tensors: loading replaces them and leaves them as they are."""
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        before = snapshot(optimizer.state_dict())
+        return lambda: cast("None", optimizer.load_state_dict(before))
+    state = dict(optimizer.state)
+    groups = [
+        {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in group.items()}
+        for group in optimizer.param_groups
+    ]
+
+    def undo() -> None:
+        optimizer.state = defaultdict(dict, state)
+        optimizer.param_groups[:] = groups
+
+    return undo
+
+
+_LOADERS = ("load_state_dict", "_load_from_state_dict", "set_extra_state", "__setstate__")
+
+_HOOKS = (
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+    "_optimizer_load_state_dict_pre_hooks",
+    "_optimizer_load_state_dict_post_hooks",
+)
+
+
+def _is_torchs(part: object) -> bool:
+    """Whether only torch's code runs when `part` loads a state that was checked."""
+    modules = (getattr(getattr(type(part), name, None), "__module__", None) for name in _LOADERS)
+    ours = all(module is None or module.startswith("torch.") for module in modules)
+    return ours and not any(getattr(part, name, None) for name in _HOOKS)

@@ -1,0 +1,105 @@
+"""Every random generator a training loop draws from, as plain data.
+
+Python's ``random``, NumPy's global generator, torch's on the CPU, and those of the CUDA devices and
+MPS where they are in use. Capturing never initialises CUDA.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradient.errors import ConfigError, MisfitError
+
+_MAX_SEED = (1 << 64) - 1
+
+
+def capture() -> dict[str, Any]:
+    """Return the state of every generator in use, in memory of its own."""
+    version, words, gauss = random.getstate()
+    state: dict[str, Any] = {
+        "python": {
+            "version": version,
+            "state": torch.tensor(words, dtype=torch.int64).to(torch.uint32),
+            "gauss": gauss,
+        },
+        "numpy": _to_tensors(np.random.get_state(legacy=False)),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def check(state: Any) -> None:
+    """Refuse, by MisfitError, a state that `restore` could not set; changes no generator."""
+    try:
+        random.Random().setstate(_python(state["python"]))
+        live = np.random.get_state(legacy=False)["bit_generator"]
+        saved = state["numpy"]["bit_generator"]
+        if live != saved:
+            raise MisfitError(f"NumPy's global generator is {live} here, saved {saved}")
+        if saved == "MT19937":
+            np.random.RandomState().set_state(_to_arrays(state["numpy"]))
+        torch.Generator().set_state(state["torch"])
+    except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+        if isinstance(error, MisfitError):
+            raise
+        raise MisfitError(f"the checkpoint's generators cannot be set: {error}") from None
+
+
+def restore(state: Mapping[str, Any]) -> None:
+    """Set every generator to a captured state.
+
+    CUDA devices that were captured and are not here are left out, with a warning.
+    """
+    random.setstate(_python(state["python"]))
+    np.random.set_state(_to_arrays(state["numpy"]))
+    torch.set_rng_state(state["torch"])
+    saved = state.get("cuda", [])
+    here = torch.cuda.device_count() if saved else 0
+    if here != len(saved):
+        warnings.warn(
+            f"the checkpoint has generators of {len(saved)} CUDA devices, here are {here}: "
+            f"{min(here, len(saved))} restored; what is drawn on the others will differ",
+            stacklevel=2,
+        )
+    for index, generator in enumerate(saved[:here]):
+        torch.cuda.set_rng_state(generator, index)
+    if "mps" in state:
+        if torch.backends.mps.is_available():
+            torch.mps.set_rng_state(state["mps"])
+        else:
+            warnings.warn("the checkpoint has a generator of MPS, which is not here", stacklevel=2)
+
+
+def reseed(seed: int) -> None:
+    """Seed every generator, those of all CUDA devices included."""
+    if type(seed) is not int or not 0 <= seed <= _MAX_SEED:
+        raise ConfigError(f"a seed is an integer from 0 to 2**64 - 1, not {seed!r}")
+    random.seed(seed)
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32] if seed >> 32 else seed)
+    torch.manual_seed(seed)
+
+
+def _python(state: Mapping[str, Any]) -> tuple[Any, ...]:
+    return state["version"], tuple(state["state"].tolist()), state["gauss"]
+
+
+def _to_tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_tensors(item) for key, item in value.items()}
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+
+
+def _to_arrays(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_arrays(item) for key, item in value.items()}
+    return value.numpy() if isinstance(value, torch.Tensor) else value

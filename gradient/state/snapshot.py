@@ -1,0 +1,121 @@
+"""A copy of a state that shares no memory with the live objects."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradient.state.tensors import extent
+
+
+def snapshot(value: Any) -> Any:
+    """Copy a state: tensors to fresh CPU memory, containers anew, other objects by ``deepcopy``.
+
+    Strides are kept, and tensors that overlap in memory overlap in the copy in the same way.
+    """
+    return _Copier(value).copy(value)
+
+
+class _Copier:
+    """Copies one state; each stretch of memory that its tensors cover is copied once."""
+
+    def __init__(self, value: Any) -> None:
+        self._stretches: dict[tuple[str, int], list[tuple[int, int]]] = {}
+        self._copies: dict[tuple[tuple[str, int], int], torch.Tensor] = {}
+        for tensor in _tensors(value):
+            if _is_plain(tensor):
+                key, start, stop = extent(tensor)
+                self._stretches.setdefault(key, []).append((start, stop))
+        for key, stretches in self._stretches.items():
+            self._stretches[key] = _merge(stretches)
+
+    def copy(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value)
+        if type(value) is np.ndarray:
+            return value.copy(order="K")
+        rebuild = _REBUILD.get(type(value))
+        if rebuild is not None:
+            return rebuild(self.copy, value)
+        return value if type(value) in _IMMUTABLE else copy.deepcopy(value)
+
+    def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not _is_plain(tensor):
+            return tensor.detach().clone().cpu()
+        key, start, stop = extent(tensor)
+        first, last = next(s for s in self._stretches[key] if s[0] <= start and stop <= s[1])
+        memory = self._copies.get((key, first))
+        if memory is None:
+            raw = torch.empty(0, dtype=torch.uint8, device=tensor.device)
+            raw.set_(tensor.untyped_storage(), first, (last - first,), (1,))
+            memory = torch.empty(last - first, dtype=torch.uint8).copy_(raw)
+            self._copies[key, first] = memory
+        copied = torch.empty(0, dtype=tensor.dtype)
+        offset = (start - first) // tensor.element_size()
+        copied.set_(memory.untyped_storage(), offset, tensor.shape, tensor.stride())
+        if type(tensor) is torch.nn.Parameter:
+            return torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
+        return copied.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.layout is torch.strided
+        and tensor.device.type != "meta"
+        and not (tensor.is_quantized or tensor.is_nested or tensor.is_conj() or tensor.is_neg())
+        and tensor.numel() > 0
+    )
+
+
+def _merge(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Join overlapping stretches; their starts fit every element size where they began so."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(stretches):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
+        else:
+            merged.append((start, stop))
+    # An element of 16 bytes may begin at any multiple of 16: keep offsets whole for all types.
+    return [(start - start % 16, stop) for start, stop in merged]
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple | deque):
+        for item in value:
+            yield from _tensors(item)
+
+
+_Copy = Callable[[Any], Any]
+
+
+def _dict(copied: _Copy, value: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: copied(item) for key, item in value.items()}
+
+
+_REBUILD: dict[type, Callable[[_Copy, Any], Any]] = {
+    list: lambda copied, value: [copied(item) for item in value],
+    tuple: lambda copied, value: tuple(copied(item) for item in value),
+    dict: _dict,
+    OrderedDict: lambda copied, value: OrderedDict(_dict(copied, value)),
+    Counter: lambda copied, value: Counter(_dict(copied, value)),
+    defaultdict: lambda copied, value: defaultdict(value.default_factory, _dict(copied, value)),
+    deque: lambda copied, value: deque((copied(item) for item in value), value.maxlen),
+    set: lambda copied, value: set(value),
+    bytearray: lambda copied, value: bytearray(value),
+}
+
+_IMMUTABLE = frozenset(
+    {type(None), bool, int, float, complex, str, bytes, frozenset}
+    | {torch.Size, torch.dtype, torch.device}
+)
