@@ -21,8 +21,18 @@ _MAX_SEED = (1 << 64) - 1
 
 def capture() -> dict[str, Any]:
     """Return the state of every generator in use, in memory of its own."""
+    state = capture_cpu()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    return state
+
+
+def capture_cpu() -> dict[str, Any]:
+    """Return the state of the generators that draw on the CPU."""
     version, words, gauss = random.getstate()
-    state: dict[str, Any] = {
+    return {
         "python": {
             "version": version,
             "state": torch.tensor(words, dtype=torch.int64).to(torch.uint32),
@@ -31,11 +41,6 @@ def capture() -> dict[str, Any]:
         "numpy": _to_tensors(np.random.get_state(legacy=False)),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
-        state["mps"] = torch.mps.get_rng_state()
-    return state
 
 
 def check(state: Any) -> None:
