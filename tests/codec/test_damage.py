@@ -1,0 +1,200 @@
+"""Whatever is stored, reading it ends in the right length or in MalformedObjectError."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradient.codec.frame import Codec, decode_into, encode
+from gradient.codec.mode import Mode
+from gradient.errors import MalformedObjectError
+from tests.codec.strategies import make
+from tests.codec.test_golden import EXAMPLES
+
+FENCE = b"\xa5" * 64
+
+
+def attempt(codec: int, payload: bytes, size: int, base: bytes | None = None) -> bytes | None:
+    """Decode between two fences; None for the one error that is allowed."""
+    room = bytearray(FENCE + bytes(size) + FENCE)
+    out = memoryview(room)[len(FENCE) : len(FENCE) + size]
+    try:
+        decode_into(codec, payload, out, base=base)
+    except MalformedObjectError:
+        return None
+    finally:
+        assert room[: len(FENCE)] == FENCE
+        assert room[len(room) - len(FENCE) :] == FENCE
+    return bytes(out)
+
+
+def zstd(data: bytes, **options: int) -> bytes:
+    return zstandard.ZstdCompressor(**options).compress(data)
+
+
+@settings(max_examples=500)
+@given(
+    codec=st.integers(0, 5),
+    payload=st.binary(max_size=200),
+    size=st.integers(0, 400),
+    based=st.booleans(),
+)
+def test_garbage(codec: int, payload: bytes, size: int, *, based: bool) -> None:
+    attempt(codec, payload, size, bytes(size) if based else None)
+
+
+@settings(max_examples=500)
+@given(
+    width=st.sampled_from([1, 2, 4, 8, 3]),
+    transform=st.integers(0, 2),
+    table=st.lists(
+        st.tuples(st.sampled_from([1, 2, 4, 8, 0]), st.integers(0, 4), st.integers(0, 70)),
+        max_size=9,
+    ),
+    count=st.integers(0, 64),
+    tail=st.binary(max_size=300),
+)
+def test_garbage_with_a_likely_header(
+    width: int, transform: int, table: list[tuple[int, int, int]], count: int, tail: bytes
+) -> None:
+    header = struct.pack("<BB", width, transform)
+    header += b"".join(struct.pack("<BBI", *stream) for stream in table)
+    body = tail.ljust(sum(size for _, _, size in table), b"\x11")
+    attempt(Codec.PLANES, header + body[: sum(s for _, _, s in table)], width * count)
+
+
+@settings(max_examples=400)
+@given(
+    name=st.sampled_from(sorted(EXAMPLES)),
+    changes=st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3),
+    keep=st.integers(0, 200),
+    grow=st.integers(-3, 3),
+)
+def test_changed_examples(name: str, changes: list[tuple[int, int]], keep: int, grow: int) -> None:
+    example = EXAMPLES[name]
+    payload = bytearray(bytes.fromhex(example.payload))
+    for where, value in changes:
+        payload[where % len(payload)] = value
+    size = max(0, len(example.raw) + grow)
+    attempt(example.codec, bytes(payload[:keep]), size, example.base)
+
+
+@settings(max_examples=150)
+@given(
+    kind=st.sampled_from(["weights", "squares", "sparse"]),
+    width=st.sampled_from([2, 4, 8]),
+    changes=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4),
+)
+def test_changed_chunks(kind: str, width: int, changes: list[tuple[int, int]]) -> None:
+    raw = make(kind, 16_384, width, 5)
+    encoded = encode(raw, width=width, mode=Mode.AUTO)
+    payload = bytearray(b"".join(bytes(part) for part in encoded.parts))
+    for where, value in changes:
+        payload[where % len(payload)] = value
+    attempt(encoded.codec, bytes(payload), len(raw))
+
+
+@pytest.mark.parametrize("cut", range(1, 30))
+def test_truncated_and_extended(cut: int) -> None:
+    for example in EXAMPLES.values():
+        payload = bytes.fromhex(example.payload)
+        size = len(example.raw)
+        assert attempt(example.codec, payload[:-cut], size, example.base) is None
+        assert attempt(example.codec, payload + bytes(cut), size, example.base) is None
+
+
+def lying_frame(data: bytes, announced: int) -> bytes:
+    """Return a zstd frame whose header announces `announced` bytes (a field of eight)."""
+    frame = zstandard.ZstdCompressor(write_content_size=False).compress(data)
+    body = frame[zstandard.frame_header_size(frame) :]
+    return frame[:4] + b"\xe0" + announced.to_bytes(8, "little") + body
+
+
+HOSTILE = {
+    "bomb": zstd(bytes(1 << 25)),
+    "announces more": lying_frame(bytes(1024), 1 << 40),
+    "announces right, holds less": lying_frame(bytes(1000), 1024),
+    "announces right, holds more": lying_frame(bytes(1 << 20), 1024),
+    "announces nothing": zstd(bytes(1024), write_content_size=False),
+    "two frames": zstd(bytes(512)) + zstd(bytes(512)),
+    "a frame and an empty frame": zstd(bytes(1024)) + zstd(b""),
+    "trailing byte": zstd(bytes(1024)) + b"\0",
+    "skippable frame first": struct.pack("<II", 0x184D2A50, 4) + b"skip" + zstd(bytes(1024)),
+    "skippable frame last": zstd(bytes(1024)) + struct.pack("<II", 0x184D2A50, 0),
+    "skippable frame only": struct.pack("<II", 0x184D2A50, 4) + b"skip",
+    "a window of 3.75 TB": b"\x28\xb5\x2f\xfd\xc0\xff" + (1024).to_bytes(8, "little") + b"\1\0\0",
+    "a window of 2 GiB": b"\x28\xb5\x2f\xfd\xc0\xa8" + (1024).to_bytes(8, "little") + b"\3\0\2\0",
+    "wants a dictionary": b"\x28\xb5\x2f\xfd\x61\x07\x00\x03" + b"\3\0\2\0",
+    "empty": b"",
+    "magic only": b"\x28\xb5\x2f\xfd",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_zstd_frames(name: str) -> None:
+    frame = HOSTILE[name]
+    tracemalloc.start()
+    try:
+        assert attempt(Codec.ZSTD, frame, 1024) is None
+        stream = struct.pack("<BBBBI", 1, 0, 1, 1, len(frame)) + frame
+        assert attempt(Codec.PLANES, stream, 1024) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_honest_frame_of_the_same_kind_is_read() -> None:
+    assert attempt(Codec.ZSTD, lying_frame(bytes(1024), 1024), 1024) == bytes(1024)
+    with_checksum = zstd(bytes(1024), write_checksum=True)
+    assert attempt(Codec.ZSTD, with_checksum, 1024) == bytes(1024)
+    assert attempt(Codec.ZSTD, with_checksum[:-1] + b"\xff", 1024) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "",
+        "04",
+        "0400",
+        "0300 0300 03000000 000000",
+        "0402 0402 04000000 00000000",
+        "0400 0402 03000000 000000",
+        "0400 0402 05000000 0000000000",
+        "0400 0404 04000000 00000000",
+        "0400 0302 03000000 0102 01000000 00000000",
+        "0400 0102 01000000 0202 02000000 0102 01000000 00000000",
+        "0400 0802 08000000 0000000000000000",
+        "0400 0202 02000000 0000",
+        "0400 0402 04000000 00000000 00",
+        "0400 0203 0e000000 0202 02000000 00000000000000000000000000000000",
+        "0401 0402 04000000 00000000",
+        "0401 0202 02000000 0202 02000000 00000000",
+        "0101 0102 01000000 00",
+        "0400 0401 ffffffff 00000000",
+    ],
+)
+def test_headers_that_are_not_canonical(payload: str) -> None:
+    assert attempt(Codec.PLANES, bytes.fromhex(payload), 64) is None
+    assert attempt(Codec.DELTA, bytes.fromhex(payload), 64, bytes(64)) is None
+
+
+def test_nothing_cannot_be_planes() -> None:
+    assert attempt(Codec.PLANES, b"", 0) is None
+    assert attempt(Codec.RAW, b"", 0) == b""
+
+
+def test_several_streams_of_seven_bits_keep_apart() -> None:
+    values = np.arange(64 * 8, dtype=np.uint8).reshape(64, 8) % 128
+    streams = b""
+    for column in values.T:
+        eighths = column.reshape(8, 8)
+        bits = [(eighths[7] >> (6 - i) & 1) << 7 for i in range(7)]
+        streams += b"".join((eighths[i] | bits[i]).tobytes() for i in range(7))
+    header = b"\x08\x00" + struct.pack("<BBI", 1, 3, 56) * 8
+    assert attempt(Codec.PLANES, header + streams, 512) == values.tobytes()
