@@ -37,4 +37,5 @@ def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str
             transaction.seal()
         return oid
 
-    return Line(repo, branch, at=source.oid).start(build)
+    line = Line.create(repo, branch).moved_to(source.oid)
+    return line.publish(source.commit.step, build, reason=f"fork of {source.commit.revision}")

@@ -22,7 +22,7 @@ from gradient.errors import (
     MalformedRevisionError,
     UnknownRevisionError,
 )
-from gradient.objects.commit import MAX_STEP
+from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import names
 
@@ -55,8 +55,10 @@ class Revision:
 class Resolved:
     """The commit that a revision names."""
 
-    commit: Oid
+    oid: Oid
     """Its id."""
+    commit: Commit
+    """Its content."""
     branch: str | None
     """The branch it was reached through; None for a tag or an id, which move nobody."""
 
@@ -108,7 +110,7 @@ def resolve(repo: Repository, text: str, *, branch: str) -> Resolved:
             first = f"{revision.base}@{commit.step}" if through else oid.short
             raise UnknownRevisionError(text, f"the line begins at {first}", [first])
         oid = commit.parents[0]
-    return Resolved(oid, through)
+    return Resolved(oid, repo.read_commit(oid), through)
 
 
 def _resolve_base(repo: Repository, revision: Revision, active: str) -> tuple[Oid, str | None]:

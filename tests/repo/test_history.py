@@ -50,7 +50,7 @@ def test_every_revision_resolves_to_its_commit(repo: Repository) -> None:
         commit(inner, step)
 
     for entry in History(repo).newest():
-        assert repo.resolve(entry.revision).commit == entry.oid
+        assert repo.resolve(entry.revision).oid == entry.oid
 
 
 def test_a_line_set_aside_takes_its_own_commits(repo: Repository) -> None:

@@ -203,9 +203,10 @@ def test_an_append_whose_answer_was_lost_is_our_own(
         append(*arguments, **options)
         raise GradientIOError("sync folder", "refs", OSError(5, "Input/output error"))
 
-    with monkeypatch.context() as patch, pytest.raises(GradientIOError):
-        patch.setattr(repo.refs, "append", lossy)
+    monkeypatch.setattr(repo.refs, "append", lossy)
+    with pytest.raises(GradientIOError):
         commit(line, 1)
+    monkeypatch.undo()
     assert line.branch == "main"
     done = commit(line, 1)
 
@@ -302,7 +303,7 @@ def test_reasons_are_kept(repo: Repository) -> None:
 # Several writers ------------------------------------------------------------------------------
 
 
-def write(folder: Path, fresh: bool, acknowledged: Any) -> None:  # noqa: FBT001
+def write(folder: Path, fresh: bool, acknowledged: Any) -> None:
     repo = Repository.open(folder, workers=1)
     line = Line.open(repo, "main")
     if not fresh:

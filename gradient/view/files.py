@@ -1,0 +1,147 @@
+"""Which commits get a view file, and of which kind, as a run commits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from gradient.errors import UnsupportedValueError
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.config import ViewMode
+from gradient.repo.foreign import FileKind
+from gradient.repo.repository import Repository
+from gradient.view.folder import Folder
+from gradient.view.manifest import Manifest
+from gradient.view.naming import file_name
+
+_LOG = logging.getLogger("gradient")
+_Result = TypeVar("_Result")
+
+MOST_STATE_BYTES: Final = 64 << 20
+"""With ``auto``, larger states get thin files."""
+
+MOST_FULL_BYTES: Final = 1 << 30
+"""With ``auto``, the oldest full files turn thin while all together are larger."""
+
+
+class ViewFiles:
+    """Keeps a repo's view up to date. Whatever goes wrong is logged: no commit fails for it."""
+
+    def __init__(self, repo: Repository, mode: ViewMode) -> None:
+        """Also writes the manifest of a new repo, and repairs paths in one that was moved."""
+        self.repo = repo
+        self.mode = mode
+        self.folder = Folder(repo)
+        self._manifest = Manifest(repo)
+        self._branches: list[str] = []
+        self._full: dict[str, int] | None = None
+        _guarded("the view", self._settle)
+
+    def add(self, oid: Oid, state: Mapping[str, Any] | None = None) -> str | None:
+        """Take in a commit that was just acknowledged; returns its file's path, if it got one.
+
+        `state` is what was captured; components that it lacks, or all, are read from the store if
+        they are needed.
+        """
+        path = _guarded(f"the view of commit {oid.short}", lambda: self._add(oid, state))
+        _guarded("manifest.json", self._manifest.update)
+        return path
+
+    def close(self) -> None:
+        """Write what was put off. Again is harmless."""
+        _guarded("manifest.json", self._manifest.flush)
+
+    def write(self, name: str, oid: Oid, state: Mapping[str, Any] | None = None) -> None:
+        """Write the file of one commit, of the kind that the mode asks for."""
+        if self.mode == "off":
+            self.folder.remove(name)
+        elif self.mode == "thin" or not self._try_full(name, oid, state):
+            self.folder.write_thin(name, oid)
+            self._note(name, "thin")
+
+    def full_bytes(self) -> int:
+        """Return what all full files weigh together."""
+        return sum(self._full_sizes().values())
+
+    def _settle(self) -> None:
+        if self._manifest.is_current():
+            return
+        for name, mark in self.folder.marks().items():
+            if mark.kind == "thin":
+                self.folder.write_thin(name, mark.commit)
+        self._manifest.write()
+
+    def _add(self, oid: Oid, state: Mapping[str, Any] | None) -> str | None:
+        branches = self.repo.branches()
+        if branches != self._branches:
+            self.folder.follow()
+            self._branches = branches
+            self._full = None
+        commit = self.repo.read_commit(oid)
+        name = file_name(commit.branch, commit.step)
+        self.write(name, oid, state)
+        return None if self.mode == "off" else self.folder.path(name)
+
+    def _try_full(self, name: str, oid: Oid, state: Mapping[str, Any] | None) -> bool:
+        """Write a full file unless the mode or a value forbids it."""
+        from gradient.view import payload  # lazily: thin files are written without torch
+
+        commit = self.repo.read_commit(oid)
+        if self.mode == "auto" and payload.size(self.repo, commit, state) > MOST_STATE_BYTES:
+            return False
+        try:
+            content = self._payload(name, oid, commit, state)
+        except UnsupportedValueError as error:
+            _LOG.warning("%s is a thin file: %s", name, error)
+            return False
+        self.folder.write_full(name, oid, content)
+        self._note(name, "full")
+        if self.mode == "auto":
+            self._thin_out()
+        return True
+
+    def _payload(
+        self, name: str, oid: Oid, commit: Commit, state: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        from gradient.view import payload
+
+        whole = payload.complete(self.repo, commit, state)
+        built = payload.build(commit, oid, whole, path=self.folder.path(name))
+        return payload.portable(built)
+
+    def _thin_out(self) -> None:
+        """Turn the oldest full files thin until all together are small enough."""
+        if self.full_bytes() <= MOST_FULL_BYTES:
+            return
+        marks = self.folder.marks()
+        full = {name: mark.commit for name, mark in marks.items() if mark.kind == "full"}
+        for name in sorted(full, key=lambda name: self.repo.read_commit(full[name]).time):
+            if self.full_bytes() <= MOST_FULL_BYTES:
+                return
+            self.folder.write_thin(name, full[name])
+            self._note(name, "thin")
+
+    def _full_sizes(self) -> dict[str, int]:
+        if self._full is None:
+            marks = self.folder.marks()
+            full = (name for name, mark in marks.items() if mark.kind == "full")
+            self._full = {name: self.folder.size(name) for name in full}
+        return self._full
+
+    def _note(self, name: str, kind: FileKind) -> None:
+        sizes = self._full_sizes()
+        sizes.pop(name, None)
+        if kind == "full":
+            sizes[name] = self.folder.size(name)
+
+
+def _guarded(what: str, work: Callable[[], _Result]) -> _Result | None:
+    """Do something about the view; a failure is logged and goes no further."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - the commit is acknowledged, whatever happens here
+        remedy = "The commit is safe; to write it again: gradient view rebuild"
+        _LOG.warning("%s is not up to date: %s. %s", what, error, remedy)
+        return None

@@ -1,0 +1,103 @@
+"""The ``ckpt_*.pt`` files of one repo: written, renamed and removed, never one of another's."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from gradient.errors import ForeignRepoError
+from gradient.objects.oid import Oid
+from gradient.repo import foreign, layout
+from gradient.repo.foreign import Mark
+from gradient.repo.history import Entry, History
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+from gradient.view import marking, thin
+from gradient.view.naming import file_name
+
+_LOG = logging.getLogger("gradient")
+
+
+class Folder:
+    """The visible files of a repo."""
+
+    def __init__(self, repo: Repository) -> None:
+        self.repo = repo
+
+    def path(self, name: str) -> str:
+        """Return a file's absolute path."""
+        return layout.beside(self.repo.path, name)
+
+    def mark(self, name: str) -> Mark | None:
+        """Return the mark of a file of ours; None where there is none that counts.
+
+        Raises ForeignRepoError for another program's file.
+        """
+        path = self.path(name)
+        if not fs.exists(path):
+            return None
+        found = foreign.read_mark(path)
+        if found == "foreign":
+            raise ForeignRepoError(f"{path} was not written by this store; it is left as it is")
+        return found if isinstance(found, Mark) else None
+
+    def marks(self) -> dict[str, Mark]:
+        """Return the marks of all files of ours."""
+        read = (
+            (name, foreign.read_mark(self.path(name)))
+            for name in foreign.checkpoint_names(self.repo.path)
+        )
+        return {name: mark for name, mark in read if isinstance(mark, Mark)}
+
+    def size(self, name: str) -> int:
+        """Return a file's length; 0 where there is none."""
+        return fs.size(self.path(name)) or 0
+
+    def write_thin(self, name: str, oid: Oid) -> None:
+        """Write a thin file for a commit, in place of ours."""
+        self.mark(name)
+        content = thin.to_bytes(
+            str(oid),
+            self.repo.read_commit(oid).revision,
+            self.repo.path,
+            comment=Mark("thin", oid).to_bytes(),
+        )
+        fs.replace_file(self.path(name), content)
+
+    def write_full(self, name: str, oid: Oid, payload: dict[str, Any]) -> None:
+        """Write a portable payload for a commit, in place of ours."""
+        self.mark(name)
+        mark = Mark("full", oid)
+        fs.replace_file(self.path(name), lambda out: marking.save(payload, out, mark))
+
+    def remove(self, name: str) -> None:
+        """Remove a file of ours, if it is there."""
+        if self.mark(name) is not None:
+            fs.remove(self.path(name))
+
+    def follow(self) -> dict[str, Entry]:
+        """Give every file the name that its commit has by now; returns what each name stands for.
+
+        A line that was set aside takes its files along. The file of a commit that no branch leads
+        to, or whose step was committed again, goes: it can be rebuilt while the commit is there.
+        """
+        # IMPORTANT: files first, then history: a file appears after its commit was acknowledged,
+        # so that one that is listed here and not known below has really lost its commit.
+        marks = self.marks()
+        wanted = names_of(History(self.repo))
+        names = {entry.oid: name for name, entry in wanted.items()}
+        for name, mark in marks.items():
+            if names.get(mark.commit) == name:
+                continue
+            target = names.get(mark.commit)
+            if target is not None and not fs.exists(self.path(target)):
+                fs.rename(self.path(name), self.path(target))
+                _LOG.info("%s is called %s now", name, target)
+            else:
+                fs.remove(self.path(name))
+        return wanted
+
+
+def names_of(history: History) -> dict[str, Entry]:
+    """Return the name of each file that there could be, and what it stands for."""
+    return {file_name(entry.branch, entry.commit.step): entry for entry in history.newest()}

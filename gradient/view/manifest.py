@@ -1,0 +1,150 @@
+"""``manifest.json``: the list of checkpoints that tools outside read. Derived, never an input.
+
+Each entry stands for the newest commit of one step on the branch that owns it (`History`). Times
+are as in commits; numbers that JSON has no word for are null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from typing import Any, Final
+
+from gradient.errors import ForeignRepoError
+from gradient.repo import documents, foreign, layout
+from gradient.repo.history import Entry, History
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+from gradient.view.naming import file_name
+
+LARGE: Final = 200
+"""From so many entries on, it is not written at every commit."""
+
+INTERVAL: Final = 5.0
+"""Seconds between two writes of a large manifest; the last state is written at close."""
+
+_FOLDER_CHECKED = 50
+"""How many entries are looked at to learn where the manifest was written."""
+
+
+class Manifest:
+    """The manifest of one repo, kept up to date by one writer."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._path = layout.beside(repo.path, layout.MANIFEST)
+        self._lines: dict[tuple[object, ...], str] = {}
+        self._stamp: tuple[int, int, int] | None = None
+        self._count = 0
+        self._written = -math.inf
+        self._due = False
+
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return fs.exists(self._path)
+
+    def is_current(self) -> bool:
+        """Whether there is one that was written where the repo lies now."""
+        raw = documents.read_bytes(self._path)
+        if raw is None:
+            return False
+        try:
+            entries = json.loads(raw)["checkpoints"][:_FOLDER_CHECKED]
+            files = [entry["file"] for entry in entries if entry["file"] is not None]
+            return all(file == self._file(file.rpartition("/")[2]) for file in files)
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+            return False
+
+    def update(self) -> None:
+        """Write it now, or later if it is large and was written a moment ago."""
+        if self._count >= LARGE and time.monotonic() - self._written < INTERVAL:
+            self._due = True
+        else:
+            self.write()
+
+    def flush(self) -> None:
+        """Write it if that is due."""
+        if self._due:
+            self.write()
+
+    def write(self) -> None:
+        """Derive it from the repo and put it in place, atomically.
+
+        Raises ForeignRepoError if another program has written entries into it meanwhile.
+        """
+        self._refuse_foreign()
+        content = self._render(History(self._repo))
+        fs.replace_file(self._path, content.encode("utf-8"))
+        self._stamp = self._stamp_now()
+        self._written = time.monotonic()
+        self._due = False
+
+    def _refuse_foreign(self) -> None:
+        stamp = self._stamp_now()
+        if stamp is None or stamp == self._stamp:
+            return
+        raw = documents.read_bytes(self._path)
+        theirs = foreign.foreign_entries(raw) if raw is not None else []
+        if theirs:
+            raise ForeignRepoError(
+                f"{self._path} lists checkpoints that this store did not write "
+                f"({', '.join(theirs[:3])}); it is left as it is"
+            )
+
+    def _stamp_now(self) -> tuple[int, int, int] | None:
+        facts = fs.status(self._path)
+        return None if facts is None else (facts.st_ino, facts.st_size, facts.st_mtime_ns)
+
+    def _render(self, history: History) -> str:
+        config = self._repo.config
+        here = set(fs.names(self._repo.path))
+        entries = sorted(history.newest(), key=lambda e: (e.commit.time, e.branch, e.commit.step))
+        self._count = len(entries)
+        lines: dict[tuple[object, ...], str] = {}
+        for entry in entries:
+            key = _key(history, entry, here)
+            line = self._lines.get(key)
+            lines[key] = line if line is not None else self._line(entry, *key[2:])
+        self._lines = lines
+        listed = ",\n".join(lines.values())
+        return (
+            f'{{\n  "repo_name": {_json(config.name)},\n'
+            f'  "description": {_json(config.description or "")},\n'
+            f'  "created_at": {_json(config.created_at)},\n'
+            f'  "checkpoints": [{chr(10) + listed + chr(10) + "  " if listed else ""}]\n}}\n'
+        )
+
+    def _line(self, entry: Entry, name: object, anchor: object) -> str:
+        commit = entry.commit
+        document = {
+            "id": str(entry.oid),
+            "ref": entry.revision,
+            "step": commit.step,
+            "branch": entry.branch,
+            "file": None if name is None else self._file(str(name)),
+            "type": commit.type,
+            "anchor_ref": anchor,
+            "created_at": commit.time,
+            "message": commit.message,
+            "metrics": {
+                name: value if math.isfinite(value) else None
+                for name, value in commit.metrics.items()
+            },
+        }
+        return f"    {_json(document)}"
+
+    def _file(self, name: str) -> str:
+        return layout.beside(self._repo.path, name)
+
+
+def _key(history: History, entry: Entry, here: set[str]) -> tuple[object, ...]:
+    """Return what an entry's line depends on: id, branch, file and anchor."""
+    name = file_name(entry.branch, entry.commit.step)
+    anchor = history.entries.get(entry.commit.anchor or entry.oid)
+    revision = None if anchor is None else anchor.revision
+    return entry.oid, entry.branch, name if name in here else None, revision
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,53 @@
+"""Writing the whole view anew from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gradient.repo.config import ViewMode
+from gradient.repo.repository import Repository
+from gradient.view.files import MOST_FULL_BYTES, ViewFiles
+from gradient.view.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild did."""
+
+    written: tuple[str, ...]
+    """The files that were missing or damaged and are there again."""
+    kept: int
+    """How many were there."""
+
+
+def rebuild(
+    repo: Repository,
+    *,
+    mode: ViewMode = "auto",
+    progress: Callable[[int, int], None] | None = None,
+) -> Rebuilt:
+    """Write every view file that is missing, and the manifest; names and paths are repaired.
+
+    `progress` is told how many of how many files are done. Here the view is what was asked for, so
+    that it fails: raises ForeignRepoError beside another program's files, GradientIOError and
+    IntegrityError.
+    """
+    repo.check_writable()
+    view = ViewFiles(repo, mode)
+    wanted = view.folder.follow()
+    marks = view.folder.marks()
+    missing = [name for name, entry in wanted.items() if name not in marks]
+    if mode == "off":
+        missing = []
+    # The newest first: with "auto" they are the ones that may be full.
+    missing.sort(key=lambda name: wanted[name].commit.time, reverse=True)
+    for done, name in enumerate(missing):
+        if progress is not None:
+            progress(done, len(missing))
+        if mode == "auto" and view.full_bytes() > MOST_FULL_BYTES:
+            view.folder.write_thin(name, wanted[name].oid)
+        else:
+            view.write(name, wanted[name].oid)
+    Manifest(repo).write()
+    return Rebuilt(tuple(sorted(missing)), len(wanted) - len(missing))
