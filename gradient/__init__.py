@@ -1,6 +1,7 @@
-"""Git for training runs. This file lists the public names and does nothing else.
+"""Git for training runs. This file lists the public names.
 
-A name is imported when it is first used, so that `import gradient` costs no import of torch.
+A name is imported when it is first used, so that `import gradient` costs no import of torch. The
+one thing that importing does is to make thin view files known to `torch.load`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from gradient._version import __version__
+from gradient.view import thin
+from gradient.view.thin import thin_file_needs_gradient_export
 
 if TYPE_CHECKING:
     from gradient.engine.engine import GradientEngine
@@ -41,8 +44,8 @@ if TYPE_CHECKING:
     )
     from gradient.repo.config import GradientConfig, RepoConfig, WorkspaceConfig
     from gradient.repo.discovery import find_repo, find_workspace, resolve_context
-    from gradient.repo.workspace import init_repo, init_workspace
-    from gradient.view.thin import thin_file_needs_gradient_export
+    from gradient.repo.workspace import init_workspace
+    from gradient.view.create import init_repo
 
 __all__ = [
     "AmbiguousRevisionError",
@@ -90,11 +93,10 @@ HOMES: dict[str, str] = {
     "WorkspaceConfig": "gradient.repo.config",
     "find_repo": "gradient.repo.discovery",
     "find_workspace": "gradient.repo.discovery",
-    "init_repo": "gradient.repo.workspace",
+    "init_repo": "gradient.view.create",
     "init_workspace": "gradient.repo.workspace",
     "load": "gradient.engine.load",
     "resolve_context": "gradient.repo.discovery",
-    "thin_file_needs_gradient_export": "gradient.view.thin",
 }
 """The module that each public name lives in; the exceptions, all of one module, are not listed."""
 
@@ -110,3 +112,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+thin.register()

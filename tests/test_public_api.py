@@ -36,6 +36,7 @@ PUBLIC = [
     "RefConflictError",
     "RepoConfig",
     "StepError",
+    "StoreChangedError",
     "UnknownRevisionError",
     "UnsupportedValueError",
     "WorkspaceConfig",
