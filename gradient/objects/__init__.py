@@ -1,1 +1,1 @@
-"""What is stored? Immutable values with a canonical byte form: bytes in, bytes out, no I/O, no torch."""
+"""What is stored? Immutable values with a canonical form: bytes in, bytes out, no I/O, no torch."""

@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from gradient.errors import MalformedObjectError
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_BYTES = 64 << 20
 """A tree or commit larger than this is refused on reading and on writing."""

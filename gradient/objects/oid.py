@@ -35,6 +35,7 @@ class Oid(bytes):
     __slots__ = ()
 
     def __new__(cls, raw: bytes) -> Self:
+        """Take 32 raw bytes; raises MalformedObjectError for another length."""
         if len(raw) != 32:
             raise MalformedObjectError(f"an object id has 32 bytes, not {len(raw)}")
         return super().__new__(cls, raw)
@@ -43,6 +44,7 @@ class Oid(bytes):
     def of(cls, kind: Kind, body: Buffer) -> Self:
         """Name an object; `body` may be any C-contiguous buffer and is not copied."""
         view = memoryview(body)
+        view = view.cast("B") if view.nbytes else memoryview(b"")
         hasher = blake3(f"{kind.value} {view.nbytes}\0".encode("ascii"))
         hasher.update(view)
         return super().__new__(cls, hasher.digest())

@@ -1,0 +1,242 @@
+"""One tree back into one state: every byte verified, before anything is handed out.
+
+Plan: decode the trees, allocating a private tensor for each one met and noting which chunk belongs
+where; then read all chunks through one pipeline straight into place.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gradient.checkpoint import sharing
+from gradient.checkpoint.writer import INLINE_BYTES, LISTED_CHUNKS
+from gradient.codec.chunks import ranges
+from gradient.errors import MalformedObjectError, MissingObjectError
+from gradient.objects import tree as trees
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree, ValueTree
+from gradient.state import tensors, values
+from gradient.state.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ObjectReader(Protocol):
+    """What reading needs of the object database."""
+
+    def read(self, oid: Oid, kind: Kind) -> bytes:
+        """Return a verified object."""
+
+    def read_blobs(self, jobs: list[tuple[Oid, memoryview]]) -> None:
+        """Fill every buffer with its verified blob."""
+
+
+def read_state(
+    store: ObjectReader, root: Oid, *, components: Collection[str] | None = None
+) -> dict[str, Any]:
+    """Return the state under a root tree, or the named components of it.
+
+    Tensors are on the CPU, private to the caller, with the dtype, strides and sharing they had.
+    Raises MissingObjectError for a component that is not there, IntegrityError for damage.
+    """
+    entries = component_entries(store, root)
+    names = list(entries) if components is None else list(components)
+    jobs: list[tuple[Oid, memoryview]] = []
+    state = {}
+    for name in names:
+        if name not in entries:
+            raise MissingObjectError(f"component {name!r} of tree {root.short}")
+        state[name] = _component(store, entries[name], jobs)
+    store.read_blobs(jobs)
+    return state
+
+
+def read_value(store: ObjectReader, oid: Oid) -> Any:
+    """Return the plain value that `write_value` stored."""
+    jobs: list[tuple[Oid, memoryview]] = []
+    value = _component(store, {"tree": str(oid)}, jobs)
+    store.read_blobs(jobs)
+    return value
+
+
+def read_entries(
+    store: ObjectReader, entry: Json, *, without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the entries of one component, except some (and what only they need)."""
+    tree = component_tree(store, entry)
+    if not isinstance(tree, Tree):
+        raise MalformedObjectError("the component has no entries")
+    kept = {name: node for name, node in tree.entries.items() if name not in without}
+    jobs: list[tuple[Oid, memoryview]] = []
+    value: dict[str, Any] = _value_of(replace(tree, entries=kept), _Source(store, jobs, tree))
+    store.read_blobs(jobs)
+    return value
+
+
+def component_entries(store: ObjectReader, root: Oid) -> Mapping[str, Json]:
+    """Return a root tree's entries: component names to ``{"tree": id}``."""
+    tree = trees.parse(store.read(root, Kind.TREE))
+    if not isinstance(tree, Tree):
+        raise MalformedObjectError(f"tree {root.short} is not a root tree")
+    return tree.entries
+
+
+def component_tree(store: ObjectReader, entry: Json) -> Tree | ValueTree:
+    """Return the tree that an entry of a root tree names."""
+    return trees.parse(store.read(_tree_id(entry), Kind.TREE))
+
+
+def _component(store: ObjectReader, entry: Json, jobs: list[tuple[Oid, memoryview]]) -> Any:
+    tree = component_tree(store, entry)
+    return _value_of(tree, _Source(store, jobs, tree))
+
+
+def _value_of(tree: Tree | ValueTree, source: _Source) -> Any:
+    if isinstance(tree, ValueTree):
+        return values.decode(tree.value, get=source)
+    mapping: dict[str, Any] = OrderedDict() if tree.type == "OrderedDict" else {}
+    for name, entry in tree.entries.items():
+        if not _is_tree(entry):
+            mapping[name] = values.decode(entry, get=source)
+            continue
+        below = _value_of(component_tree(source.store, entry), source)
+        if not tree.flat:
+            mapping[name] = below
+        elif isinstance(below, dict):
+            mapping.update({f"{name}.{rest}": item for rest, item in below.items()})
+        else:
+            raise MalformedObjectError(f"the module {name!r} of a flat tree has no names")
+    return mapping
+
+
+def _is_tree(entry: Json) -> bool:
+    return type(entry) is dict and entry.keys() == {"tree"}
+
+
+def _tree_id(entry: Json) -> Oid:
+    if type(entry) is dict and entry.keys() == {"tree"}:
+        return Oid.parse(entry["tree"])
+    raise MalformedObjectError(f"not an entry of a root tree: {entry!r:.80}")
+
+
+@dataclass(slots=True)
+class _Storage:
+    """Shared memory: decoded when the first tensor that lies in it is met."""
+
+    node: Json
+    tensor: torch.Tensor | None = None
+
+
+class _Source:
+    """Gives tensors and data back while one component's values are decoded."""
+
+    def __init__(
+        self, store: ObjectReader, jobs: list[tuple[Oid, memoryview]], component: Tree | ValueTree
+    ) -> None:
+        self.store = store
+        self.storages = [_Storage(node) for node in component.storages]
+        self._jobs = jobs
+
+    def tensor(self, node: Json) -> torch.Tensor:
+        """Allocate the tensor a node describes; its content follows with the chunks."""
+        fields = _fields(node, {"dtype", "shape"}, _TENSOR_OPTIONS)
+        if "storage" in fields:
+            return self._window(fields)
+        if "offset" in fields:
+            raise MalformedObjectError("a tensor has an offset but no storage")
+        content = {name: fields[name] for name in _CONTENT & fields.keys()}
+        spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _CONTENT})
+        pieces = self._pieces(content, spec.nbytes)
+        tensor = tensors.allocate(spec)
+        self._place(pieces, content, tensors.writable_memory(tensor))
+        return tensor
+
+    def data(self, node: Json) -> bytearray:
+        """Return plain bytes, read and verified at once."""
+        content = _fields(node, set(), _CONTENT)
+        size = content.get("nbytes")
+        if size is None:
+            return bytearray(_inline(content))
+        if type(size) is not int or size <= INLINE_BYTES:
+            raise MalformedObjectError(f"data of {size!r:.40} bytes that is not inline")
+        pieces = self._pieces(content, size)
+        out = bytearray(size)
+        jobs = self._jobs
+        self._jobs = []
+        self._place(pieces, content, memoryview(out))
+        self.store.read_blobs(self._jobs)
+        self._jobs = jobs
+        return out
+
+    def _pieces(self, content: dict[str, Json], size: int) -> list[Oid]:
+        """Return the ids of the chunks, checked in number before anything is allocated."""
+        if size <= INLINE_BYTES:
+            if content.keys() != {"data"} or len(_inline(content)) != size:
+                raise MalformedObjectError(f"{size} bytes of data are not inline")
+            return []
+        count = -(-size // _CHUNK)
+        if content.get("nbytes") != size:
+            raise MalformedObjectError("a tensor's nbytes contradicts its dtype and shape")
+        if count > LISTED_CHUNKS:
+            if content.keys() != {"nbytes", "list"}:
+                raise MalformedObjectError(f"a tensor of {count} chunks has no list")
+            raw = self.store.read(Oid.parse(content["list"]), Kind.LIST)
+            pieces = [Oid(raw[i : i + 32]) for i in range(0, len(raw), 32)]
+        else:
+            named = content.get("chunks")
+            if content.keys() != {"nbytes", "chunks"} or type(named) is not list:
+                raise MalformedObjectError("a tensor has no chunks")
+            pieces = [Oid.parse(text) for text in named]
+        if len(pieces) != count:
+            raise MalformedObjectError(f"a tensor of {count} chunks names {len(pieces)}")
+        return pieces
+
+    def _place(self, pieces: list[Oid], content: dict[str, Json], out: memoryview) -> None:
+        if not pieces:
+            out[:] = _inline(content)
+        for oid, (start, stop) in zip(pieces, ranges(out.nbytes), strict=False):
+            self._jobs.append((oid, out[start:stop]))
+
+    def _window(self, fields: dict[str, Json]) -> torch.Tensor:
+        """Return a view on a storage of the component, its bounds checked."""
+        if not fields.keys() >= {"storage", "offset", "stride"} or _CONTENT & fields.keys():
+            raise MalformedObjectError("a shared tensor has other fields than these")
+        number, stride, offset = fields["storage"], fields["stride"], fields["offset"]
+        if type(number) is not int or not 0 <= number < len(self.storages):
+            raise MalformedObjectError(f"no storage {number!r:.40}")
+        storage = self.storages[number]
+        if storage.tensor is None:
+            if "storage" in _fields(storage.node, {"dtype", "shape"}, _TENSOR_OPTIONS):
+                raise MalformedObjectError("a storage lies in a storage")
+            storage.tensor = self.tensor(storage.node)
+        spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _WINDOW})
+        return sharing.window(storage.tensor, spec, stride=stride, offset=offset)
+
+
+_CHUNK = next(iter(ranges(1 << 62)))[1]
+_CONTENT = {"data", "nbytes", "chunks", "list"}
+_WINDOW = {"storage", "offset", "stride"}
+_TENSOR_OPTIONS = {"requires_grad", "parameter", *_WINDOW, *_CONTENT}
+
+
+def _fields(node: Json, required: set[str], optional: set[str]) -> dict[str, Json]:
+    if type(node) is dict and required <= node.keys() <= required | optional:
+        return node
+    raise MalformedObjectError(f"not the fields of a tensor: {node!r:.120}")
+
+
+def _inline(content: dict[str, Json]) -> bytes:
+    text = content.get("data")
+    if type(text) is str:
+        try:
+            raw = bytes.fromhex(text)
+        except ValueError:
+            raw = None
+        if raw is not None and raw.hex() == text:
+            return raw
+    raise MalformedObjectError("inline data is not hex")

@@ -1,0 +1,102 @@
+"""Which tensors of a component look at the same memory: tied weights, views of one buffer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from gradient.errors import MalformedObjectError
+from gradient.objects.canonical import Json
+from gradient.state import tensors
+from gradient.state.tensors import TensorSpec
+
+_FAR = 1 << 60
+
+
+@dataclass(slots=True)
+class Storage:
+    """One stretch of memory that at least two tensors of a component overlap in."""
+
+    start: int
+    """First byte in use, counted from the storage's beginning."""
+    stop: int
+    """One past the last byte in use."""
+    members: list[torch.Tensor] = field(default_factory=list)
+
+    def content(self) -> torch.Tensor:
+        """Return the stretch as a one-dimensional tensor, in the members' dtype if they agree."""
+        first = self.members[0]
+        dtype = first.dtype if len({member.dtype for member in self.members}) == 1 else torch.uint8
+        flat = torch.empty(0, dtype=dtype, device=first.device)
+        start, length = self.start // dtype.itemsize, (self.stop - self.start) // dtype.itemsize
+        return flat.set_(first.untyped_storage(), start, (length,), (1,))
+
+
+def shared(value: Any) -> tuple[list[Storage], dict[int, int]]:
+    """Find overlapping tensors anywhere in a nested plain value.
+
+    Returns the stretches in the order in which their first tensor occurs, and a map from
+    ``id(tensor)`` to the stretch's number. A tensor whose memory is its own is in neither.
+    """
+    spans: dict[Any, list[Storage]] = {}
+    order: dict[int, int] = {}
+    for tensor in _tensors(value):
+        order.setdefault(id(tensor), len(order))
+        if tensor.numel() == 0 or tensor.is_conj() or tensor.is_neg():
+            continue
+        key, start, stop = tensors.extent(tensor)
+        merged = Storage(start, stop, [tensor])
+        apart = []
+        for span in spans.get(key, ()):
+            if span.start < merged.stop and merged.start < span.stop:
+                merged.start = min(merged.start, span.start)
+                merged.stop = max(merged.stop, span.stop)
+                merged.members = span.members + merged.members
+            else:
+                apart.append(span)
+        spans[key] = [*apart, merged]
+    storages = [span for group in spans.values() for span in group if len(span.members) > 1]
+    for storage in storages:
+        storage.start -= storage.start % max(member.dtype.itemsize for member in storage.members)
+    storages.sort(key=lambda span: order[id(span.members[0])])
+    return storages, {id(t): number for number, s in enumerate(storages) for t in s.members}
+
+
+def window(storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Json) -> torch.Tensor:
+    """Return the tensor that looks at a stretch from `offset` bytes on, with `stride` in elements.
+
+    Raises MalformedObjectError for a window that would reach outside the stretch.
+    """
+    if type(stride) is not list or not all(type(s) is int and 0 <= s < _FAR for s in stride):
+        raise MalformedObjectError(f"not strides: {stride!r:.80}")
+    strides = [int(step) for step in stride]  # type: ignore[arg-type]
+    if type(offset) is not int or not 0 <= offset < _FAR or offset % spec.itemsize:
+        raise MalformedObjectError(f"not an offset: {offset!r:.80}")
+    if len(strides) != len(spec.shape) or 0 in spec.shape:
+        raise MalformedObjectError(f"strides {strides} do not fit shape {spec.shape}")
+    last = sum((size - 1) * step for size, step in zip(spec.shape, strides, strict=True))
+    if offset + (last + 1) * spec.itemsize > storage.nbytes:
+        raise MalformedObjectError("a shared tensor reaches outside its storage")
+    blank = tensors.allocate(replace(spec, shape=(0,), stride=None, requires_grad=False))
+    view = blank.detach().set_(
+        storage.untyped_storage(), offset // spec.itemsize, spec.shape, strides
+    )
+    if spec.parameter:
+        return torch.nn.Parameter(view, requires_grad=spec.requires_grad)
+    return view.requires_grad_() if spec.requires_grad else view
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Walk containers in order; an object met twice (or inside itself) is walked once."""
+    stack, entered = [value], set()
+    while stack:
+        node = stack.pop()
+        if isinstance(node, torch.Tensor):
+            yield node
+        elif isinstance(node, (dict, list, tuple)) and id(node) not in entered:
+            entered.add(id(node))
+            children = list(node.values()) if isinstance(node, dict) else list(node)
+            stack.extend(reversed(children))

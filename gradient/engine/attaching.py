@@ -1,0 +1,82 @@
+"""What `attach` was asked for: arguments, config and environment, settled first."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from gradient.codec.mode import Mode
+from gradient.engine.handoff import Handoff
+from gradient.repo import discovery
+from gradient.repo import workspace as workspaces
+from gradient.repo.config import GradientConfig
+from gradient.repo.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One settled request."""
+
+    workspace: str | os.PathLike[str] | None
+    """The workspace that was named."""
+    repo: str | None
+    """The repo that was named."""
+    branch: str | None
+    """The branch that was asked for; None: HEAD's, else ``main``."""
+    resume: str | None
+    """A revision, ``"latest"`` or ``"auto"``."""
+    handoff: Handoff
+    """What the environment said."""
+    config: GradientConfig
+    """The settings."""
+
+    @property
+    def mode(self) -> Mode:
+        """How hard chunks are encoded."""
+        return Mode(self.config.compression)
+
+    @property
+    def reason(self) -> str:
+        """What the refs' logs say about this engine's moves: its launch, where there was one."""
+        return "commit" if self.handoff.id is None else f"commit of launch {self.handoff.id}"
+
+
+def request(
+    *,
+    workspace: str | os.PathLike[str] | None,
+    repo: str | None,
+    config: GradientConfig | None,
+    resume: str | None,
+) -> Request:
+    """Settle arguments, config and environment; the environment wins, then the arguments.
+
+    The only place of the library that reads the environment. Raises ConfigError.
+    """
+    config = GradientConfig() if config is None else config
+    config.check()
+    handoff = Handoff.read(os.environ)
+    return Request(
+        workspace=handoff.workspace or workspace or config.workspace_path,
+        repo=handoff.repo or repo or config.repo_name,
+        branch=handoff.branch or config.explicit_branch,
+        resume=handoff.resume or resume,
+        handoff=handoff,
+        config=config,
+    )
+
+
+def open_repository(asked: Request) -> Repository:
+    """Open the repo that was asked for, making what is named and missing.
+
+    Raises ContextError, ForeignRepoError, FormatVersionError, GradientIOError.
+    """
+    place = discovery.locate(workspace=asked.workspace, repo=asked.repo)
+    if not workspaces.is_repo(place.repo):
+        workspaces.init_workspace(place.workspace)
+        workspaces.create_repo(
+            place.repo, name=PurePath(place.repo).name, workspace_path=place.workspace
+        )
+    opened = Repository.open(place.repo)
+    opened.check_writable()
+    return opened

@@ -1,0 +1,480 @@
+"""The training loop's face: bind a run to a repo, commit it, put it back, fork it."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from gradient.checkpoint import writer
+from gradient.engine import attaching, metrics
+from gradient.engine.environment import capture_environment
+from gradient.engine.epochs import Epochs
+from gradient.engine.forking import fork_run
+from gradient.engine.generators import Generators
+from gradient.engine.handoff import ForkOptions, check_interval
+from gradient.engine.recording import Recorder, check_step
+from gradient.engine.restoring import Restored, restore_run
+from gradient.engine.revision import Revision
+from gradient.errors import EngineClosedError, InvalidNameError
+from gradient.repo.lines import Line
+from gradient.repo.repository import Repository
+from gradient.state import edits
+from gradient.state.capture import capture
+from gradient.state.loader import ResumableLoader, loader_name
+from gradient.state.run import Registered, Run, check_name
+from gradient.view.files import ViewFiles
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from gradient.repo.config import GradientConfig
+    from gradient.repo.lines import Published
+
+_attached: weakref.WeakKeyDictionary[Any, weakref.ref[GradientEngine]] = weakref.WeakKeyDictionary()
+_open: weakref.WeakSet[GradientEngine] = weakref.WeakSet()
+
+
+class GradientEngine:
+    """A training run bound to one branch of one repo.
+
+    Made by `attach`; used by one thread of one process. Every method raises EngineClosedError
+    after `close()` and in a forked child.
+    """
+
+    def __init__(
+        self,
+        repo: Repository,
+        line: Line,
+        run: Run,
+        asked: attaching.Request,
+        hparams: Mapping[str, Any] | None,
+    ) -> None:
+        self._repo = repo
+        self._line = line
+        self._run = run
+        self._asked = asked
+        self._recorder = Recorder(repo, asked.mode, hparams, capture_environment(), asked.reason)
+        self._view = ViewFiles(repo, asked.config.view)
+        self._baseline = edits.baseline(run.optimizer, run.scheduler)
+        self._generators = Generators([run.optimizer])
+        self._restored: Restored | None = None
+        self._origin: dict[str, Any] | None = None
+        self._step = 0
+        self._last: Revision | None = None
+        self._every = asked.handoff.autocommit
+        self._logged: dict[str, int | float] = {}
+        self._loaders: list[ResumableLoader] = []
+        self._epochs: Epochs | None = None
+        self._pid = os.getpid()
+        self._closed = False
+
+    # -- Attaching ---------------------------------------------------------------------------
+
+    @classmethod
+    def attach(
+        cls,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any = None,
+        *,
+        workspace: str | os.PathLike[str] | None = None,
+        repo: str | None = None,
+        config: GradientConfig | None = None,
+        resume: str | None = None,
+        hparams: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Bind a model, its optimizer and its scheduler to a repo.
+
+        `workspace` and `repo` (or a config with both) create what is missing; `repo` alone does
+        so inside the workspace around the current directory; with neither, the repo is looked for
+        upwards, then in the only workspace of a direct subfolder. `scheduler` is anything with
+        `state_dict` and `load_state_dict`. `resume` is a revision, ``"latest"``, or ``"auto"``:
+        the latest if there is one. `hparams` is a flat dict, recorded in each commit.
+
+        The environment overrides: GRADIENT_WORKSPACE, GRADIENT_REPO, GRADIENT_BRANCH,
+        GRADIENT_RESUME_REF, GRADIENT_AUTOCOMMIT. Attaching a model again closes its first engine
+        and goes on from its line.
+
+        Raises ContextError where no repo can be resolved, ForeignRepoError for a repo of another
+        program, ConfigError for bad settings, and what `resume` raises.
+        """
+        asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)
+        before = cls._detach(model)
+        opened = attaching.open_repository(asked)
+        line = Line.open(opened, opened.active_branch(asked.branch))
+        engine = cls(opened, line, Run(model, optimizer, scheduler), asked, hparams)
+        _attached[model] = weakref.ref(engine)
+        _open.add(engine)
+        try:
+            engine._begin(before)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+    @classmethod
+    def _detach(cls, model: Any) -> GradientEngine | None:
+        """Close the engine that the model is attached to in this process."""
+        reference = _attached.pop(model, None)
+        before = reference() if reference is not None else None
+        if before is None or before._closed or before._pid != os.getpid():
+            return None
+        before.close()
+        return before
+
+    def _begin(self, before: GradientEngine | None) -> None:
+        """Resume or fork as asked; else go on, or warn that the branch has history."""
+        asked, line = self._asked, self._line
+        handoff = asked.handoff
+        handoff.consume()
+        if handoff.id is not None and line.mentions(handoff.id):
+            # An earlier process of this launch has committed already: a restart goes on from there.
+            self.resume_latest()
+        elif handoff.fork is not None and asked.resume is not None:
+            self._fork(asked.resume, line.branch, handoff.fork)
+        elif asked.resume == "auto":
+            self.resume_latest(missing_ok=True)
+        elif asked.resume is not None:
+            self.resume(asked.resume)
+        elif before is not None and before._line.is_same(line):
+            self._line, self._step, self._restored = before._line, before._step, before._restored
+        elif line.seen is not None:
+            _warn(
+                f"branch {line.branch!r} has history and this run starts afresh beside it: its "
+                f"first commit sets the old line aside. To go on with it, attach with "
+                f'resume="auto" (or run: gradient resume latest -- …); to keep both, name another '
+                f"branch: GradientConfig(branch=…) or GRADIENT_BRANCH"
+            )
+
+    # -- Committing --------------------------------------------------------------------------
+
+    def commit(
+        self, step: int, message: str = "", *, metrics: Mapping[str, Any] | None = None
+    ) -> Revision:
+        """Record the whole training state at a step; it is durable when this returns.
+
+        Returns the revision (``"main@100"``). `metrics` join those of `log`. Raises StepError for
+        a step that is negative, not an integer or below the line's last, UnsupportedValueError
+        for registered state that has no encoding, GradientIOError where the file system refuses;
+        the earlier commits stay as they were.
+        """
+        self._check_usable()
+        step = check_step(step)
+        numbers = {**self._logged, **_numbers(metrics)}
+        if _rank() != 0:
+            self._committed(step)
+            return Revision(self.branch, step, id="", type="anchor", path=None)
+        state = capture(self._run)
+        carried = self._restored.unclaimed(state) if self._restored is not None else {}
+        published = self._recorder.record(
+            self._line,
+            step,
+            lambda transaction: writer.write_state(transaction, state, carried=carried),
+            message=message,
+            metrics=numbers,
+            origin=self._origin,
+        )
+        return self._acknowledged(published, step, state)
+
+    def _committed(self, step: int) -> None:
+        self._generators.release()
+        self._logged.clear()
+        self._origin = None
+        self._step = step
+
+    def _acknowledged(
+        self, published: Published, step: int, state: Mapping[str, Any] | None
+    ) -> Revision:
+        """Note a commit that is durable, bring the view up to date, and name it."""
+        for warning in published.warnings:
+            _warn(warning)
+        self._committed(step)
+        path = self._view.add(published.commit, state)
+        commit = self._repo.read_commit(published.commit)
+        self._last = Revision(
+            published.branch, step, id=str(published.commit), type=commit.type, path=path
+        )
+        return self._last
+
+    def autocommit(self, every: int) -> None:
+        """Let `maybe_commit` commit each step that `every` divides; wins over the environment."""
+        self._every = check_interval(every)
+
+    def maybe_commit(
+        self, step: int, *, metrics: Mapping[str, Any] | None = None
+    ) -> Revision | None:
+        """Commit if `autocommit` says so; called after every step of the loop.
+
+        A step that this engine has just committed is not committed again.
+        """
+        self._check_usable()
+        step = check_step(step)
+        self._generators.release()
+        if metrics is not None:
+            self.log(**metrics)
+        last = self._last
+        if self._every is None or step % self._every or (last is not None and last.step == step):
+            return None
+        return self.commit(step)
+
+    def log(self, **metrics: Any) -> None:
+        """Note numbers (or zero-dim tensors) for the next commit; the newest value of a name wins.
+
+        Names that are not identifiers go through a dict: ``engine.log(**{"val/loss": 2.3})``.
+        """
+        self._check_usable()
+        self._logged.update(_numbers(metrics))
+
+    # -- Going back --------------------------------------------------------------------------
+
+    def resume(
+        self, ref: str, *, strict: bool = True, components: Sequence[str] | None = None
+    ) -> int:
+        """Put the run back to a commit, bit for bit, and go on from there; returns its step.
+
+        ``"B@N"`` and ``"B"`` move the engine to branch B (unless GRADIENT_BRANCH fixes another);
+        a tag or an id leaves it on its branch. `strict=False` loads what matches by name, shape
+        and dtype and resets the optimizer state of the rest. `components=("model",)` is a warm
+        start: only these change, the step and the line stay as they are.
+
+        All or nothing: raises MisfitError, UnknownRevisionError or IntegrityError before any live
+        object has changed.
+        """
+        self._check_usable()
+        found = self._repo.resolve(ref, branch=self._line.branch)
+        restored = restore_run(
+            self._repo, self._run, found.oid, strict=strict, components=components
+        )
+        if components is not None:
+            self._origin = {
+                "from": str(found.oid),
+                "revision": restored.commit.revision,
+                "components": list(components),
+            }
+            return restored.commit.step
+        if found.branch is not None and self._asked.handoff.branch is None:
+            self._line = Line.open(self._repo, found.branch)
+        self._line.moved_to(found.oid)
+        self._stand_at(restored)
+        return self._step
+
+    def _stand_at(self, restored: Restored) -> None:
+        self._restored = restored
+        self._step = restored.commit.step
+        self._last = None
+        self._origin = None
+        self._generators.hold(restored.generators)
+
+    def resume_latest(self, missing_ok: bool = False) -> int:
+        """Resume the tip of the active branch's line; with `missing_ok`, 0 where there is none."""
+        self._check_usable()
+        if missing_ok and self._repo.tip(self._line.branch) is None:
+            return 0
+        return self.resume("latest")
+
+    def fork(
+        self,
+        *,
+        from_ref: str,
+        new_branch: str,
+        reset_optimizer: bool = False,
+        reset_scheduler: bool = False,
+        reset_rng_seed: int | None = None,
+        set: Mapping[str, Any] | None = None,
+        scale_lr: float | None = None,
+        message: str = "",
+        strict: bool = True,
+    ) -> Revision:
+        """Start a branch at a commit, and go on on it.
+
+        Loads the source as `resume` does, applies the resets and settings to the live objects, and
+        records the result as ``new_branch@step``, sharing every chunk. `set` replaces param-group
+        options (``{"lr": 1e-2}``) and `scale_lr` multiplies every learning rate, in the groups,
+        their initial values and the scheduler's base rates alike. `reset_optimizer` empties the
+        optimizer's state; `reset_scheduler` starts the schedule as it was at attach;
+        `reset_rng_seed` reseeds every generator.
+
+        Raises BranchExistsError, ConfigError for an option that no group has, and what `resume`
+        raises.
+        """
+        self._check_usable()
+        options = ForkOptions(
+            reset_optimizer=reset_optimizer,
+            reset_scheduler=reset_scheduler,
+            reset_rng_seed=reset_rng_seed,
+            set=set,
+            scale_lr=scale_lr,
+            partial=not strict,
+            message=message,
+        )
+        return self._fork(from_ref, new_branch, options)
+
+    def _fork(self, from_ref: str, new_branch: str, options: ForkOptions) -> Revision:
+        line = Line.create(self._repo, new_branch)
+        source = self._repo.resolve(from_ref, branch=self._line.branch).oid
+        line.moved_to(source)
+        forked = fork_run(
+            self._repo, self._run, self._recorder, line, source, self._baseline, options
+        )
+        self._line = line
+        revision = self._acknowledged(forked.published, forked.restored.commit.step, None)
+        self._stand_at(forked.restored)
+        self._last = revision
+        return revision
+
+    def register_state(
+        self,
+        name: str,
+        getter: Callable[[], Any] | Any = None,
+        setter: Callable[[Any], Any] | None = None,
+        *,
+        required: bool = True,
+        pickle: bool = False,
+    ) -> None:
+        """Make something part of every commit: a getter and a setter, or one object.
+
+        The object has `state_dict` and `load_state_dict` (a GradScaler, an EMA, a second
+        optimizer). If a commit was resumed already, its state is restored now. `pickle=True` lets
+        this one name hold any Python object; it is unpickled only where the same name is
+        registered so.
+
+        Raises InvalidNameError for a name that is taken, and MisfitError if the resumed commit
+        lacks it, unless `required=False`.
+        """
+        self._check_usable()
+        check_name(name)
+        if name in self._run.registered:
+            raise InvalidNameError(name, "a state is registered under it already")
+        if setter is None:
+            registered = Registered.of(getter, required=required, pickle=pickle)
+        else:
+            registered = Registered(getter, setter, required, pickle)
+        if self._restored is not None:
+            self._restored.claim(self._repo, name, registered)
+        self._run.registered[name] = registered
+
+    # -- The loop ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Say that the training loop starts: a resumed run's generators are put back once more."""
+        self._check_usable()
+        self._generators.replay()
+
+    def steps(self, stop: int) -> Iterator[int]:
+        """Yield the steps still to run: from the one after `current_step` to `stop` inclusive."""
+        self._check_usable()
+        first = self._step + 1
+        self._generators.replay()
+        yield from range(first, stop + 1)
+
+    def loader(self, dataloader: DataLoader[Any]) -> ResumableLoader:
+        """Wrap a DataLoader so that a resumed run goes on in mid-epoch, without re-reading data."""
+        self._check_usable()
+        loader = ResumableLoader(dataloader)
+        number = len(self._loaders)
+        self._loaders.append(loader)
+        self.register_state(loader_name(number), loader, required=False)
+        return loader
+
+    def epochs(self, start: int, stop: int) -> Iterator[int]:
+        """Yield the epochs still to run, beginning inside the one that the commit was made in."""
+        self._check_usable()
+        if self._epochs is None:
+            self._epochs = Epochs(self._loaders)
+            self.register_state("epochs", self._epochs, required=False)
+        self._generators.replay()
+        return self._epochs.iterate(start, stop)
+
+    # -- Ending ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Finish what is derived and let go of the model. Again is harmless."""
+        if self._closed or self._pid != os.getpid():
+            return
+        self._closed = True
+        self._generators.close()
+        _open.discard(self)
+        self._view.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise EngineClosedError("this engine is closed; attach again to go on")
+        if self._pid != os.getpid():
+            raise EngineClosedError(
+                "this engine belongs to another process; attach in the child to commit from it"
+            )
+
+    # -- Facts -------------------------------------------------------------------------------
+
+    @property
+    def current_step(self) -> int:
+        """0 on a fresh run, the restored step after a resume, then the last commit's.
+
+        Reading it before the loop runs puts a resumed run's generators back (see `start`).
+        """
+        self._generators.replay()
+        return self._step
+
+    @property
+    def workspace_path(self) -> str:
+        """The workspace's folder."""
+        return str(PurePath(self._repo.path).parent)
+
+    @property
+    def repo_path(self) -> str:
+        """The repo's folder."""
+        return self._repo.path
+
+    @property
+    def repo_name(self) -> str:
+        """The repo's name."""
+        return PurePath(self._repo.path).name
+
+    @property
+    def branch(self) -> str:
+        """The branch that the next commit goes to."""
+        return self._line.branch
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{self._line.branch}@{self._step}"
+        return f"<GradientEngine {self.repo_name} {state}>"
+
+
+def _warn(message: str) -> None:
+    """Warn, pointing at the line of the script that called in."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gradient."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=level)
+
+
+def _rank() -> int:
+    """This process's rank: of several that hold the same model, the first one commits."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank()
+    return 0
+
+
+def _numbers(values: Mapping[str, Any] | None) -> dict[str, int | float]:
+    return metrics.numbers(values or {})
+
+
+@atexit.register
+def _close_all() -> None:
+    for engine in list(_open):
+        engine.close()

@@ -1,0 +1,66 @@
+"""Under which circumstances a commit was made: versions, host, command line, code."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gradient._version import __version__
+
+_GIT_SECONDS = 5
+
+
+def capture_environment() -> dict[str, Any]:
+    """Return plain data about this process, the same for every commit it makes."""
+    cuda = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    return {
+        "gradient": __version__,
+        "torch": torch.__version__ + "",
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "command": shlex.join(sys.orig_argv),
+        "cwd": str(Path.cwd()),
+        "threads": torch.get_num_threads(),
+        "seed": torch.initial_seed(),
+        "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        if cuda
+        else [],
+        "code": _code_revision(),
+    }
+
+
+def _code_revision() -> dict[str, Any] | None:
+    """Return the git commit and dirtiness of the folder that the training script lies in."""
+    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path.cwd()
+    folder = (script if script.is_dir() else script.parent).resolve()
+    if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
+        return None
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changed is None else bool(changed)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,152 @@
+"""A branch that begins at a commit, with what the user wants to be different there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradient.checkpoint import reader, writer
+from gradient.engine.handoff import ForkOptions
+from gradient.engine.recording import Recorder
+from gradient.engine.restoring import Restored, restore_run
+from gradient.errors import ConfigError
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Oid
+from gradient.objects.tree import Tree
+from gradient.repo.lines import Line, Published
+from gradient.repo.repository import Repository
+from gradient.state import edits, rng
+from gradient.state.capture import capture
+from gradient.state.edits import Baseline
+from gradient.state.loader import is_loader_name, reseeded
+from gradient.state.run import Run
+from gradient.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A fork that is acknowledged."""
+
+    published: Published
+    """Its commit."""
+    restored: Restored
+    """The same commit, as what the run stands at."""
+
+
+def fork_run(
+    repo: Repository,
+    run: Run,
+    recorder: Recorder,
+    line: Line,
+    source: Oid,
+    baseline: Baseline,
+    options: ForkOptions,
+) -> Forked:
+    """Put a run back to `source`, apply the options, and record the result on a new line.
+
+    Raises what `restore_run` and the recorder raise, and ConfigError, before anything changed, for
+    an option that does not fit.
+    """
+    _check(run, options)
+    without = {"optimizer"} if options.reset_optimizer else set()
+    without |= {"scheduler"} if options.reset_scheduler else set()
+    restored = restore_run(repo, run, source, strict=not options.partial, without=without)
+    changed = _edit(repo, run, restored, baseline, options)
+    apart = _reseed(repo, run, restored, options.reset_rng_seed)
+    state = capture(run) | apart
+    changed |= dict.fromkeys(apart, True)
+
+    def write_tree(transaction: Transaction) -> Oid:
+        if options.partial:
+            carried = {k: node for k, node in restored.entries.items() if k not in state}
+            return writer.write_state(transaction, state, carried=carried)
+        return _rewrite(repo, transaction, restored, state, changed)
+
+    published = recorder.record(
+        line,
+        restored.commit.step,
+        write_tree,
+        message=options.message,
+        origin={"from": str(source), "revision": restored.commit.revision} | options.record,
+    )
+    standing = Restored.of(repo, published.commit)
+    standing.generators = state["rng"]
+    return Forked(published, standing)
+
+
+def _check(run: Run, options: ForkOptions) -> None:
+    if options.reset_scheduler and run.scheduler is None:
+        raise ConfigError("reset_scheduler: this run has no scheduler")
+    edits.check_options(run.optimizer, options.set or {})
+
+
+def _edit(
+    repo: Repository, run: Run, restored: Restored, baseline: Baseline, options: ForkOptions
+) -> dict[str, bool]:
+    """Change the live objects; returns the components that changed, and whether wholly."""
+    changed: dict[str, bool] = {}
+    if options.reset_optimizer:
+        entry = restored.entries.get("optimizer")
+        saved = None if entry is None else reader.read_entries(repo.store, entry, without={"state"})
+        edits.reset_optimizer(run.optimizer, saved)
+        changed["optimizer"] = True
+    if options.reset_scheduler:
+        edits.reset_scheduler(run.optimizer, run.scheduler, baseline)
+        changed["scheduler"] = True
+    if options.set:
+        edits.set_options(run.optimizer, run.scheduler, options.set)
+    if options.scale_lr is not None:
+        edits.scale_lr(run.optimizer, run.scheduler, options.scale_lr)
+    if options.reset_scheduler or options.set or options.scale_lr is not None:
+        changed.setdefault("optimizer", False)
+        changed["scheduler"] = True
+    return changed
+
+
+def _reseed(repo: Repository, run: Run, restored: Restored, seed: int | None) -> dict[str, Any]:
+    """Reseed every generator, those that a loader in mid-epoch goes on with included.
+
+    Returns the new generators, and the states of loaders (which are often registered only later).
+    """
+    if seed is None:
+        return {}
+    rng.reseed(seed)
+    changed = {"rng": rng.capture()}
+    for name in filter(is_loader_name, restored.entries):
+        tree = restored.commit.tree
+        state = reader.read_state(repo.store, tree, components=[name])[name]
+        changed[name] = reseeded(state)
+        if name in run.registered:
+            run.registered[name].setter(changed[name])
+    return changed
+
+
+def _rewrite(
+    repo: Repository,
+    transaction: Transaction,
+    restored: Restored,
+    state: Mapping[str, Any],
+    changed: Mapping[str, bool],
+) -> Oid:
+    """Write the source's root tree with the changed components in it, reading no tensor."""
+    entries = dict(restored.entries)
+    for name, wholly in changed.items():
+        if name in state:
+            old = None if wholly else entries.get(name)
+            oid = _rewrite_component(repo, transaction, name, state[name], old)
+            entries[name] = {"tree": str(oid)}
+    return writer.write_root(transaction, entries)
+
+
+def _rewrite_component(
+    repo: Repository, transaction: Transaction, name: str, value: Any, old: Json
+) -> Oid:
+    """Write one component; what `old` has under ``state`` (an optimizer's moments) is kept."""
+    tree = None if old is None else reader.component_tree(repo.store, old)
+    if isinstance(tree, Tree) and "state" in tree.entries:
+        rest = {key: item for key, item in value.items() if key != "state"}
+        oid = writer.replace_entries(transaction, tree, rest, name=name)
+        if oid is not None:
+            return oid
+    return writer.write_value(transaction, value, name=name)

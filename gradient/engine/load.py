@@ -1,0 +1,59 @@
+"""A commit as plain data, without a run to put it into."""
+
+from __future__ import annotations
+
+import os
+from pathlib import PurePath
+from typing import Any
+
+import torch
+
+from gradient.errors import MalformedObjectError, NotFoundError
+from gradient.repo import discovery
+from gradient.repo.repository import Repository
+from gradient.state.run import BUILT_IN, RESERVED
+from gradient.storage import fs
+from gradient.view import payload, thin
+
+
+def load(
+    ref: str | os.PathLike[str],
+    *,
+    workspace: str | os.PathLike[str] | None = None,
+    repo: str | None = None,
+) -> dict[str, Any]:
+    """Return the state of a revision, or of a ``ckpt_*.pt`` file, verified.
+
+    The state is a dict with ``step``, ``model`` (a state dict), ``optimizer`` (as
+    `torch.optim.Optimizer.load_state_dict` takes it), ``scheduler``, ``rng``, ``meta``, and each
+    registered state under its name. Tensors are on the CPU. A file is read without running code
+    from it; a thin one is filled from its store.
+
+    Raises UnknownRevisionError, ContextError where no repo is found, NotFoundError for a file that
+    is not there, IntegrityError for damage.
+    """
+    if PurePath(ref).suffix == ".pt":
+        return _plain(_read_file(fs.absolute(ref)))
+    place = discovery.locate(workspace=workspace, repo=repo)
+    opened = Repository.open(place.repo)
+    return _plain(payload.read(opened, opened.resolve(os.fspath(ref)).oid))
+
+
+def _read_file(path: str) -> Any:
+    if not fs.is_file(path):
+        raise NotFoundError(f"there is no file {path}")
+    thin.register()
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _plain(content: Any) -> dict[str, Any]:
+    """Take a payload apart: registered states stand beside the components."""
+    data = content.get("data") if isinstance(content, dict) else None
+    if not isinstance(data, dict):
+        raise MalformedObjectError("the file is not a checkpoint: it has no data")
+    dropped = {"amp", "distributed", "external"}
+    return {
+        name: value if name in RESERVED or name in BUILT_IN else value["state"]
+        for name, value in data.items()
+        if name not in dropped
+    }

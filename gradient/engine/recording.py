@@ -1,0 +1,105 @@
+"""From a state to an acknowledged commit: write, seal, publish."""
+
+from __future__ import annotations
+
+import logging
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradient.checkpoint import writer
+from gradient.codec.mode import Mode
+from gradient.errors import StepError, StoreChangedError
+from gradient.objects.commit import MAX_STEP, Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.repo.config import timestamp
+from gradient.repo.lines import Line, Published
+from gradient.repo.repository import Repository
+from gradient.store.transaction import Transaction
+
+_ATTEMPTS = 5
+_LOG = logging.getLogger("gradient")
+
+
+def check_step(step: Any) -> int:
+    """Return a step as a plain int; raises StepError for what is not a whole number from 0 on.
+
+    NumPy integers and zero-dim integer tensors count; bools and floats do not.
+    """
+    try:
+        number = operator.index(step) if not isinstance(step, bool) else -1
+    except TypeError:
+        number = -1
+    if not 0 <= number <= MAX_STEP:
+        raise StepError(f"a step is a whole number from 0 to {MAX_STEP}, not {step!r:.80}")
+    return number
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Writes commits of one run into one repo."""
+
+    repo: Repository
+    """Where they go."""
+    mode: Mode
+    """How hard chunks are encoded."""
+    hparams: Mapping[str, Any] | None
+    """Recorded with each commit."""
+    environment: Mapping[str, Any]
+    """Recorded with each commit: versions, host, command line."""
+    reason: str
+    """What the refs' logs say about the moves."""
+
+    def record(
+        self,
+        line: Line,
+        step: int,
+        write_tree: Callable[[Transaction], Oid],
+        *,
+        message: str = "",
+        metrics: Mapping[str, int | float] | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> Published:
+        """Make a commit of the tree that a function writes; it is durable when this returns.
+
+        `origin` says what a fork or a warm start took from where. Raises
+        StepError, BranchExistsError, GradientIOError and, for values without an encoding,
+        UnsupportedValueError; then nothing has changed.
+        """
+        time = timestamp()
+
+        def write(branch: str, parent: Oid | None) -> Oid:
+            with self.repo.store.begin(mode=self.mode) as transaction:
+                commit = Commit(
+                    tree=write_tree(transaction),
+                    parents=() if parent is None else (parent,),
+                    anchor=None,
+                    step=step,
+                    branch=branch,
+                    time=time,
+                    message=message,
+                    metrics=dict(metrics or {}),
+                    environment=_value(transaction, self.environment, "environment"),
+                    hparams=_value(transaction, self.hparams, "hparams"),
+                    fork=_value(transaction, origin, "fork"),
+                )
+                oid = transaction.put(Kind.COMMIT, commit.to_bytes())
+                transaction.seal()
+            return oid
+
+        def build(branch: str, parent: Oid | None) -> Oid:
+            # Called again, with another branch, where a second writer was faster: then every
+            # chunk is known already and only the commit object is new.
+            for _ in range(_ATTEMPTS - 1):
+                try:
+                    return write(branch, parent)
+                except StoreChangedError as error:
+                    _LOG.debug("writing once more: %s", error)
+            return write(branch, parent)
+
+        return line.publish(step, build, reason=self.reason)
+
+
+def _value(transaction: Transaction, value: Mapping[str, Any] | None, name: str) -> Oid | None:
+    return None if value is None else writer.write_value(transaction, dict(value), name=name)

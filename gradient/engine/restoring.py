@@ -1,0 +1,145 @@
+"""From a commit to live objects: read and verify everything, check the fit, then change the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from gradient.checkpoint import reader
+from gradient.errors import ConfigError, MisfitError
+from gradient.objects.canonical import Json
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.repository import Repository
+from gradient.state.restore import Report, prepare, unpack
+from gradient.state.run import BUILT_IN, Registered, Run
+
+_LOG = logging.getLogger("gradient")
+
+
+@dataclass(slots=True)
+class Restored:
+    """The commit a run was put back to, and what of it is still to be claimed."""
+
+    oid: Oid
+    """Its id."""
+    commit: Commit
+    """Its content."""
+    entries: Mapping[str, Json]
+    """Its components: names to trees."""
+    generators: Any = None
+    """The generators' state that was restored; None where it was not."""
+    _warned: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, repo: Repository, oid: Oid) -> Self:
+        """Read what a commit consists of."""
+        commit = repo.read_commit(oid)
+        return cls(oid, commit, reader.component_entries(repo.store, commit.tree))
+
+    def claim(self, repo: Repository, name: str, registered: Registered) -> None:
+        """Hand a state that was registered after the resume what the commit has under its name.
+
+        Raises MisfitError where it has nothing and the state is required.
+        """
+        if name in self.entries:
+            value = reader.read_state(repo.store, self.commit.tree, components=[name])[name]
+            registered.setter(unpack(name, registered, value))
+        elif registered.required:
+            raise MisfitError(
+                f"{self.commit.revision}, which this run was resumed from, has no state "
+                f"{name!r}. Register it with required=False to start it afresh.",
+                missing=[name],
+            )
+
+    def unclaimed(self, captured: Collection[str]) -> dict[str, Json]:
+        """Return the components that nobody captures, to be carried into the next commit.
+
+        Says so once for each.
+        """
+        carried = {name: node for name, node in self.entries.items() if name not in captured}
+        fresh = sorted(carried.keys() - self._warned)
+        if fresh:
+            self._warned.update(fresh)
+            _LOG.warning(
+                "%s of %s: nobody registered it in this run; it is carried forward unchanged "
+                "(register_state to use it)",
+                ", ".join(fresh),
+                self.commit.revision,
+            )
+        return carried
+
+
+def restore_run(
+    repo: Repository,
+    run: Run,
+    oid: Oid,
+    *,
+    strict: bool = True,
+    components: Sequence[str] | None = None,
+    without: Collection[str] = (),
+) -> Restored:
+    """Put a run back to a commit, or the named components of it, or all `without` some.
+
+    Raises MisfitError, IntegrityError or ConfigError with nothing changed.
+    """
+    restored = Restored.of(repo, oid)
+    names = _wanted(run, restored, components, without)
+    present = [name for name in names if name in restored.entries]
+    state = reader.read_state(repo.store, restored.commit.tree, components=present)
+    plan = prepare(run, state, strict=strict, components=names)
+    report = plan.apply()
+    if "rng" in report.restored:
+        restored.generators = state["rng"]
+    _tell(restored.commit.revision, report, strict=strict)
+    return restored
+
+
+def _wanted(
+    run: Run,
+    restored: Restored,
+    components: Sequence[str] | None,
+    without: Collection[str],
+) -> list[str]:
+    if components is None:
+        live = [*BUILT_IN, *run.registered]
+        absent = {"optimizer"} if run.optimizer is None else set()
+        absent |= {"scheduler"} if run.scheduler is None else set()
+        absent |= {
+            name
+            for name, registered in run.registered.items()
+            if not registered.required and name not in restored.entries
+        }
+        return [name for name in live if name not in absent and name not in without]
+    unknown = [name for name in components if name not in restored.entries]
+    if isinstance(components, str) or unknown:
+        raise ConfigError(
+            f"components={components!r}: {restored.commit.revision} has the components "
+            f"{', '.join(sorted(restored.entries))}"
+        )
+    return list(components)
+
+
+def _tell(revision: str, report: Report, *, strict: bool) -> None:
+    """Log what a user would want to know of a restore."""
+    for difference in report.differences:
+        option = difference.option
+        remedy = ""
+        if difference.where.startswith("optimizer") and option != "initial_lr":
+            remedy = (
+                f"; for the script's: fork(…, set={{{option!r}: {difference.script!r}}}), or "
+                f"gradient fork … --set {option}={difference.script}"
+            )
+        _LOG.warning("%s (the checkpoint's is used%s)", difference, remedy)
+    if strict:
+        return
+    for what, names in (
+        ("kept, for the checkpoint lacks it", report.missing),
+        ("left out, for this run lacks it", report.unexpected),
+        ("kept, for the checkpoint's differs", tuple(report.mismatched or ())),
+        ("optimizer state starts afresh", report.reset),
+    ):
+        if names:
+            _LOG.warning("%s: %s: %s", revision, what, ", ".join(names))
