@@ -41,7 +41,7 @@ ZSTD: Final = 1
 CONSTANT: Final = 2
 SEVEN: Final = 3
 
-NOISE: Final = {Mode.AUTO: 7.7, Mode.AGGRESSIVE: 7.93}
+NOISE: Final = {Mode.AUTO: 7.75, Mode.AGGRESSIVE: 7.96}
 """Bits per byte from which on a stream is stored as it is."""
 
 _REPEATS: Final = 1.0
@@ -177,12 +177,14 @@ def _split(
 
 def _split_float(tops: Words, owned: list[bool]) -> Iterator[Words]:
     """Yield sign and seven bits of mantissa, then the exponent, of floats' top 16 bits."""
-    wide, sign = (_take(name, 2, tops.size, fresh=False) for name in ("shift2", "sign2"))
+    wide = _take("shift2", 2, tops.size, fresh=False)
+    sign = SCRATCH.take("sign", tops.size)
+    np.greater_equal(tops, 0x8000, out=sign.view(np.bool_))
+    np.multiply(sign, 128, out=sign)
     out = _take("half1", 1, tops.size, fresh=owned[0])
-    np.bitwise_and(tops, 0x807F, out=wide)
-    np.right_shift(wide, 8, out=sign)
-    np.bitwise_or(wide, sign, out=wide)
-    np.copyto(out, wide, casting="unsafe")
+    np.copyto(out, tops, casting="unsafe")
+    np.bitwise_and(out, 127, out=out)
+    np.bitwise_or(out, sign, out=out)
     yield out
     out = _take("half1", 1, tops.size, fresh=owned[1])
     np.right_shift(tops, 7, out=wide)
@@ -279,7 +281,7 @@ def _join_float(mantissa: Words, exponent: Words, out: Words) -> None:
     np.copyto(wide.view("<i2"), mantissa.view("i1"))
     np.bitwise_and(wide, 0x807F, out=wide)
     np.copyto(out, exponent)
-    np.left_shift(out, 7, out=out)
+    np.multiply(out, 128, out=out)  # Quicker than a shift, which numpy does not vectorise as well.
     np.bitwise_or(out, wide, out=out)
 
 

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from gradient.codec import planes
+from gradient.codec.mode import Mode
+from gradient.codec.planes import PLAIN, ROTATED, Survey
+
+
+def encoded(elements: planes.Words, seen: Survey) -> bytes:
+    return b"".join(bytes(part) for part in planes.encode(elements, seen, mode=Mode.AUTO))
+
+
+def spans_of(payload: bytes) -> list[tuple[int, int]]:
+    """Return (span, method) of each stream."""
+    found: list[tuple[int, int]] = []
+    while sum(span for span, _ in found) < payload[0]:
+        span, method, _ = struct.unpack_from("<BBI", payload, 2 + 6 * len(found))
+        found.append((span, method))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("entropies", "spans"),
+    [
+        ((8.0, 8.0, 8.0, 2.5), [2, 1, 1]),
+        ((8.0, 8.0, 2.5, 2.5), [2, 1, 1]),
+        ((8.0, 2.5, 0.0, 0.0), [1, 1, 2]),
+        ((0.0, 0.0, 0.0, 0.0), [4]),
+        ((8.0, 2.5), [1, 1]),
+        ((8.0,) * 6 + (7.0, 2.5), [4, 2, 1, 1]),
+        ((2.5, 0.0, 0.0, 0.0, 8.0, 8.0, 8.0, 8.0), [1, 1, 2, 4]),
+        ((0.0,), [1]),
+    ],
+)
+def test_like_planes_stay_together(entropies: tuple[float, ...], spans: list[int]) -> None:
+    width = len(entropies)
+    elements = np.random.default_rng(0).integers(0, 256, 64 * width).astype(np.uint8)
+    words = planes.words(elements.tobytes(), width)
+    payload = encoded(words, Survey(PLAIN, entropies))
+    assert [span for span, _ in spans_of(payload)] == spans
+    out = memoryview(bytearray(words.nbytes))
+    planes.decode_into(memoryview(payload), out)
+    assert out == words.tobytes()
+
+
+def test_a_sample_that_missed_something_costs_bytes_not_bits() -> None:
+    words = np.zeros(1000, "<u4")
+    words[777] = 0xDEADBEEF
+    payload = encoded(words, Survey(PLAIN, (0.0, 0.0, 0.0, 0.0)))
+    assert spans_of(payload) == [(4, planes.ZSTD)]
+    out = memoryview(bytearray(4000))
+    planes.decode_into(memoryview(payload), out)
+    assert out == words.tobytes()
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_rotation_puts_an_exponent_of_eight_bits_on_top(width: int) -> None:
+    shift = 8 * width - 16
+    words = np.array([0x3F80 << shift, 0xBF80 << shift, 0x3FFF << shift], f"<u{width}")
+    seen = planes.survey(words, ROTATED)
+    assert seen.entropies[-1] == 0
+    assert planes.survey(words, PLAIN).entropies[-1] > 0
+
+
+@pytest.mark.parametrize("width", [2, 4, 8])
+def test_every_top_comes_back_from_rotation(width: int) -> None:
+    words = np.arange(1 << 16, dtype=f"<u{width}") << np.array(8 * width - 16, f"<u{width}")
+    payload = encoded(words, Survey(ROTATED, (0.0,) * (width - 2) + (7.0, 3.0)))
+    assert payload[1] == ROTATED
+    out = memoryview(bytearray(words.nbytes))
+    planes.decode_into(memoryview(payload), out)
+    assert out == words.tobytes()
