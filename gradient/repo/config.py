@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Final, Literal, TypeAlias
 
 from gradient.errors import ConfigError, InvalidNameError
-from gradient.repo import layout
+from gradient.storage import fs
 
 Compression: TypeAlias = Literal["off", "auto", "aggressive"]
 ViewMode: TypeAlias = Literal["auto", "full", "thin", "off"]
@@ -79,7 +79,7 @@ class GradientConfig:
         """The repo's folder; raises ConfigError until workspace and repo are both known."""
         if self.workspace_path is None or self.repo_name is None:
             raise ConfigError("repo_path needs workspace_path and repo_name")
-        return str(PurePath(layout.absolute(self.workspace_path), self.repo_name))
+        return str(PurePath(fs.absolute(self.workspace_path), self.repo_name))
 
 
 @dataclass

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from gradient.errors import ContextError
-from gradient.repo import layout
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import RepoConfig, WorkspaceConfig, check_folder_name
 from gradient.storage import fs
@@ -95,7 +94,7 @@ def locate(
     if repo is not None:
         check_folder_name(repo)
     if workspace is not None:
-        root = layout.absolute(workspace)
+        root = fs.absolute(workspace)
         return _named(root, repo) if repo is not None else _only_repo(root, start)
     around = locate_workspace(start) if repo is not None else None
     if around is not None and repo is not None:
@@ -114,7 +113,7 @@ def locate_workspace(start: str | os.PathLike[str] = ".") -> str:
     above = find_workspace(start)
     if above is not None:
         return above
-    root = layout.absolute(start)
+    root = fs.absolute(start)
     below = [path for path in _children(root) if workspaces.is_workspace(path)]
     if len(below) == 1:
         return below[0]
@@ -158,7 +157,7 @@ def _only_repo(workspace: str, start: str | os.PathLike[str]) -> Place:
 
 
 def _upwards(start: str | os.PathLike[str]) -> Iterator[str]:
-    here = PurePath(layout.absolute(start))
+    here = PurePath(fs.absolute(start))
     yield str(here)
     yield from map(str, here.parents)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import PurePath
 from typing import Final
 
@@ -17,11 +16,6 @@ MANIFEST: Final = "manifest.json"
 
 FOLDERS: Final = ("objects/pack", "refs/heads", "refs/tags", "tmp")
 """What a new repo starts with, inside `REPO_FOLDER`."""
-
-
-def absolute(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path that is meant from the current directory; links stay."""
-    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
 
 
 def workspace_config(workspace: str) -> str:

@@ -38,7 +38,7 @@ class Repository:
         Raises ContextError where there is no repo, FormatVersionError for one of a newer Gradient,
         ForeignRepoError for one of the published package.
         """
-        root = layout.absolute(path)
+        root = fs.absolute(path)
         foreign.check_format(root)
         config = load_repo(root)
         if config is None:

@@ -17,7 +17,7 @@ from gradient.storage import fs
 
 def init_workspace(path: str | os.PathLike[str], name: str | None = None) -> WorkspaceConfig:
     """Make the folder a workspace, durably; one that is there already is returned as it is."""
-    root = layout.absolute(path)
+    root = fs.absolute(path)
     found = load_workspace(root)
     if found is not None:
         return found
@@ -43,9 +43,9 @@ def create_repo(
 
     Raises ForeignRepoError where the folder holds checkpoints that another program wrote.
     """
-    root = layout.absolute(path)
+    root = fs.absolute(path)
     if workspace_path is not None:
-        _check_inside(root, layout.absolute(workspace_path))
+        _check_inside(root, fs.absolute(workspace_path))
     found = load_repo(root)
     if found is not None:
         return found

@@ -90,10 +90,11 @@ class _TorchWatcher(MetaPathFinder):
     def _register_after(self, spec: ModuleSpec) -> None:
         loader = spec.loader
         execute = getattr(loader, "exec_module", None)
-        if execute is None:
-            return
+        if execute is None or not hasattr(loader, "__dict__"):
+            return  # no loader we know: then the first use of Gradient registers the global
 
         def execute_and_register(module: ModuleType) -> None:
+            vars(loader).pop("exec_module")
             execute(module)
             if self in sys.meta_path:
                 sys.meta_path.remove(self)

@@ -303,11 +303,12 @@ def test_reasons_are_kept(repo: Repository) -> None:
 # Several writers ------------------------------------------------------------------------------
 
 
-def write(folder: Path, fresh: bool, acknowledged: Any) -> None:
+def write(folder: Path, fresh: bool, barrier: Any, acknowledged: Any) -> None:
     repo = Repository.open(folder, workers=1)
     line = Line.open(repo, "main")
     if not fresh:
         line.moved_to(repo.tip("main"))
+    barrier.wait()
     for step in range(10, 10 + COMMITS_EACH):
         acknowledged.send_bytes(bytes(commit(line, step).commit))
     acknowledged.close()
@@ -319,8 +320,10 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path, *, fresh: bool) -> None
     run(repo, "main", 0)
     context = multiprocessing.get_context("fork")
     pipes = [context.Pipe(duplex=False) for _ in range(WRITERS)]
+    barrier = context.Barrier(WRITERS)
     children = [
-        context.Process(target=write, args=(tmp_path / "repo", fresh, ours)) for _, ours in pipes
+        context.Process(target=write, args=(tmp_path / "repo", fresh, barrier, ours))
+        for _, ours in pipes
     ]
     for child in children:
         child.start()
