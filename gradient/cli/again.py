@@ -1,0 +1,47 @@
+"""The exact command that goes on with the last run, wherever it is typed."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from gradient.cli.place import flags
+from gradient.repo import runs
+from gradient.repo.discovery import Place
+from gradient.repo.repository import Repository
+from gradient.repo.runs import LastRun
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The last run, and how to go on with it."""
+
+    run: LastRun
+    """Its command line."""
+    revision: str | None
+    """The newest commit; None where there is none yet."""
+    resume: str
+    """What to type here."""
+
+
+def find(repo: Repository, place: Place) -> Again | None:
+    """Return how to go on with the last run; None where none is known."""
+    tips = repo.tips()
+    newest = max(tips, key=lambda branch: repo.read_commit(tips[branch]).time, default=None)
+    commits = [commit for _, commit in repo.line(newest)] if newest is not None else []
+    last = runs.last_run(repo, commits)
+    if last is None:
+        return None
+    revision = f"{newest}@{commits[0].step}" if commits else None
+    verb = ["resume", revision] if revision is not None else ["run"]
+    words = shlex.join(["gradient", *flags(place, start=last.cwd), *verb, "--"])
+    where = "" if _same_folder(last.cwd) else f"cd {shlex.quote(last.cwd)} && "
+    return Again(last, revision, f"{where}{words} {last.command}")
+
+
+def _same_folder(folder: str) -> bool:
+    try:
+        return Path(folder).samefile(".")
+    except OSError:
+        return False

@@ -1,0 +1,70 @@
+"""What the shell completes a word to: branches, tags, steps. Never an error, never torch."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from click.shell_completion import CompletionItem
+
+from gradient.cli.place import find_repository, find_workspace
+from gradient.errors import GradientError
+from gradient.repo.repository import Repository
+
+if TYPE_CHECKING:
+    import click
+
+_MOST_STEPS = 200
+
+
+def complete_branch(
+    ctx: click.Context,
+    param: click.Parameter,
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Offer the branches."""
+    try:
+        branches = find_repository(ctx).branches()
+    except GradientError:
+        return []
+    return [CompletionItem(name) for name in branches if name.startswith(incomplete)]
+
+
+def complete_revision(
+    ctx: click.Context,
+    param: click.Parameter,
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Offer ``latest``, branches and tags; after an ``@`` the branch's steps, newest first."""
+    try:
+        repo = find_repository(ctx)
+        words = _steps(repo, incomplete) if "@" in incomplete else _names(repo)
+    except GradientError:
+        return []
+    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+
+
+def complete_repo(
+    ctx: click.Context,
+    param: click.Parameter,
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Offer the workspace's repos."""
+    try:
+        repos = find_workspace(ctx).repos
+    except GradientError:
+        return []
+    return [CompletionItem(name) for name in repos if name.startswith(incomplete)]
+
+
+def _names(repo: Repository) -> list[str]:
+    return ["latest", *repo.branches(), *repo.refs.names(space="tags")]
+
+
+def _steps(repo: Repository, incomplete: str) -> list[str]:
+    branch = incomplete.partition("@")[0]
+    if branch not in repo.branches():
+        return []
+    steps = dict.fromkeys(commit.step for _, commit in repo.line(branch))
+    wanted = (f"{branch}@{step}" for step in steps if f"{branch}@{step}".startswith(incomplete))
+    return list(islice(wanted, _MOST_STEPS))

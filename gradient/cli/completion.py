@@ -1,0 +1,27 @@
+"""`gradient completion`: the script that lets a shell complete commands, branches and revisions."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+from gradient.cli import output
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def command(ctx: click.Context, shell: str) -> None:
+    """Print the completion script for SHELL.
+
+    \b
+    bash:  eval "$(gradient completion bash)"                 in ~/.bashrc
+    zsh:   eval "$(gradient completion zsh)"                  in ~/.zshrc
+    fish:  gradient completion fish > ~/.config/fish/completions/gradient.fish
+    """
+    found = get_completion_class(shell)
+    assert found is not None
+    root = ctx.find_root().command
+    output.line(found(root, {}, "gradient", "_GRADIENT_COMPLETE").source())

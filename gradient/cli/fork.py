@@ -1,0 +1,113 @@
+"""`gradient fork`: begin a branch at a commit, and run a command on it."""
+
+from __future__ import annotations
+
+import uuid
+
+import click
+
+from gradient.cli import launch, output
+from gradient.cli.complete import complete_revision
+from gradient.cli.launch import LaunchCommand
+from gradient.cli.place import active_branch, find_place, find_repository, place_options
+from gradient.engine.handoff import ForkOptions, Handoff
+from gradient.repo.branching import fork_commit
+from gradient.repo.lines import Line
+from gradient.view.files import ViewFiles
+from gradient.view.folder import Folder
+
+
+class Setting(click.ParamType[tuple[str, int | float]]):
+    """``name=number``, a param-group option to replace."""
+
+    name = "NAME=NUMBER"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int | float]:
+        """Split and read the number; an integer stays one."""
+        if isinstance(value, tuple):
+            return value
+        name, sign, text = str(value).partition("=")
+        if not name or not sign:
+            self.fail(f"{value!r} is not NAME=NUMBER, such as lr=1e-2", param, ctx)
+        try:
+            return name, int(text) if text.lstrip("+-").isdecimal() else float(text)
+        except ValueError:
+            self.fail(f"{text!r} is not a number", param, ctx)
+
+
+@click.command("fork", cls=LaunchCommand)
+@place_options
+@click.argument("ref", shell_complete=complete_revision)
+@click.argument("branch")
+@click.option("--reset-optimizer", is_flag=True, help="Start with empty optimizer state.")
+@click.option("--reset-scheduler", is_flag=True, help="Start the schedule from its beginning.")
+@click.option("--seed", type=int, metavar="N", help="Reseed every random generator with N.")
+@click.option(
+    "--set",
+    "settings",
+    type=Setting(),
+    multiple=True,
+    help="Replace a param-group option, such as lr=1e-2. May be repeated.",
+)
+@click.option("--scale-lr", type=float, metavar="X", help="Multiply every learning rate by X.")
+@click.option("--partial", is_flag=True, help="Load what fits the model, and report the rest.")
+@click.option("-m", "--message", default="", metavar="TEXT", help="The fork's message.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    ref: str,
+    branch: str,
+    reset_optimizer: bool,
+    reset_scheduler: bool,
+    seed: int | None,
+    settings: tuple[tuple[str, int | float], ...],
+    scale_lr: float | None,
+    partial: bool,
+    message: str,
+) -> None:
+    """Begin BRANCH at REF, and run CMD on it.
+
+    REF and BRANCH are checked before CMD starts. The options act on the run that CMD attaches, and
+    are recorded in the fork's commit. Without CMD the branch is made at once and becomes the
+    active one; options that need a live model are refused then.
+    """
+    options = ForkOptions(
+        reset_optimizer=reset_optimizer,
+        reset_scheduler=reset_scheduler,
+        reset_rng_seed=seed,
+        set=dict(settings) or None,
+        scale_lr=scale_lr,
+        partial=partial,
+        message=message,
+    )
+    words = launch.launched_command(ctx)
+    if not words and options != ForkOptions(message=message):
+        raise click.UsageError(
+            "the options act on a live model and optimizer, so they need a command to run: "
+            f"gradient fork {ref} {branch} … -- CMD",
+            ctx,
+        )
+    repo = find_repository(ctx)
+    found = repo.resolve(ref, branch=active_branch(repo))
+    Line.create(repo, branch)
+    repo.check_writable()
+    if words:
+        place = find_place(ctx)
+        told = Handoff(
+            workspace=place.workspace,
+            repo=place.repo_name,
+            branch=branch,
+            resume=ref,
+            fork=options,
+            id=uuid.uuid4().hex,
+        )
+        launch.start(ctx, place, told, words)
+    made = fork_commit(repo, found, branch, message=message)
+    repo.set_head(made.branch)
+    view = ViewFiles(repo, "thin" if Folder(repo).marks() else "off")
+    view.add(made.commit)
+    view.close()
+    output.line(f"{output.strong(f'{branch}@{found.commit.step}')} from {found.commit.revision}")
+    output.note(f"on branch {branch} now; to train on it: gradient resume {branch} -- CMD")

@@ -1,0 +1,158 @@
+"""Running the user's training command as if the shell had started it.
+
+Rules: the child runs in the caller's folder and process group, with the caller's signal mask; every
+signal that asks this process to do something is passed on, except those that the terminal has
+already delivered to the whole group; the child's exit code becomes ours.
+
+Plan: block the signals *before* the child exists (so that none is lost in between), then wait for
+one of them, or for the child's end, which is a signal as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from gradient.cli import again, output
+from gradient.engine import handoff
+from gradient.engine.handoff import Handoff
+from gradient.errors import GradientError, GradientIOError
+from gradient.repo import runs
+from gradient.repo import workspace as workspaces
+from gradient.repo.discovery import Place
+from gradient.repo.repository import Repository
+
+PASSED_ON = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+"""Stopping and continuing (Ctrl-Z) is left to the terminal, which addresses the whole group."""
+
+_FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+_RESET = (signal.SIGPIPE, signal.SIGXFSZ)
+"""Python ignores these; a program expects them as the system sets them."""
+
+CANNOT_EXECUTE = 126
+NOT_FOUND = 127
+
+
+class LaunchCommand(click.Command):
+    """A command that ends with ``-- CMD…``; what follows the mark is nobody's options but CMD's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take everything after ``--`` out of the way of click's parser."""
+        if "--" in args:
+            mark = args.index("--")
+            ctx.meta[_KEY] = args[mark + 1 :]
+            if not args[mark + 1 :]:
+                raise click.UsageError("nothing follows the --; write: -- CMD…", ctx)
+            args = args[:mark]
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "extra argument" not in error.message:
+                raise
+            hint = f"{error.message}; a command to run goes after --"
+            raise click.UsageError(hint, ctx) from None
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show the command in the usage line."""
+        return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
+
+
+_KEY = "gradient.cli.launch.command"
+
+
+def launched_command(ctx: click.Context) -> list[str]:
+    """Return what follows the ``--``; empty where there is none."""
+    return list(ctx.meta.get(_KEY, ()))
+
+
+def environment(base: Mapping[str, str], told: Handoff) -> dict[str, str]:
+    """Return a child's environment: the base with the handoff in place of an older one."""
+    kept = {name: value for name, value in base.items() if name not in handoff.OWNED}
+    return kept | told.to_environ()
+
+
+def start(
+    ctx: click.Context, place: Place | None, told: Handoff, command: Sequence[str]
+) -> NoReturn:
+    """Note the command in its repo, run it, and exit with its code; never returns.
+
+    Where a signal ended it, the process itself may have had no time to say how to go on.
+    """
+    if place is not None and workspaces.is_repo(place.repo):
+        try:
+            runs.record(place.repo, shlex.join(command), cwd=str(Path.cwd()))
+        except GradientIOError as error:
+            output.note(f"the command is not noted for `gradient status`: {error}")
+    code = run(command, environment(os.environ, told))
+    if place is not None and code - 128 in list(signal.Signals):
+        _say_how_to_go_on(place, signal.Signals(code - 128))
+    ctx.exit(code)
+
+
+def _say_how_to_go_on(place: Place, number: signal.Signals) -> None:
+    try:
+        found = again.find(Repository.open(place.repo), place)
+    except GradientError:
+        return  # the command's end is what matters; `gradient status` will say what is wrong
+    if found is not None:
+        output.note(f"ended by {number.name}; to go on: {found.resume}")
+
+
+def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run a command to its end, passing signals on; return the exit code for the shell."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    watched = {*PASSED_ON, signal.SIGCHLD}
+    # Where SIGCHLD is ignored by default, it would not even be kept for `sigwait`.
+    before_child = signal.signal(signal.SIGCHLD, lambda *_: None)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    try:
+        pid = os.posix_spawnp(
+            command[0], list(command), dict(environ), setsigmask=before, setsigdef=_RESET
+        )
+        return _wait(pid, watched)
+    except FileNotFoundError:
+        output.error(f"cannot run {command[0]}: not found")
+        return NOT_FOUND
+    except OSError as error:
+        output.error(f"cannot run {command[0]}: {error.strerror}")
+        return CANNOT_EXECUTE
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGCHLD, before_child)
+
+
+def _wait(pid: int, watched: set[Any]) -> int:
+    while True:
+        # Before each wait: the child's end may have been reported together with another's.
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+        number, delivered = _next_signal(watched)
+        if number != signal.SIGCHLD and not delivered:
+            os.kill(pid, number)
+
+
+def _next_signal(watched: set[Any]) -> tuple[int, bool]:
+    """Wait for a signal; also tell whether the child, in the same group, has got it as well."""
+    if hasattr(signal, "sigwaitinfo"):
+        facts = signal.sigwaitinfo(watched)
+        # Positive: sent by the kernel, which for these signals means by the terminal.
+        return facts.si_signo, facts.si_code > 0
+    number = signal.sigwait(watched)
+    return number, number in _FROM_TERMINAL and sys.stdin.isatty()

@@ -1,0 +1,118 @@
+"""The command `gradient`: finds the command's file, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from gradient._version import __version__
+from gradient.cli import output
+from gradient.cli.place import place_options
+from gradient.errors import GradientError
+
+COMMANDS: dict[str, str] = {
+    "workspace": "gradient.cli.workspace",
+    "repo": "gradient.cli.repo",
+    "status": "gradient.cli.status",
+    "branch": "gradient.cli.branch",
+    "switch": "gradient.cli.switch",
+    "run": "gradient.cli.run",
+    "resume": "gradient.cli.resume",
+    "fork": "gradient.cli.fork",
+    "view": "gradient.cli.view",
+    "export": "gradient.cli.export",
+    "import": "gradient.cli.import_",
+    "completion": "gradient.cli.completion",
+}
+"""Each command's module, which has it under the name `command`; in the order of `--help`."""
+
+EXIT_CODES: dict[int, str] = {
+    0: "done",
+    1: "failed",
+    2: "usage: an option, a name or a revision that cannot be meant",
+    3: "integrity: stored bytes are not what they should be",
+    4: "not found or ambiguous: workspace, repo or revision",
+    5: "conflict: what is asked contradicts what is there",
+    75: "preempted, to be requeued",
+    130: "interrupted",
+}
+"""What the command returns, unless it launched another one."""
+
+LAUNCHED = (
+    "resume, fork and run return the exit code of the command that they launch: 128 + N where "
+    "signal N ended it, 126 where it may not be executed, 127 where it is not found."
+)
+
+
+class Gradient(click.Group):
+    """Imports a command when it is asked for; maps errors to exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the table's order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = importlib.import_module(module).command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in EXIT_CODES.items()])
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(LAUNCHED)
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Run, report an error on stderr, exit with its code."""
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        sys.exit(self._run(args, **extra))
+
+    def _run(self, args: Sequence[str] | None, **extra: Any) -> int:
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+        except click.Abort:
+            return 130
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code
+        except GradientError as error:
+            output.error(str(error))
+            return error.exit_code
+        except OSError as error:
+            output.error(str(error))
+            return 1
+        return code if isinstance(code, int) else 0
+
+
+@click.group(
+    cls=Gradient,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+@place_options
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Git for training runs: commit, resume and fork a PyTorch run, bit for bit."""
+    ctx.color = output.colour()
+
+
+def main() -> None:
+    """Run the command line: the entry point."""
+    cli.main(prog_name="gradient")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""How the commands speak: text, tables, JSON, errors. Colour only where a terminal shows it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import click
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+JSON_FIELDS = "__gradient_json_fields__"
+"""The attribute of a command's function that says what its ``--json`` prints."""
+
+
+def colour() -> bool | None:
+    """Return False where NO_COLOR asks for none, None where click is to look for a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def error(message: str) -> None:
+    """Say what went wrong, on stderr."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour())
+
+
+def note(message: str) -> None:
+    """Say something about the work itself, on stderr: stdout is for results."""
+    click.echo(message, err=True, color=colour())
+
+
+def line(text: str = "") -> None:
+    """Print one line of a result."""
+    click.echo(text)
+
+
+def strong(text: str) -> str:
+    """Set off a name."""
+    return click.style(text, bold=True)
+
+
+def faint(text: str) -> str:
+    """Set back what is secondary."""
+    return click.style(text, dim=True)
+
+
+def table(rows: Iterable[Sequence[str]], *, indent: int = 2) -> None:
+    """Print rows with aligned columns, two blanks between."""
+    rows = [list(row) for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell + " " * (size - _width(cell)) for cell, size in zip(row, widths, strict=True))
+        line((" " * indent + "  ".join(cells)).rstrip())
+
+
+def document(value: Mapping[str, Any]) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_option(fields: Mapping[str, str]) -> Callable[[_Function], _Function]:
+    """Add ``--json`` (as `as_json`) to a command that reads; `fields` describes what it prints."""
+
+    def decorate(function: _Function) -> _Function:
+        decorated = click.option(
+            "--json", "as_json", is_flag=True, help="Print one JSON object instead of text."
+        )(function)
+        setattr(decorated, JSON_FIELDS, dict(fields))
+        return decorated
+
+    return decorate
+
+
+def plain_numbers(metrics: Mapping[str, int | float]) -> dict[str, int | float | str]:
+    """Return metrics as JSON can hold them: what is not finite becomes text (``"nan"``)."""
+    return {
+        name: value if math.isfinite(value) else str(float(value))
+        for name, value in metrics.items()
+    }
+
+
+def size(count: int) -> str:
+    """Write a number of bytes for people: ``3.2 MiB``."""
+    if count < 1024:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("KiB", "MiB", "GiB", "TiB"):
+        value /= 1024
+        if value < 1000 or unit == "TiB":
+            break
+    return f"{value:.1f} {unit}"
+
+
+def amount(count: int, what: str) -> str:
+    """Write ``1 anchor``, ``2 anchors``, ``2 branches``."""
+    plural = f"{what}es" if what.endswith("ch") else f"{what}s"
+    return f"{count:,} {what if count == 1 else plural}"
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show a counter on stderr, where that is a terminal; yields the function that moves it."""
+    shown = sys.stderr.isatty()
+    done = 0
+
+    def advance(count: int = 1) -> None:
+        nonlocal done
+        done += count
+        if shown:
+            of = f" of {total:,}" if total is not None else ""
+            click.echo(f"\r{what}: {done:,}{of}", nl=False, err=True)
+
+    try:
+        yield advance
+    finally:
+        if shown and done:
+            click.echo(err=True)
+
+
+def _width(cell: str) -> int:
+    return len(click.unstyle(cell))
+
+
+@contextmanager
+def log_lines(level: int = logging.WARNING) -> Iterator[None]:
+    """Show what the library logs, on stderr."""
+    logger = logging.getLogger("gradient")
+    handler = _Notes()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())

@@ -1,0 +1,116 @@
+"""Which workspace and repo a command means: its options, then the environment, then discovery."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from gradient.engine import handoff
+from gradient.errors import ContextError
+from gradient.repo import workspace as workspaces
+from gradient.repo.config import WorkspaceConfig
+from gradient.repo.discovery import Place, locate, locate_workspace
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass
+class Wanted:
+    """What the options said; the ones after the command win over the ones before it."""
+
+    workspace: str | None = None
+    """``-w``: the workspace's folder."""
+    repo: str | None = None
+    """``-r``: the repo's name."""
+    directory: str | None = None
+    """``-C``: where discovery starts."""
+
+
+def place_options(function: _Function) -> _Function:
+    """Add ``-w``, ``-r`` and ``-C``, which are accepted before and after the command's name."""
+    for decorate in (
+        _option("-C", "directory", "PATH", "Look for workspace and repo from here."),
+        _option("-r", "--repo", "NAME", "The repo, by its name in the workspace."),
+        _option("-w", "--workspace", "PATH", "The workspace's folder."),
+    ):
+        function = decorate(function)
+    return function
+
+
+def old_path_option(function: _Function) -> _Function:
+    """Add ``--path``, as the published package called ``-C`` on some commands."""
+    return click.option("--path", "directory", hidden=True, expose_value=False, callback=_remember)(
+        function
+    )
+
+
+def find_place(ctx: click.Context) -> Place:
+    """Return the repo that is meant, which need not exist; raises ContextError."""
+    wanted = ctx.ensure_object(Wanted)
+    return locate(
+        wanted.directory or ".",
+        workspace=wanted.workspace or os.environ.get(handoff.WORKSPACE) or None,
+        repo=wanted.repo or os.environ.get(handoff.REPO) or None,
+    )
+
+
+def find_workspace(ctx: click.Context) -> WorkspaceConfig:
+    """Return the workspace that is meant; raises ContextError where it is none."""
+    wanted = ctx.ensure_object(Wanted)
+    named = wanted.workspace or os.environ.get(handoff.WORKSPACE) or None
+    return workspaces.open_workspace(
+        fs.absolute(named) if named else locate_workspace(wanted.directory or ".")
+    )
+
+
+def find_repository(ctx: click.Context) -> Repository:
+    """Open the repo that is meant; raises ContextError where it does not exist."""
+    place = find_place(ctx)
+    if not workspaces.is_repo(place.repo):
+        repos = workspaces.list_repos(place.workspace) if fs.is_folder(place.workspace) else []
+        there = f"it has: {', '.join(repos)}" if repos else "it has none yet"
+        raise ContextError(
+            f"no repo {place.repo_name!r} in the workspace {place.workspace}; {there}", repos
+        )
+    return Repository.open(place.repo)
+
+
+def active_branch(repo: Repository) -> str:
+    """Return the branch that is meant where none is named."""
+    return repo.active_branch(os.environ.get(handoff.BRANCH) or None)
+
+
+def is_named(ctx: click.Context) -> bool:
+    """Tell whether options or environment say which repo is meant."""
+    wanted = ctx.ensure_object(Wanted)
+    said = (wanted.workspace, wanted.repo, wanted.directory)
+    return any(said) or any(os.environ.get(name) for name in (handoff.WORKSPACE, handoff.REPO))
+
+
+def flags(place: Place, *, start: str) -> list[str]:
+    """Return the options without which a command in `start` would not find this repo."""
+    try:
+        found = locate(start)
+    except ContextError:
+        found = None
+    if found is not None and found.repo == place.repo:
+        return []
+    return ["-w", place.workspace, "-r", place.repo_name]
+
+
+def _option(flag: str, name: str, metavar: str, text: str) -> Callable[[_Function], _Function]:
+    return click.option(
+        flag, name, metavar=metavar, help=text, expose_value=False, callback=_remember
+    )
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    wanted = ctx.ensure_object(Wanted)
+    if value is not None and param.name is not None:
+        setattr(wanted, param.name, value)

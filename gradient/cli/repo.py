@@ -1,0 +1,74 @@
+"""`gradient repo init` and `gradient repo list`."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import click
+
+from gradient.cli import output
+from gradient.cli.output import json_option
+from gradient.cli.place import find_workspace, old_path_option, place_options
+from gradient.repo.config import check_folder_name
+from gradient.repo.workspace import load_repo
+from gradient.view.create import init_repo
+
+
+@click.group("repo")
+def command() -> None:
+    """Make and list repos: one model's history each."""
+
+
+@command.command("init")
+@place_options
+@click.argument("name")
+@click.option("-d", "--description", metavar="TEXT", help="What the model is.")
+@click.pass_context
+def init(ctx: click.Context, name: str, description: str | None) -> None:
+    """Make the repo NAME in the workspace; one that is there stays as it is."""
+    workspace = find_workspace(ctx)
+    check_folder_name(name)
+    path = str(PurePath(workspace.root_path, name))
+    config = init_repo(path, name, description, workspace.root_path)
+    output.line(f"repo {output.strong(config.name)} at {config.repo_path}")
+
+
+@command.command("list")
+@place_options
+@old_path_option
+@json_option(
+    {
+        "workspace": "the workspace's name",
+        "path": "its folder, absolute",
+        "repos": "one object per repo: `name`, `path`, `description`, `created_at`",
+    }
+)
+@click.pass_context
+def list_(ctx: click.Context, as_json: bool) -> None:
+    """List the repos of the workspace."""
+    workspace = find_workspace(ctx)
+    paths = [str(PurePath(workspace.root_path, name)) for name in workspace.repos]
+    repos = [config for config in map(load_repo, paths) if config is not None]
+    if as_json:
+        output.document(
+            {
+                "workspace": workspace.name,
+                "path": workspace.root_path,
+                "repos": [
+                    {
+                        "name": PurePath(config.repo_path).name,
+                        "path": config.repo_path,
+                        "description": config.description or "",
+                        "created_at": config.created_at,
+                    }
+                    for config in repos
+                ],
+            }
+        )
+        return
+    if not repos:
+        output.note("no repos yet: gradient repo init NAME")
+        return
+    output.table(
+        [(PurePath(config.repo_path).name, config.description or "") for config in repos], indent=0
+    )

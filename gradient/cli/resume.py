@@ -1,0 +1,50 @@
+"""`gradient resume`: run a command from a commit on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import uuid
+from dataclasses import replace
+
+import click
+
+from gradient.cli import launch, output
+from gradient.cli.complete import complete_revision
+from gradient.cli.launch import LaunchCommand
+from gradient.cli.place import active_branch, find_place, find_repository, place_options
+from gradient.engine import handoff
+from gradient.engine.handoff import Handoff
+
+
+@click.command("resume", cls=LaunchCommand)
+@place_options
+@click.argument("ref", shell_complete=complete_revision)
+@click.pass_context
+def command(ctx: click.Context, ref: str) -> None:
+    """Run CMD so that its training goes on from REF.
+
+    REF is a revision: main@100, main, latest, main~2, a tag, a commit id. It is looked up before
+    CMD starts. Without CMD nothing is changed: the variables are printed as export lines, for
+    eval "$(gradient resume REF)".
+    """
+    repo = find_repository(ctx)
+    active = active_branch(repo)
+    found = repo.resolve(ref, branch=active)
+    place = find_place(ctx)
+    told = Handoff(
+        workspace=place.workspace,
+        repo=place.repo_name,
+        branch=found.branch or active,
+        resume=ref,
+    )
+    words = launch.launched_command(ctx)
+    if words:
+        launch.start(ctx, place, replace(told, id=uuid.uuid4().hex), words)
+    variables = told.to_environ()
+    for name in handoff.OWNED:
+        if name not in variables and name in os.environ:
+            output.line(f"unset {name}")
+    for name, value in variables.items():
+        output.line(f"export {name}={shlex.quote(value)}")
+    output.note(f"# nothing was changed; to run a command: gradient resume {ref} -- CMD")

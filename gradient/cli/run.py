@@ -1,0 +1,57 @@
+"""`gradient run`: the line for a job that is requeued until it is done."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import replace
+
+import click
+
+from gradient.cli import launch
+from gradient.cli.complete import complete_branch
+from gradient.cli.launch import LaunchCommand
+from gradient.cli.place import find_place, is_named, place_options
+from gradient.engine import handoff
+from gradient.engine.handoff import Handoff
+from gradient.errors import ContextError
+from gradient.repo import names
+
+
+@click.command("run", cls=LaunchCommand)
+@place_options
+@click.option(
+    "--branch", metavar="BRANCH", shell_complete=complete_branch, help="The branch to train on."
+)
+@click.option(
+    "--autocommit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Commit every N steps, unless the script says otherwise.",
+)
+@click.pass_context
+def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> None:
+    """Run CMD from the latest commit on, or afresh.
+
+    The line for a job that is requeued until it is done: training starts if there is no commit yet.
+
+    Which repo that is, CMD decides by what it attaches to, unless an option or the environment
+    names one; it need not exist yet.
+    """
+    words = launch.launched_command(ctx)
+    if not words:
+        raise click.UsageError("a command to run is missing: gradient run -- CMD", ctx)
+    branch = branch or os.environ.get(handoff.BRANCH) or None
+    if branch is not None:
+        names.check_branch_name(branch)
+    told = Handoff(branch=branch, resume="auto", autocommit=autocommit, id=uuid.uuid4().hex)
+    try:
+        place = find_place(ctx)
+    except ContextError:
+        if is_named(ctx):
+            raise
+        # What CMD attaches to will be made, or chosen, by itself.
+        launch.start(ctx, None, told, words)
+    if is_named(ctx):
+        told = replace(told, workspace=place.workspace, repo=place.repo_name)
+    launch.start(ctx, place, told, words)

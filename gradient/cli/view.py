@@ -1,0 +1,38 @@
+"""`gradient view rebuild`: the files that other tools open, written anew."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from gradient.cli import output
+from gradient.cli.place import find_repository, place_options
+from gradient.repo.config import VIEW_MODES, ViewMode
+
+
+@click.group("view")
+def command() -> None:
+    """Manage the files that other tools open."""
+
+
+@command.command("rebuild")
+@place_options
+@click.option(
+    "--mode",
+    type=click.Choice(VIEW_MODES),
+    default="auto",
+    show_default=True,
+    help="Which kind missing files become; off writes the manifest alone.",
+)
+@click.pass_context
+def rebuild(ctx: click.Context, mode: ViewMode) -> None:
+    """Write every missing file of the view, and the manifest, from the store."""
+    repo = find_repository(ctx)
+    # Here alone: full files need torch, which everything above can do without.
+    from gradient.view.rebuild import rebuild as rebuild_view
+
+    with output.log_lines(logging.WARNING), output.progress("files") as advance:
+        done = rebuild_view(repo, mode=mode, progress=lambda *_: advance(1))
+    files = output.amount(len(done.written), "file")
+    output.line(f"{files} written, {done.kept:,} kept; manifest.json is current")

@@ -1,0 +1,109 @@
+"""`gradient workspace init` and `gradient workspace status`."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+import click
+
+from gradient.cli import output
+from gradient.cli.output import json_option
+from gradient.cli.place import find_workspace, old_path_option, place_options
+from gradient.errors import GradientError
+from gradient.maintenance.statistics import weigh
+from gradient.repo.history import History
+from gradient.repo.repository import Repository
+from gradient.repo.workspace import init_workspace
+
+
+@click.group("workspace")
+def command() -> None:
+    """Make and inspect workspaces: folders that hold repos."""
+
+
+@command.command("init")
+@click.argument("path", default=".", required=False)
+@click.option("--name", help="What to call it; the folder's name unless given.")
+def init(path: str, name: str | None) -> None:
+    """Make PATH (this folder unless given) a workspace; one that is there stays as it is."""
+    config = init_workspace(path, name)
+    output.line(f"workspace {output.strong(config.name)} at {config.root_path}")
+    if not config.repos:
+        there = "" if path == "." else f" -C {path}"
+        output.note(f"next: gradient{there} repo init NAME")
+
+
+@command.command("status")
+@place_options
+@old_path_option
+@json_option(
+    {
+        "workspace": "the workspace's name",
+        "path": "its folder, absolute",
+        "created_at": "when it was made, UTC",
+        "repos": "one object per repo: `name`, `path`, `description`, `checkpoints`, `anchors`, "
+        "`deltas`, `stored_bytes`, `branches` (name to latest step), and `error` (text, or null; "
+        "where it is text the numbers are null)",
+    }
+)
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show the workspace's repos with their branches and checkpoint counts."""
+    config = find_workspace(ctx)
+    repos = [_describe(str(PurePath(config.root_path, name))) for name in config.repos]
+    if as_json:
+        output.document(
+            {
+                "workspace": config.name,
+                "path": config.root_path,
+                "created_at": config.created_at,
+                "repos": repos,
+            }
+        )
+        return
+    output.line(f"workspace {output.strong(config.name)} at {config.root_path}")
+    if not repos:
+        output.line("no repos yet: gradient repo init NAME")
+    for repo in repos:
+        output.line()
+        _print(repo)
+
+
+def _describe(path: str) -> dict[str, Any]:
+    """Return what the JSON says of one repo; a repo that cannot be read says why."""
+    found: dict[str, Any] = {"name": PurePath(path).name, "path": path, "description": None}
+    numbers = ("checkpoints", "anchors", "deltas", "stored_bytes", "branches")
+    try:
+        repo = Repository.open(path)
+        history = History(repo)
+        weight = weigh(repo, history)
+    except GradientError as error:
+        return found | dict.fromkeys(numbers) | {"error": str(error)}
+    return found | {
+        "description": repo.config.description or "",
+        "checkpoints": weight.commits,
+        "anchors": weight.anchors,
+        "deltas": weight.deltas,
+        "stored_bytes": weight.stored_bytes,
+        "branches": {each.branch: each.step for each in history.summaries()},
+        "error": None,
+    }
+
+
+def _print(repo: dict[str, Any]) -> None:
+    about = f"  {repo['description']}" if repo["description"] else ""
+    output.line(f"{output.strong(repo['name'])}{about}")
+    if repo["error"] is not None:
+        output.line(f"  cannot be read: {repo['error']}")
+        return
+    if not repo["branches"]:
+        output.line("  no commits yet")
+        return
+    counts = output.amount(repo["checkpoints"], "checkpoint")
+    kinds = f"{output.amount(repo['anchors'], 'anchor')}, {output.amount(repo['deltas'], 'delta')}"
+    output.line(f"  {counts} ({kinds}), {output.size(repo['stored_bytes'])}")
+    output.table(
+        [(name, f"step {step}") for name, step in repo["branches"].items()],
+        indent=4,
+    )

@@ -1,0 +1,94 @@
+"""What the commits of a repo represent, against what the store holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from gradient.objects import tree as trees
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree
+from gradient.repo.history import History
+from gradient.repo.repository import Repository
+
+
+class TreeReader(Protocol):
+    """What measuring needs of the object database."""
+
+    def read(self, oid: Oid, kind: Kind) -> bytes:
+        """Return a verified object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Bytes and counts of one repo."""
+
+    commits: int
+    """Commits that a branch leads to."""
+    anchors: int
+    """How many of them are anchors."""
+    packs: int
+    """Pack files."""
+    stored_bytes: int
+    """The length of all packs."""
+    represented_bytes: int
+    """About what the commits would weigh as files of their own: on each branch their number times
+    the tensor bytes at its tip."""
+
+    @property
+    def deltas(self) -> int:
+        """How many commits are deltas."""
+        return self.commits - self.anchors
+
+    def commits_within(self, free_bytes: int) -> int | None:
+        """Return about how many commits fit into a space; None where nothing can be said yet."""
+        if not self.commits or not self.stored_bytes:
+            return None
+        return int(free_bytes // max(1, self.stored_bytes // self.commits))
+
+
+def weigh(repo: Repository, history: History) -> Weight:
+    """Add up a repo. Reads the indexes, and the trees of the branches' tips."""
+    stats = repo.store.stats()
+    known: dict[Oid, int] = {}
+    summaries = history.summaries()
+    represented = 0
+    for summary in summaries:
+        if summary.commits:
+            tree = repo.read_commit(summary.tip).tree
+            represented += summary.commits * state_bytes(repo.store, tree, known)
+    return Weight(
+        commits=sum(summary.commits for summary in summaries),
+        anchors=sum(summary.anchors for summary in summaries),
+        packs=stats.packs,
+        stored_bytes=stats.stored_bytes,
+        represented_bytes=represented,
+    )
+
+
+def state_bytes(store: TreeReader, root: Oid, known: dict[Oid, int] | None = None) -> int:
+    """Return the bytes of all tensors and data under a tree; `known` keeps subtrees counted."""
+    known = {} if known is None else known
+    if root not in known:
+        tree = trees.parse(store.read(root, Kind.TREE))
+        nodes = list(tree.entries.values()) if isinstance(tree, Tree) else [tree.value]
+        known[root] = _count(store, [*nodes, *tree.storages], known)
+    return known[root]
+
+
+def _count(store: TreeReader, node: Json, known: dict[Oid, int]) -> int:
+    if type(node) is list:
+        return sum(_count(store, child, known) for child in node)
+    if type(node) is not dict:
+        return 0
+    subtree = node.get("tree")
+    if len(node) == 1 and type(subtree) is str:
+        return state_bytes(store, Oid.parse(subtree), known)
+    size = node.get("nbytes")
+    if type(size) is int:
+        return size
+    inline = node.get("data")
+    if type(inline) is str:
+        return len(inline) // 2
+    return sum(_count(store, child, known) for child in node.values())

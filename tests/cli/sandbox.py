@@ -1,0 +1,111 @@
+"""A repo whose history is written without torch, and ways to call the command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from click.testing import CliRunner
+
+from gradient.cli.main import cli
+from gradient.codec.mode import Mode
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree
+from gradient.repo.lines import Line
+from gradient.repo.repository import Repository
+
+if TYPE_CHECKING:
+    from click.testing import Result
+
+ROOT = Path(__file__).resolve().parents[2]
+STATE_BYTES = 3000
+
+
+@dataclass
+class Sandbox:
+    """One workspace, one repo; the current folder is beside the workspace."""
+
+    workspace: Path
+    repo: Repository
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def commit(
+        self,
+        branch: str,
+        step: int,
+        *,
+        message: str = "",
+        source: Oid | None = None,
+        delta: bool = False,
+        command: str | None = None,
+        minute: int = 0,
+    ) -> Oid:
+        """Commit a state of one blob; from `source` on a new branch, else from the tip."""
+        repo = self.repo
+        line = Line.create(repo, branch) if source else Line.open(repo, branch)
+        line.moved_to(source or repo.tip(branch))
+
+        def build(name: str, parent: Oid | None) -> Oid:
+            with repo.store.begin(mode=Mode.OFF) as transaction:
+                (chunk,) = transaction.put_chunks([bytes([step % 251]) * STATE_BYTES], width=1)
+                tensor = {"dtype": "uint8", "shape": [STATE_BYTES], "nbytes": STATE_BYTES}
+                model = Tree({"w": {"tensor": {**tensor, "chunks": [str(chunk)]}}})
+                root = Tree({"model": {"tree": str(transaction.put(Kind.TREE, model.to_bytes()))}})
+                environment = None
+                if command is not None:
+                    told = Tree({"command": command, "cwd": str(Path.cwd())})
+                    environment = transaction.put(Kind.TREE, told.to_bytes())
+                commit = Commit(
+                    tree=transaction.put(Kind.TREE, root.to_bytes()),
+                    parents=() if parent is None else (parent,),
+                    anchor=parent if delta else None,
+                    step=step,
+                    branch=name,
+                    time=f"2026-02-10T12:{minute:02d}:56.000000",
+                    message=message,
+                    metrics={"loss": step / 8},
+                    environment=environment,
+                )
+                oid = transaction.put(Kind.COMMIT, commit.to_bytes())
+                transaction.seal()
+            return oid
+
+        return line.publish(step, build).commit
+
+    def reopen(self) -> Repository:
+        """Open the repo anew, as another process would."""
+        return Repository.open(self.repo.path, workers=1)
+
+
+def call(*arguments: str, code: int = 0, **environment: str) -> Result:
+    """Run a command in this process; demand the exit code."""
+    result = CliRunner().invoke(cli, list(arguments), env=environment, prog_name="gradient")
+    problem = f"{result.exit_code}, not {code}: {result.output}"
+    assert result.exit_code == code, f"{problem}\n{result.exc_info}"
+    return result
+
+
+def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start the command as a real process in the current folder."""
+    code = "from gradient.cli.main import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+    """Wait for the process, demand its exit code, return what it printed."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, f"{process.returncode}, not {code}:\n{out}\n{err}"
+    return out, err

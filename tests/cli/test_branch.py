@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from gradient.cli.branch import command
+from gradient.cli.output import JSON_FIELDS
+from tests.cli.sandbox import call
+
+if TYPE_CHECKING:
+    from tests.cli.sandbox import Sandbox
+
+
+def test_lists_tips_steps_and_fork_points(history: Sandbox) -> None:
+    lines = call("branch").stdout.splitlines()
+    assert [line.split() for line in lines] == [
+        ["high_lr", "step", "60", "2", "commits", "from", "main@50", lines[0].split()[-1]],
+        ["*", "main", "step", "100", "3", "commits", lines[1].split()[-1]],
+    ]
+    assert lines[1].endswith(str(history.repo.tip("main"))[:10])
+
+
+def test_verbose_adds_time_and_the_message_s_first_line(history: Sandbox) -> None:
+    line = call("branch", "-v").stdout.splitlines()[1]
+    assert line.endswith("2026-02-10T12:02:56  a milestone")
+
+
+def test_json(history: Sandbox) -> None:
+    found = json.loads(call("branch", "--json").stdout)
+    assert list(found) == list(getattr(command.callback, JSON_FIELDS))
+    assert found["active"] == "main"
+    (high, main) = found["branches"]
+    assert main == {
+        "name": "main",
+        "active": True,
+        "tip": str(history.repo.tip("main")),
+        "step": 100,
+        "commits": 3,
+        "anchors": 1,
+        "deltas": 2,
+        "fork_point": None,
+        "set_aside": False,
+        "time": "2026-02-10T12:02:56.000000",
+        "message": "a milestone\nwith a second line",
+        "metrics": {"loss": 12.5},
+    }
+    assert high["fork_point"] == "main@50"
+    documented = getattr(command.callback, JSON_FIELDS)["branches"]
+    assert all(f"`{name}`" in documented for name in main)
+
+
+def test_without_commits(sandbox: Sandbox) -> None:
+    result = call("branch")
+    assert result.stdout == ""
+    assert "active branch is main" in result.stderr
+    assert json.loads(call("branch", "--json").stdout) == {"active": "main", "branches": []}
+
+
+def test_switch_moves_head(history: Sandbox) -> None:
+    call("switch", "high_lr")
+    assert history.reopen().head == "high_lr"
+    assert json.loads(call("branch", "--json").stdout)["active"] == "high_lr"
+
+
+def test_switch_says_when_the_environment_wins(history: Sandbox) -> None:
+    assert "still wins" in call("switch", "high_lr", GRADIENT_BRANCH="main").stderr
+
+
+def test_switch_to_what_is_not_there(history: Sandbox) -> None:
+    assert "high_lr" in call("switch", "high_l", code=4).stderr
+    call("switch", "a..b", code=2)
+    assert history.reopen().head is None

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.cli import launch
+from gradient.engine.handoff import OWNED, ForkOptions, Handoff
+from tests.cli.sandbox import call, finish, spawn
+
+if TYPE_CHECKING:
+    from tests.cli.sandbox import Sandbox
+
+TELL = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:], dict(os.environ)]))"
+
+WAIT = """
+import signal, sys, time
+def note(number, frame):
+    print("got", number, flush=True)
+    if number == signal.SIGTERM: sys.exit(7)
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+    signal.signal(number, note)
+print("ready", flush=True)
+while True: time.sleep(0.01)
+"""
+
+PYTHON = [sys.executable, "-c"]
+
+
+def told(out: str) -> dict[str, str]:
+    environment: dict[str, str] = json.loads(out.splitlines()[-1])[2]
+    return environment
+
+
+def test_resume_hands_over(history: Sandbox) -> None:
+    words = ["resume", "main@50", "--", *PYTHON, TELL, "--lr", "1", "--", "-w", "x"]
+    user = {
+        "GRADIENT_AUTOCOMMIT": "7",
+        "GRADIENT_FORK": "{}",
+        "GRADIENT_RESUME_REF": "gone@1",
+        "MINE": "kept",
+    }
+    out, _ = finish(spawn(*words, env=user))
+    folder, arguments, environment = json.loads(out)
+    assert folder == str(Path.cwd())
+    assert arguments == ["--lr", "1", "--", "-w", "x"]
+    assert environment["MINE"] == "kept"
+    handed = Handoff.read(environment)
+    assert (handed.workspace, handed.repo) == (str(history.workspace), "gpt")
+    assert (handed.resume, handed.branch) == ("main@50", "main")
+    assert (handed.autocommit, handed.fork) == (7, None)
+    assert handed.id
+
+
+def test_every_launch_has_an_id_of_its_own(history: Sandbox) -> None:
+    words = ["resume", "latest", "--", *PYTHON, TELL]
+    first, second = (told(finish(spawn(*words))[0]) for _ in range(2))
+    assert first["GRADIENT_HANDOFF_ID"] != second["GRADIENT_HANDOFF_ID"]
+
+
+def test_fork_hands_all_its_options_over(history: Sandbox) -> None:
+    options = ["--reset-optimizer", "--reset-scheduler", "--seed", "0", "--set", "lr=1e-2"]
+    options += ["--set", "eps=1", "--scale-lr", "10", "--partial", "-m", "hot"]
+    words = ["fork", "main@50", "hot", *options, "--", *PYTHON, TELL]
+    handed = Handoff.read(told(finish(spawn(*words))[0]))
+    assert (handed.resume, handed.branch) == ("main@50", "hot")
+    assert handed.fork == ForkOptions(
+        reset_optimizer=True,
+        reset_scheduler=True,
+        reset_rng_seed=0,
+        set={"lr": 0.01, "eps": 1},
+        scale_lr=10.0,
+        partial=True,
+        message="hot",
+    )
+    assert history.reopen().head is None
+    assert "hot" not in history.reopen().branches()
+
+
+def test_run_says_auto(history: Sandbox) -> None:
+    words = ["run", "--autocommit", "5", "--", *PYTHON, TELL]
+    handed = Handoff.read(told(finish(spawn(*words))[0]))
+    assert (handed.resume, handed.autocommit) == ("auto", 5)
+    # Which repo, the script decides by what it attaches to.
+    assert (handed.workspace, handed.repo, handed.branch) == (None, None, None)
+
+
+def test_run_hands_over_what_was_named(history: Sandbox) -> None:
+    words = ["-C", "ws", "run", "--branch", "exp", "--", *PYTHON, TELL]
+    handed = Handoff.read(told(finish(spawn(*words))[0]))
+    assert (handed.workspace, handed.repo) == (str(history.workspace), "gpt")
+    assert handed.branch == "exp"
+
+
+def test_run_needs_no_repo() -> None:
+    handed = Handoff.read(told(finish(spawn("run", "--", *PYTHON, TELL))[0]))
+    assert (handed.resume, handed.workspace) == ("auto", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["resume", "main@51"], 4),
+        (["resume", "nobody"], 4),
+        (["resume", "main@"], 2),
+        (["resume", "main..x"], 2),
+        (["fork", "main@51", "new"], 4),
+        (["fork", "main@50", "high_lr"], 5),
+        (["fork", "main@50", "HIGH_LR"], 2),
+        (["fork", "main@50", "../x"], 2),
+        (["fork", "main@50", "latest"], 2),
+        (["fork", "main@50", "new", "--scale-lr", "0"], 2),
+        (["fork", "main@50", "new", "--set", "lr"], 2),
+        (["fork", "main@50", "new", "--set", "lr=fast"], 2),
+        (["run", "--branch", "a..b"], 2),
+        (["run", "--autocommit", "0"], 2),
+    ],
+)
+def test_nothing_is_launched_for_what_cannot_be_meant(
+    words: list[str], code: int, history: Sandbox
+) -> None:
+    call(*words, "--", "touch", "launched", code=code)
+    assert not Path("launched").exists()
+
+
+def test_a_miss_names_the_nearest(history: Sandbox) -> None:
+    assert "main@50" in call("resume", "main@49", "--", "true", code=4).stderr
+
+
+def test_the_mark_is_required_before_a_command(history: Sandbox) -> None:
+    assert "goes after --" in call("resume", "main@50", "python", code=2).stderr
+    assert "nothing follows" in call("resume", "main@50", "--", code=2).stderr
+    assert "a command to run is missing" in call("run", code=2).stderr
+
+
+@pytest.mark.parametrize("code", [0, 1, 3, 75, 255])
+def test_the_exit_code_is_the_commands(code: int, history: Sandbox) -> None:
+    finish(spawn("resume", "latest", "--", "sh", "-c", f"exit {code}"), code)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_an_end_by_signal_is_128_and_its_number(number: signal.Signals, history: Sandbox) -> None:
+    words = ["resume", "latest", "--", "sh", "-c", f"kill -{number.value} $$"]
+    _, err = finish(spawn(*words), 128 + number)
+    assert "to go on: gradient resume high_lr@60 -- sh -c" in err
+
+
+def test_what_cannot_be_run(history: Sandbox) -> None:
+    Path("plain").write_text("")
+    finish(spawn("resume", "latest", "--", "no-such-command"), launch.NOT_FOUND)
+    finish(spawn("resume", "latest", "--", "./plain"), launch.CANNOT_EXECUTE)
+
+
+def test_signals_are_passed_on_once(history: Sandbox) -> None:
+    # Its own group, as a scheduler starts it; the signals go to the one process.
+    process = spawn("resume", "latest", "--", *PYTHON, WAIT, process_group=0)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
+        process.send_signal(number)
+        assert process.stdout.readline() == f"got {number.value}\n"
+    process.send_signal(signal.SIGTERM)
+    out, _ = finish(process, 7)
+    assert out == f"got {signal.SIGTERM.value}\n"
+
+
+def test_ctrl_c_reaches_the_command_once(history: Sandbox) -> None:
+    """A terminal sends SIGINT to the whole group: passing it on would double it."""
+    leader, follower = os.openpty()
+    script = WAIT.replace("SIGTERM: sys.exit(7)", "SIGUSR1: sys.exit(7)")
+    process = spawn(
+        "resume",
+        "latest",
+        "--",
+        *PYTHON,
+        script,
+        stdin=follower,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(follower)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    os.write(leader, b"\x03")
+    assert process.stdout.readline() == "got 2\n"
+    time.sleep(0.2)  # a second delivery would come now
+    process.send_signal(signal.SIGUSR1)
+    out, _ = finish(process, 7)
+    os.close(leader)
+    assert out == f"got {signal.SIGUSR1.value}\n"
+
+
+def take_terminal() -> None:
+    """Make stdin the controlling terminal of the new session."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_the_child_has_the_callers_signal_mask(history: Sandbox) -> None:
+    script = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+    out, _ = finish(spawn("resume", "latest", "--", *PYTHON, script))
+    assert out == "set()\n"
+
+
+def test_this_process_is_left_as_it_was(history: Sandbox) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGCHLD)
+    assert launch.run(["true"], os.environ) == 0
+    after = signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGCHLD)
+    assert after == before
+
+
+def test_without_a_command_resume_prints_export_lines(history: Sandbox) -> None:
+    before = sorted(history.workspace.rglob("*"))
+    result = call("resume", "main@50", GRADIENT_FORK="{}", GRADIENT_AUTOCOMMIT="3")
+    assert result.stdout.splitlines() == [
+        "unset GRADIENT_FORK",
+        f"export GRADIENT_WORKSPACE={history.workspace}",
+        "export GRADIENT_REPO=gpt",
+        "export GRADIENT_BRANCH=main",
+        "export GRADIENT_RESUME_REF=main@50",
+    ]
+    assert sorted(history.workspace.rglob("*")) == before
+
+
+def test_the_environment_replaces_what_is_owned_and_nothing_else() -> None:
+    base = dict.fromkeys(OWNED, "old") | {"GRADIENT_AUTOCOMMIT": "3", "PATH": "p"}
+    assert launch.environment(base, Handoff(resume="auto")) == {
+        "GRADIENT_RESUME_REF": "auto",
+        "GRADIENT_AUTOCOMMIT": "3",
+        "PATH": "p",
+    }

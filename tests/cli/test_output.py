@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from gradient.cli import output
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1000 * 1024, "1.0 MiB"),
+        (5 << 30, "5.0 GiB"),
+        (3 << 50, "3072.0 TiB"),
+    ],
+)
+def test_size(count: int, text: str) -> None:
+    assert output.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "what", "text"),
+    [(1, "anchor", "1 anchor"), (0, "delta", "0 deltas"), (12345, "branch", "12,345 branches")],
+)
+def test_amount(count: int, what: str, text: str) -> None:
+    assert output.amount(count, what) == text
+
+
+def test_table_aligns_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table([(output.strong("a"), "1"), ("long", "2"), ("", "")], indent=1)
+    assert capsys.readouterr().out == " a     1\n long  2\n\n"
+
+
+def test_an_empty_table_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    output.table([])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("value", "colour"), [("1", False), ("", None)])
+def test_no_color(value: str, colour: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", value)
+    assert output.colour() is colour
+
+
+def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.progress("reading", 2) as advance:
+        advance(1)
+        advance(1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_metrics_that_json_cannot_hold_become_text() -> None:
+    metrics = {"a": float("nan"), "b": float("-inf"), "c": 2, "d": 0.5}
+    assert output.plain_numbers(metrics) == {"a": "nan", "b": "-inf", "c": 2, "d": 0.5}

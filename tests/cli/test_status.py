@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from gradient.cli.output import JSON_FIELDS
+from gradient.cli.status import command
+from gradient.repo.lines import Line
+from gradient.storage import fs
+from tests.cli.sandbox import STATE_BYTES, call
+
+if TYPE_CHECKING:
+    from tests.cli.sandbox import Sandbox
+
+
+def facts(**environment: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(call("status", "--json", **environment).stdout)
+    return found
+
+
+def test_json_has_exactly_the_documented_fields(history: Sandbox) -> None:
+    assert list(facts()) == list(getattr(command.callback, JSON_FIELDS))
+
+
+def test_counts_and_bytes(history: Sandbox) -> None:
+    found = facts()
+    assert (found["checkpoints"], found["anchors"], found["deltas"]) == (5, 3, 2)
+    assert found["represented_bytes"] == 5 * STATE_BYTES
+    assert found["stored_bytes"] == history.repo.store.stats().stored_bytes
+    assert found["missing_view_files"] == 0
+
+
+def test_the_active_branch_and_its_tip(history: Sandbox) -> None:
+    tip = facts()["tip"]
+    assert tip == {
+        "id": str(history.repo.tip("main")),
+        "revision": "main@100",
+        "step": 100,
+        "time": "2026-02-10T12:02:56.000000",
+        "message": "a milestone\nwith a second line",
+    }
+    assert facts(GRADIENT_BRANCH="high_lr")["tip"]["revision"] == "high_lr@60"
+    history.repo.set_head("high_lr")
+    assert facts()["active_branch"] == "high_lr"
+
+
+def test_branches_and_lines_set_aside(history: Sandbox) -> None:
+    Line.open(history.repo, "main")
+    for record in ["main.old1", "main.run2"]:
+        history.repo.refs.append(record, history.repo.tips()["main"], after=None, reason="test")
+    found = facts()
+    assert [row["name"] for row in found["branches"]] == ["high_lr", "main"]
+    assert [row["name"] for row in found["set_aside"]] == ["main.old1", "main.run2"]
+    assert found["branches"][0]["fork_point"] == "main@50"
+    text = call("status").stdout
+    assert "set aside" in text
+    assert "main.old1" in text
+
+
+def test_free_space_in_commits(history: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = history.repo.store.stats().stored_bytes
+    monkeypatch.setattr(fs, "free_bytes", lambda _: 1000 * (stored // 5) + 1)
+    assert facts()["free_commits"] == 1000
+    assert "about 1,000 more commits" in call("status").stdout
+
+
+def test_a_pending_handoff(history: Sandbox) -> None:
+    pending = {"GRADIENT_RESUME_REF": "main@50", "GRADIENT_AUTOCOMMIT": "10"}
+    assert facts()["pending_handoff"] == {}
+    assert facts(**pending)["pending_handoff"] == pending
+    assert "GRADIENT_RESUME_REF=main@50" in call("status", **pending).stdout
+
+
+def test_the_last_run_is_the_newest_commits_command(history: Sandbox) -> None:
+    found = facts()
+    assert found["last_run"]["command"] == "python train.py --lr 1e-2"
+    assert found["resume_command"] == "gradient resume high_lr@60 -- python train.py --lr 1e-2"
+    assert found["resume_command"] in call("status").stdout
+
+
+def test_a_launched_command_is_the_last_run(history: Sandbox) -> None:
+    call("resume", "main@50", "--", "true", "with blanks")
+    found = facts()
+    assert found["last_run"]["command"] == "true 'with blanks'"
+    assert found["resume_command"] == "gradient resume high_lr@60 -- true 'with blanks'"
+
+
+def test_the_resume_command_works_from_elsewhere(history: Sandbox, tmp_path: Path) -> None:
+    here = str(Path.cwd())
+    os.chdir(tmp_path)
+    found = json.loads(call("-C", here, "status", "--json").stdout)
+    command = "gradient resume high_lr@60 -- python train.py --lr 1e-2"
+    assert found["resume_command"] == f"cd {here} && {command}"
+
+
+def test_the_resume_command_names_a_repo_that_is_not_found_alone(history: Sandbox) -> None:
+    call("repo", "init", "second")
+    resume = json.loads(call("-r", "gpt", "status", "--json").stdout)["resume_command"]
+    assert resume.startswith(f"gradient -w {history.workspace} -r gpt resume high_lr@60 -- python")
+
+
+def test_deleted_view_files_are_not_a_loss(history: Sandbox) -> None:
+    entry = {"file": "/elsewhere/ckpt_main_s0.pt", "id": "0" * 64}
+    manifest = {"checkpoints": [entry]}
+    (history.workspace / "gpt" / "manifest.json").write_text(json.dumps(manifest))
+    assert facts()["missing_view_files"] == 1
+    text = call("status").stdout
+    assert "freed nothing" in text
+    assert "gradient view rebuild" in text
+
+
+@pytest.mark.parametrize("torn", ["", "[]", '{"checkpoints": [{"file"'])
+def test_a_torn_manifest_changes_nothing(history: Sandbox, torn: str) -> None:
+    (history.workspace / "gpt" / "manifest.json").write_text(torn)
+    assert facts()["missing_view_files"] == 0
+
+
+def test_an_empty_repo(sandbox: Sandbox) -> None:
+    found = facts()
+    assert (found["tip"], found["free_commits"], found["last_run"]) == (None, None, None)
+    assert "no commits on it yet" in call("status").stdout
+
+
+def test_nothing_is_written(history: Sandbox) -> None:
+    before = sorted(path.as_posix() for path in history.workspace.rglob("*"))
+    for path in history.workspace.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o555)
+    try:
+        call("status")
+    finally:
+        for path in history.workspace.rglob("*"):
+            if path.is_dir():
+                path.chmod(0o755)
+    assert sorted(path.as_posix() for path in history.workspace.rglob("*")) == before
+
+
+def test_a_damaged_pack_is_an_integrity_finding(history: Sandbox) -> None:
+    packs = history.workspace / "gpt" / ".gradient-repo" / "objects" / "pack"
+    for pack in packs.glob("*.pack"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes()[:-40])
+    assert "error:" in call("status", code=3).stderr
+
+
+def test_a_repo_that_vanished_is_not_found(history: Sandbox) -> None:
+    shutil.rmtree(history.workspace / "gpt")
+    call("-r", "gpt", "status", code=4)
