@@ -54,6 +54,9 @@ class Encoded:
 _SMALLEST: Final = 64
 """Bytes below which a payload's own header eats what coding saves."""
 
+_WORTH: Final = 0.97
+"""What a delta may cost of what the chunk costs alone: it reads a second chunk and pins it."""
+
 _REHEARSAL: Final = 1 << 15
 """Bytes on which two settings are compared before a longer run of bytes is coded with one."""
 
@@ -157,7 +160,7 @@ def _encode_words(view: memoryview, width: int, mode: Mode, base: Buffer | None)
     if base is not None:
         source = planes.words(base, width)
         step = _survey_delta(_sample(elements), _sample(source))
-        if mode is Mode.AGGRESSIVE or _bits(step, mode) < _bits(seen, mode):
+        if mode is Mode.AGGRESSIVE or _bits(step, mode) < _WORTH * _bits(seen, mode):
             difference = SCRATCH.take("delta", len(view)).view(elements.dtype)
             delta.difference(elements, source, difference)
             by_step = Codec.DELTA, difference, step
