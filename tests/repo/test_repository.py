@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from gradient.errors import (
+    ContextError,
+    ForeignRepoError,
+    FormatVersionError,
+    InvalidNameError,
+    MalformedObjectError,
+    MissingObjectError,
+)
+from gradient.objects.oid import Oid
+from gradient.repo import foreign
+from gradient.repo.foreign import Mark
+from gradient.repo.repository import Repository
+from tests.repo.making import make_repo, run, steps
+
+ZIP = b"PK\x03\x04 content PK\x05\x06" + bytes(18)
+OTHERS = {
+    "a zip archive": ZIP,
+    "an old pickle": b"\x80\x02l\n.",
+    "anything": b"hello",
+}
+OURS = {
+    "full": b"PK\x03\x04" + Mark("full", Oid(bytes(32))).to_bytes(),
+    "thin": b"PK\x03\x04" + Mark("thin", Oid(bytes(range(32)))).to_bytes(),
+}
+DAMAGED = {
+    "empty": b"",
+    "zeros": bytes(4096),
+    "cut": b"PK\x03\x04 conte",
+}
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repository:
+    return make_repo(tmp_path / "repo")
+
+
+def configure(repo: Repository, **fields: object) -> None:
+    path = Path(repo.path, ".gradient-repo", "config.json")
+    document = json.loads(path.read_text(encoding="utf-8")) | fields
+    path.write_text(json.dumps({k: v for k, v in document.items() if v != "absent"}), "utf-8")
+
+
+def test_there_is_no_repo(tmp_path: Path) -> None:
+    with pytest.raises(ContextError, match="gradient repo init"):
+        Repository.open(tmp_path)
+
+
+@pytest.mark.parametrize("version", [2, 99])
+def test_a_newer_format_is_refused(repo: Repository, version: int) -> None:
+    configure(repo, format=version)
+
+    with pytest.raises(FormatVersionError, match=f"format {version}.*newer gradient-desc"):
+        Repository.open(repo.path)
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", True, 1.5, [1]])
+def test_what_is_no_version_is_refused(repo: Repository, version: object) -> None:
+    configure(repo, format=version)
+
+    with pytest.raises(FormatVersionError, match="not a format version"):
+        Repository.open(repo.path)
+
+
+def test_a_repo_without_a_version_is_the_published_packages(repo: Repository) -> None:
+    configure(repo, format="absent")
+
+    with pytest.raises(ForeignRepoError, match=f"gradient import {repo.path}"):
+        Repository.open(repo.path)
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=list(OTHERS))
+def test_another_programs_files_forbid_writing(repo: Repository, content: bytes) -> None:
+    Path(repo.path, "ckpt_main_s0.pt").write_bytes(content)
+
+    with pytest.raises(ForeignRepoError, match=r"ckpt_main_s0\.pt is not one"):
+        Repository.open(repo.path).check_writable()
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_our_files_are_known_by_their_mark(repo: Repository, kind: str) -> None:
+    path = Path(repo.path, "ckpt_main_s0.pt")
+    path.write_bytes(OURS[kind])
+
+    mark = foreign.read_mark(str(path))
+
+    assert isinstance(mark, Mark)
+    assert mark.kind == kind
+    assert mark.to_bytes() in OURS[kind]
+    repo.check_writable()
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=list(DAMAGED))
+def test_what_a_power_failure_leaves_stops_nobody(repo: Repository, content: bytes) -> None:
+    Path(repo.path, "ckpt_main_s0.pt").write_bytes(content)
+    Path(repo.path, "manifest.json").write_bytes(content)
+
+    repo.check_writable()
+
+
+@pytest.mark.parametrize(
+    "entry", [{"id": "f" * 32, "ref": "main@0"}, {"step": 0, "branch": "main"}, {}, None, 3]
+)
+def test_another_programs_entries_forbid_writing(repo: Repository, entry: object) -> None:
+    ours = {"id": "0" * 64, "ref": "main@1"}
+    content = json.dumps({"checkpoints": [ours, entry]})
+    Path(repo.path, "manifest.json").write_text(content, encoding="utf-8")
+
+    with pytest.raises(ForeignRepoError, match=r"manifest\.json lists"):
+        repo.check_writable()
+
+
+def test_many_reasons_are_counted(repo: Repository) -> None:
+    for step in range(5):
+        Path(repo.path, f"ckpt_main_s{step}.pt").write_bytes(ZIP)
+
+    with pytest.raises(ForeignRepoError, match="and 2 more"):
+        repo.check_writable()
+
+
+# The active branch ----------------------------------------------------------------------------
+
+
+def test_head(repo: Repository) -> None:
+    assert repo.head is None
+    assert repo.active_branch() == "main"
+
+    repo.set_head("exp/a")
+
+    assert repo.head == "exp/a"
+    assert repo.active_branch() == "exp/a"
+    assert repo.active_branch("other") == "other"
+    assert Path(repo.path, ".gradient-repo", "HEAD").read_bytes() == b"exp/a\n"
+
+
+def test_head_names_a_branch(repo: Repository) -> None:
+    with pytest.raises(InvalidNameError):
+        repo.set_head("../x")
+    for content in (b"", b"../x\n", b"\xff"):
+        Path(repo.path, ".gradient-repo", "HEAD").write_bytes(content)
+        with pytest.raises(MalformedObjectError, match="gradient switch"):
+            _ = repo.head
+
+
+# Reading --------------------------------------------------------------------------------------
+
+
+def test_lines(repo: Repository) -> None:
+    oids = run(repo, "main", 0, 1, 2)
+
+    assert [oid for oid, _ in repo.line("main")] == oids[::-1]
+    assert list(repo.line("nowhere")) == []
+    assert repo.tips() == {"main": oids[-1]}
+    assert repo.tip("nowhere") is None
+
+
+def test_a_missing_commit(repo: Repository) -> None:
+    with pytest.raises(MissingObjectError):
+        repo.read_commit(Oid(bytes(32)))
+
+
+def test_another_processs_commits_are_seen(repo: Repository) -> None:
+    reader = Repository.open(repo.path)
+    run(repo, "main", 0)
+    assert steps(reader, "main") == [0]
+    run(repo, "main", 1)
+    assert steps(reader, "main") == [0, 1]
+
+
+def test_reading_never_writes(repo: Repository) -> None:
+    run(repo, "main", 0, 1)
+    before = {path: path.stat().st_mtime_ns for path in Path(repo.path).rglob("*")}
+    for path in before:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    reader = Repository.open(repo.path)
+    assert steps(reader, "main") == [0, 1]
+    assert reader.resolve("latest~").commit.step == 0
+    assert reader.head is None
+
+    for path in before:
+        if path.is_dir():
+            path.chmod(0o755)
+    assert {path: path.stat().st_mtime_ns for path in Path(repo.path).rglob("*")} == before
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_named(repo: Repository) -> None:
+    inside = Path(repo.path, ".gradient-repo")
+    inside.chmod(0o555)
+    try:
+        with pytest.raises(OSError, match="HEAD"):
+            repo.set_head("other")
+    finally:
+        inside.chmod(0o755)
