@@ -132,10 +132,7 @@ def scale_lr(optimizer: object, scheduler: Stateful | None, factor: float) -> No
 def _set_lr(optimizer: object, scheduler: Stateful | None, lr: float) -> None:
     groups, parts = _groups(optimizer), list(_parts(scheduler))
     if any("max_lr" in group for group in groups) or any(hasattr(p, "max_lrs") for p in parts):
-        rates = [float(group["lr"]) for group in groups]
-        if 0.0 in rates:
-            raise ConfigError("the rate is 0 now, which has no scale: use scale_lr")
-        _scale(optimizer, scheduler, [lr / rate for rate in rates])
+        _scale(optimizer, scheduler, [lr / _rate(parts, i, g) for i, g in enumerate(groups)])
     else:
         for group in groups:
             if "initial_lr" in group:
@@ -146,6 +143,13 @@ def _set_lr(optimizer: object, scheduler: Stateful | None, lr: float) -> None:
         group["lr"] = _like(group["lr"], lr)
     for part in parts:
         _replace(part, "_last_lr", lambda old, i: _like(old, lr))
+
+
+def _rate(parts: list[object], index: int, group: Mapping[str, Any]) -> float:
+    """Return the rate of a group, or its peak while the rate is 0."""
+    peaks = [part.max_lrs[index] for part in parts if hasattr(part, "max_lrs")]
+    rates = (group["lr"], group.get("max_lr", 0.0), *peaks, 1.0)
+    return next(float(rate) for rate in rates if float(rate) != 0.0)
 
 
 def _scale(optimizer: object, scheduler: Stateful | None, factors: list[float]) -> None:
@@ -190,15 +194,14 @@ def _written(group: Mapping[str, Any]) -> dict[str, Any]:
 def _convert(name: str, value: Any, old: Any) -> Any:
     """Return an option's new value in the type of the old one; raises ConfigError."""
     number = _is_number(value)
-    if isinstance(old, torch.Tensor) and number:
+    allowed = number and math.isfinite(value) and value >= 0 if name == "lr" else True
+    if allowed and number and isinstance(old, torch.Tensor):
         return torch.full_like(old, value)
-    if name == "lr" or (isinstance(old, float) and number):
-        if number and math.isfinite(value) and (name != "lr" or value >= 0):
-            return float(value)
-    elif isinstance(old, tuple | list) and isinstance(value, tuple | list):
-        if len(old) == len(value):
-            return type(old)(value)
-    elif old is None or type(value) is type(old) or (isinstance(old, int) and number):
+    if allowed and number and _is_number(old):
+        return float(value) if isinstance(old, float) else value
+    if isinstance(old, tuple | list) and isinstance(value, tuple | list) and len(old) == len(value):
+        return type(old)(value)
+    if name != "lr" and (old is None or type(value) is type(old)):
         return value
     raise ConfigError(f"the option {name} is {old!r} here and cannot become {value!r}")
 

@@ -26,6 +26,26 @@ from torch.utils.data import DataLoader, IterableDataset
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
 
+_NAME = "loader"
+
+
+def loader_name(number: int) -> str:
+    """Return the name under which the state of a run's n-th loader is registered."""
+    return f"{_NAME}.{number}" if number else _NAME
+
+
+def is_loader_name(name: str) -> bool:
+    """Tell whether a component is the state of a loader."""
+    head, _, number = name.partition(".")
+    return head == _NAME and (name == _NAME or number.isdecimal())
+
+
+def reseeded(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a loader's state that goes on with the global generators as they are now."""
+    if state["consumed"] is None:  # between epochs nothing but the loader's own is kept
+        return state
+    return state | {"now": state["now"] | rng.capture_cpu()}
+
 
 class ResumableLoader:
     """Wraps a map-style `DataLoader`; iterate over this one instead.
@@ -75,11 +95,13 @@ class ResumableLoader:
     def __iter__(self) -> Iterator[Any]:
         """Read an epoch: the rest of the resumed one if there is one, else a new one."""
         if self._reading is not None:
+            self._reading = None
             self.finished += 1  # the script left that epoch, and another begins
-        pending, self._pending = self._pending, None
+        batches = self._begin(self._pending)
+        self._consumed = 0 if self._pending is None else self._pending["consumed"] or 0
+        self._pending = None
         self._reading = token = object()
-        self._consumed = 0
-        return self._read(token, self._begin(pending))
+        return self._read(token, batches)
 
     def _read(self, token: object, batches: Iterator[Any]) -> Iterator[Any]:
         try:
@@ -110,10 +132,7 @@ class ResumableLoader:
         batches = iter(self._inner)
         if pending is not None and pending["consumed"] is not None:
             self._order.begin()
-            self._consumed = pending["consumed"]
             self.set_generators(pending["now"])
-        elif pending is not None and persistent:
-            self._order.begin()
         return batches
 
     def started(self) -> None:
@@ -144,11 +163,6 @@ class ResumableLoader:
         self._reading = None
         self._pending = state
 
-    def adopt_generators(self) -> None:
-        """Go on with the global generators as they are now (after a reseed), not the saved ones."""
-        if self._pending is not None and self._pending["consumed"] is not None:
-            self._pending = self._pending | {"now": self._pending["now"] | rng.capture_cpu()}
-
     def generators(self) -> dict[str, Any]:
         """Return the state of the global CPU generators and of the loader's own."""
         return rng.capture_cpu() | self._own()
@@ -174,7 +188,8 @@ class _Order:
     def __init__(self, owner: ResumableLoader) -> None:
         # Weak, since a cycle would leave workers to the collector, which may run in a forked child.
         self._owner = weakref.ref(owner)
-        self._sampler: Any = owner.dataloader.batch_sampler or owner.dataloader.sampler
+        batch_sampler = owner.dataloader.batch_sampler
+        self._sampler: Any = owner.dataloader.sampler if batch_sampler is None else batch_sampler
         self._generators: dict[str, Any] | None = None
         self._skip = 0
         self._batches: Iterator[Any] | None = None

@@ -189,7 +189,7 @@ class OptimizerPlan:
 
     def lost(self) -> list[str]:
         """Return the live parameters whose state `apply` resets although some was saved or due."""
-        if self._opaque or not self.misfit:
+        if self._opaque or not (self.misfit or self._unfit):
             return []
         if not self._same_class:
             return [name for members in self._live for name in members]

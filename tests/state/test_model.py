@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from gradient.errors import MisfitError, UnsupportedValueError
+from gradient.state.capture import capture
+from gradient.state.model import ModelPlan, capture_model
+from gradient.state.restore import prepare
+from gradient.state.run import Run
+from gradient.state.snapshot import snapshot
+from gradient.state.tensors import describe
+from tests.state.holding import same, through
+from tests.state.runs import make, network, restore, train
+
+
+class Everything(torch.nn.Module):
+    """Parameters, ties, buffers of both kinds, extra state, and memory in another order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = torch.nn.Embedding(5, 4)
+        self.head = torch.nn.Linear(4, 5, bias=False)
+        self.head.weight = self.wte.weight
+        self.conv = torch.nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+        self.short = torch.nn.Parameter(torch.randn(3).to(torch.bfloat16))
+        self.frozen = torch.nn.Parameter(torch.randn(3), requires_grad=False)
+        self.register_buffer("mask", torch.rand(3) > 0.5)
+        self.register_buffer("cache", torch.rand(3), persistent=False)
+        self.register_buffer("scale", torch.tensor([1.0, float("nan"), -0.0]).to(torch.float8_e5m2))
+        self.counts: dict[str, Any] = {"seen": 0}
+
+    def get_extra_state(self) -> Any:
+        return self.counts
+
+    def set_extra_state(self, state: Any) -> None:
+        self.counts = state
+
+
+def test_everything_comes_back_in_place() -> None:
+    source = Everything()
+    source.counts = {"seen": 3, "window": (1, 2)}
+    state = through(capture_model(source))
+    target = Everything()
+    addresses = {name: p.data_ptr() for name, p in target.named_parameters()}
+    cache = target.cache.clone()
+    plan = ModelPlan(target, state)
+    assert not plan.misfit
+    plan.apply()
+    assert same(capture_model(target), capture_model(source))
+    assert {name: p.data_ptr() for name, p in target.named_parameters()} == addresses
+    assert target.head.weight is target.wte.weight
+    assert target.conv.weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(target.cache, cache)
+    assert target.counts == {"seen": 3, "window": (1, 2)}
+
+
+def test_every_bit_of_a_copy_stays() -> None:
+    bits = torch.randint(-(1 << 15), 1 << 15, (4096,), dtype=torch.int16)
+    for dtype in (torch.bfloat16, torch.float16):
+        model = torch.nn.Module()
+        model.w = torch.nn.Parameter(torch.zeros(4096, dtype=dtype))
+        ModelPlan(model, {"w": bits.view(dtype)}).apply()
+        assert torch.equal(model.w.detach().view(torch.int16), bits)
+
+
+def test_misfits_are_listed_and_nothing_changes() -> None:
+    run = make()
+    train(run)
+    state = snapshot(capture(run))
+    values = state["model"]
+    values["0.weight"] = values["0.weight"].double()
+    values["3.weight"] = torch.ones(4, 8)
+    values["new"] = values.pop("0.bias")
+    before = snapshot(capture(run))
+    with pytest.raises(MisfitError) as caught:
+        prepare(run, state)
+    assert same(capture(run), before)
+    assert caught.value.missing == ("0.bias",)
+    assert caught.value.unexpected == ("new",)
+    assert caught.value.mismatched == {
+        "0.weight": "saved (8, 4) float64, here (8, 4) float32",
+        "3.weight": "saved (4, 8) float32, here (2, 8) float32",
+    }
+    for text in ("0.bias", "new", "saved (4, 8) float32, here (2, 8) float32", "strict=False"):
+        assert text in str(caught.value)
+
+
+def test_without_strictness_what_matches_is_loaded_and_the_rest_reset() -> None:
+    run = make()
+    train(run, 2)
+    state = snapshot(capture(run))
+    state["model"]["3.weight"] = torch.ones(4, 8)
+    other = make()
+    train(other)
+    kept = other.model.state_dict()["3.weight"].clone()
+    report = restore(other, state, strict=False)
+    assert report.reset == ("3.weight",)
+    assert report.mismatched == {"3.weight": "saved (4, 8) float32, here (2, 8) float32"}
+    assert same(other.model.state_dict()["3.weight"], kept)
+    assert same(other.model.state_dict()["0.weight"], state["model"]["0.weight"])
+    moments = capture(other)["optimizer"]["state"]
+    assert "3.weight" not in moments
+    assert same(moments["0.weight"], state["optimizer"]["state"]["0.weight"])
+    train(other)
+
+
+def test_one_live_tensor_takes_one_value() -> None:
+    state = capture_model(Everything())
+    state["head.weight"] = state["head.weight"] + 1
+    plan = ModelPlan(Everything(), state)
+    assert plan.misfit.mismatched == {"head.weight": "here tied to wte.weight, saved apart"}
+
+
+def test_a_warm_start_takes_the_model_alone() -> None:
+    run = make(torch.optim.SGD, momentum=0.9)
+    train(run, 2)
+    state = snapshot(capture(run))
+    other = make()
+    report = restore(other, state, components=("model",))
+    assert report.restored == ("model",)
+    assert same(capture(other)["model"], state["model"])
+    assert not same(capture(other)["rng"], state["rng"])
+
+
+def test_lazy_modules() -> None:
+    lazy = torch.nn.LazyLinear(2)
+    with pytest.raises(UnsupportedValueError, match=r"weight: a lazy parameter.*Run one batch"):
+        describe(capture_model(lazy)["weight"], "model.weight")
+    full = torch.nn.Linear(3, 2)
+    run = Run(lazy)
+    restore(run, capture(Run(full)))
+    assert same(capture_model(lazy), capture_model(full))
+
+
+def test_the_meta_device_is_a_misfit() -> None:
+    state = capture_model(torch.nn.Linear(3, 2))
+    with torch.device("meta"):
+        empty = torch.nn.Linear(3, 2)
+    plan = ModelPlan(empty, state)
+    assert "meta device" in plan.misfit.mismatched["weight"]
+
+
+def test_a_model_that_loads_itself() -> None:
+    class Picky(torch.nn.Linear):
+        def load_state_dict(self, state_dict: Any) -> Any:  # no strict, no assign
+            return super().load_state_dict(state_dict)
+
+    source, target = Picky(2, 2), Picky(2, 2)
+    ModelPlan(target, capture_model(source)).apply()
+    assert same(capture_model(target), capture_model(source))
+
+
+def test_parametrised_models() -> None:
+    source = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3))
+    target = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(3, 3))
+    ModelPlan(target, through(capture_model(source))).apply()
+    assert same(capture_model(target), capture_model(source))
+
+
+def test_names_that_would_collide_stay() -> None:
+    model = torch.nn.Module()
+    model.a = torch.nn.Parameter(torch.ones(1))
+    model.module = torch.nn.Module()
+    model.module.a = torch.nn.Parameter(torch.zeros(1))
+    assert list(capture_model(model)) == ["a", "module.a"]
+
+
+def test_averaged_models_are_models() -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(network())
+    state = through(capture_model(averaged))
+    assert "n_averaged" in state
+    other = torch.optim.swa_utils.AveragedModel(network())
+    ModelPlan(other, state).apply()
+    assert same(capture_model(other), capture_model(averaged))
