@@ -88,7 +88,12 @@ def class_name(thing: object) -> str:
 
 
 def same_class(saved: object, live: object) -> bool:
-    """Compare by the last part: modules move between torch versions and into ``__main__``."""
+    """Compare by the last part: modules move between torch versions and into ``__main__``.
+
+    None is the class of a checkpoint of another program, which did not note it: it fits any.
+    """
+    if saved is None:
+        return True
     return (
         type(saved) is str and saved.rsplit(".", 1)[-1] == type(live).__qualname__.rsplit(".")[-1]
     )

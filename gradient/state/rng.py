@@ -47,12 +47,8 @@ def check(state: Any) -> None:
     """Refuse, by MisfitError, a state that `restore` could not set; changes no generator."""
     try:
         random.Random().setstate(_python(state["python"]))
-        live = np.random.get_state(legacy=False)["bit_generator"]
-        saved = state["numpy"]["bit_generator"]
-        if live != saved:
-            raise MisfitError(f"NumPy's global generator is {live} here, saved {saved}")
-        if saved == "MT19937":
-            np.random.RandomState().set_state(_to_arrays(state["numpy"]))
+        if "numpy" in state:
+            _check_numpy(state["numpy"])
         torch.Generator().set_state(state["torch"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, MisfitError):
@@ -63,10 +59,12 @@ def check(state: Any) -> None:
 def restore(state: Mapping[str, Any]) -> None:
     """Set every generator to a captured state.
 
-    CUDA devices that were captured and are not here are left out, with a warning.
+    CUDA devices that were captured and are not here are left out, with a warning. NumPy's
+    generator, which other programs' checkpoints lack, then stays as it is.
     """
     random.setstate(_python(state["python"]))
-    np.random.set_state(_to_arrays(state["numpy"]))
+    if "numpy" in state:
+        np.random.set_state(_to_arrays(state["numpy"]))
     torch.set_rng_state(state["torch"])
     saved = state.get("cuda", [])
     here = torch.cuda.device_count() if saved else 0
@@ -92,6 +90,15 @@ def reseed(seed: int) -> None:
     random.seed(seed)
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32] if seed >> 32 else seed)
     torch.manual_seed(seed)
+
+
+def _check_numpy(saved: Mapping[str, Any]) -> None:
+    live = np.random.get_state(legacy=False)["bit_generator"]
+    if live != saved["bit_generator"]:
+        kind = saved["bit_generator"]
+        raise MisfitError(f"NumPy's global generator is {live} here, saved {kind}")
+    if live == "MT19937":
+        np.random.RandomState().set_state(_to_arrays(saved))
 
 
 def _python(state: Mapping[str, Any]) -> tuple[Any, ...]:

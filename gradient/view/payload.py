@@ -160,7 +160,7 @@ def _generators(captured: Any) -> dict[str, Any] | None:
         "torch": captured["torch"],
         "cuda": captured.get("cuda"),
         "python": (python["version"], tuple(python["state"].tolist()), python["gauss"]),
-        "numpy": captured["numpy"],
+        "numpy": captured.get("numpy"),
     }
 
 

@@ -1,0 +1,150 @@
+"""Reading a ``.pt`` file that somebody else wrote: as data, within bounds.
+
+`torch.load` with ``weights_only`` refuses to call what is not known to be safe; it does not check
+that the archive is whole, nor how much memory a small file may claim. So, before it: the archive's
+structure, its checksums, and the names its pickle would look up. After it: depth and size of what
+came out.
+"""
+
+from __future__ import annotations
+
+import collections
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from gradient.errors import IntegrityError, MalformedObjectError, UnsupportedValueError
+from gradient.storage import fs
+
+_MAGIC: Final = b"PK\x03\x04"
+_OVERHEAD: Final = 1024
+"""Bytes that an entry may cost beside its content: headers and alignment."""
+
+MAX_DEPTH: Final = 100
+MAX_GROWTH: Final = 4
+"""A state may represent so many times the bytes of its file (expanded tensors)."""
+_SLACK: Final = 1 << 20
+_MAX_PICKLE: Final = 256 << 20
+
+_TORCH_PREFIXES: Final = ("torch.", "torch._utils.", "torch.storage.")
+_PLAIN: Final = frozenset(
+    {"collections.OrderedDict", "collections.Counter", "_codecs.encode"}
+    | {f"builtins.{name}" for name in ("set", "complex", "bytearray")}
+    | {f"__builtin__.{name}" for name in ("set", "complex", "bytearray")}
+)
+
+# What arrays and scalars are pickled by; the module's name changed between versions of NumPy.
+_ARRAY, _SCALAR = (value.__reduce__()[0] for value in (np.zeros(0), np.float64(0)))
+_NUMPY: Final[list[Any]] = [
+    *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(code)) for code in "?bBhHiIqQefdFD"),
+]
+_FACTORIES: Final[list[Any]] = [collections.defaultdict, collections.deque, int, float, list, dict]
+EXTRA_GLOBALS: Final[list[Any]] = [*_NUMPY, *_FACTORIES]
+"""What is allowed beside torch's own list: arrays of numbers, and containers of them."""
+
+
+def load(path: str) -> Any:
+    """Return the content of a ``.pt`` file, tensors on the CPU.
+
+    Raises IntegrityError for a damaged or dishonest file, UnsupportedValueError for one that needs
+    code to be read.
+    """
+    size = fs.size(path)
+    if size is None:
+        raise IntegrityError(f"{path} is missing")
+    _check_archive(path, size)
+    try:
+        with torch.serialization.safe_globals(EXTRA_GLOBALS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch raises whatever the damage led to
+        first = str(error).strip().splitlines()
+        raise IntegrityError(f"{path} cannot be read: {first[0] if first else error!r}") from None
+    _check_content(path, content, MAX_GROWTH * size + _SLACK)
+    return content
+
+
+def _check_archive(path: str, size: int) -> None:
+    """Check structure and checksums, and the names in the pickle."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            if len(set(names)) != len(names):
+                raise IntegrityError(f"{path} has two entries of one name")
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+                raise IntegrityError(f"{path} has compressed entries, which torch does not write")
+            content = sum(entry.file_size for entry in entries)
+            if not content <= size <= content + _OVERHEAD * (len(entries) + 1):
+                raise IntegrityError(f"{path} is longer or shorter than its entries")
+            broken = archive.testzip()
+            if broken is not None:
+                raise IntegrityError(f"{path} is damaged: {broken} fails its checksum")
+            pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
+            if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE:
+                raise IntegrityError(f"{path} is not a file that torch.save wrote")
+            _check_names(path, archive.read(pickles[0]))
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
+        if isinstance(error, IntegrityError):
+            raise
+        raise IntegrityError(f"{path} is not a file that torch.save wrote: {error}") from None
+
+
+def _check_names(path: str, pickle: bytes) -> None:
+    """Name everything beyond data that the pickle asks for, before torch stops at the first."""
+    allowed = _PLAIN | {_name(item) for item in EXTRA_GLOBALS}
+    foreign = sorted(
+        {name for name in _globals(pickle) if name not in allowed and not _is_torch(name)}
+    )
+    if foreign:
+        raise UnsupportedValueError(
+            path,
+            f"holds objects that need code to be read: {', '.join(foreign)}",
+            "Save it again with plain data in the getters of the states that were registered",
+        )
+
+
+def _globals(pickle: bytes) -> Iterator[str]:
+    for opcode, argument, _ in pickletools.genops(pickle):
+        if opcode.name == "GLOBAL":
+            yield str(argument).replace(" ", ".")
+        elif opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+            yield opcode.name  # torch.save never writes these
+
+
+def _name(item: Any) -> str:
+    if isinstance(item, tuple):
+        return str(item[1])
+    return f"{item.__module__}.{item.__qualname__}"
+
+
+def _is_torch(name: str) -> bool:
+    # Which of torch's own names are harmless, torch.load knows best.
+    return name.startswith(_TORCH_PREFIXES)
+
+
+def _check_content(path: str, content: Any, most: int) -> None:
+    seen: set[int] = set()
+    stack = [(content, 1)]
+    total = 0
+    while stack:
+        value, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise MalformedObjectError(f"{path} is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(value, torch.Tensor | np.ndarray):
+            if isinstance(value, np.ndarray) and value.dtype.hasobject:
+                raise MalformedObjectError(f"{path} has an array of objects")
+            total += value.nbytes
+            if total > most:
+                raise IntegrityError(f"{path} claims more memory than a file of its size holds")
+        if isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            children = [*value, *value.values()] if isinstance(value, Mapping) else [*value]
+            stack.extend((child, depth + 1) for child in children)
