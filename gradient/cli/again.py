@@ -34,10 +34,13 @@ def find(repo: Repository, place: Place) -> Again | None:
     if last is None:
         return None
     revision = f"{newest}@{commits[0].step}" if commits else None
-    verb = ["resume", revision] if revision is not None else ["run"]
-    words = shlex.join(["gradient", *flags(place, start=last.cwd), *verb, "--"])
+    if last.launch is not None and (not commits or commits[0].time < last.time):
+        how = last.launch  # it has not committed: nothing but itself leads there again
+    else:
+        how = f"resume {shlex.quote(revision)}" if revision is not None else "run"
+    words = shlex.join(["gradient", *flags(place, start=last.cwd)])
     where = "" if _same_folder(last.cwd) else f"cd {shlex.quote(last.cwd)} && "
-    return Again(last, revision, f"{where}{words} {last.command}")
+    return Again(last, revision, f"{where}{words} {how} -- {last.command}")
 
 
 def _same_folder(folder: str) -> bool:

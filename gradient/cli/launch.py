@@ -58,6 +58,7 @@ class LaunchCommand(click.Command):
             if not args[mark + 1 :]:
                 raise click.UsageError("nothing follows the --; write: -- CMD…", ctx)
             args = args[:mark]
+            ctx.meta[_LAUNCH] = shlex.join([str(ctx.info_name), *args])
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -72,6 +73,7 @@ class LaunchCommand(click.Command):
 
 
 _KEY = "gradient.cli.launch.command"
+_LAUNCH = "gradient.cli.launch.launch"
 
 
 def launched_command(ctx: click.Context) -> list[str]:
@@ -94,7 +96,12 @@ def start(
     """
     if place is not None and workspaces.is_repo(place.repo):
         try:
-            runs.record(place.repo, shlex.join(command), cwd=str(Path.cwd()))
+            runs.record(
+                place.repo,
+                shlex.join(command),
+                cwd=str(Path.cwd()),
+                launch=ctx.meta.get(_LAUNCH),
+            )
         except GradientIOError as error:
             output.note(f"the command is not noted for `gradient status`: {error}")
     code = run(command, environment(os.environ, told))

@@ -47,7 +47,8 @@ from gradient.storage import fs
         "missing_view_files": "how many files that the manifest lists are not there; deleting them "
         "freed nothing in the store, and `gradient view rebuild` restores them",
         "pending_handoff": "the variables set in this environment that steer the next attach",
-        "last_run": "the last training command: `command`, `cwd`, `time`; or null",
+        "last_run": "the last training command: `command`, `cwd`, `time`, `launch` (what "
+        "launched it, where that is known); or null",
         "resume_command": "the exact command that goes on with it, or null",
     }
 )

@@ -34,11 +34,14 @@ class LastRun:
     """The folder it ran in."""
     time: str
     """When it was started, or the commit made that says so; UTC."""
+    launch: str | None = None
+    """What launched it (``resume main@100``), where that is known."""
 
 
-def record(repo_path: str, command: str, *, cwd: str) -> None:
+def record(repo_path: str, command: str, *, cwd: str, launch: str | None = None) -> None:
     """Note a command that is about to run."""
-    raw = json.dumps(asdict(LastRun(command, cwd, timestamp())), indent=2, ensure_ascii=False)
+    run = LastRun(command, cwd, timestamp(), launch)
+    raw = json.dumps(asdict(run), indent=2, ensure_ascii=False)
     fs.replace_file(layout.inside(repo_path, _NAME), raw.encode("utf-8") + b"\n")
 
 
@@ -59,7 +62,7 @@ def _noted(repo_path: str) -> Iterator[LastRun]:
     if note is not None:
         texts = [documents.text(note, name) for name in ("command", "cwd", "time")]
         if all(texts):
-            yield LastRun(*map(str, texts))
+            yield LastRun(*map(str, texts), launch=documents.text(note, "launch"))
 
 
 def _committed(repo: Repository, commits: Sequence[Commit]) -> Iterator[LastRun]:

@@ -148,7 +148,7 @@ def test_the_exit_code_is_the_commands(code: int, history: Sandbox) -> None:
 def test_an_end_by_signal_is_128_and_its_number(number: signal.Signals, history: Sandbox) -> None:
     words = ["resume", "latest", "--", "sh", "-c", f"kill -{number.value} $$"]
     _, err = finish(spawn(*words), 128 + number)
-    assert "to go on: gradient resume high_lr@60 -- sh -c" in err
+    assert "to go on: gradient resume latest -- sh -c" in err
 
 
 def test_what_cannot_be_run(history: Sandbox) -> None:

@@ -87,7 +87,8 @@ def test_a_launched_command_is_the_last_run(history: Sandbox) -> None:
     call("resume", "main@50", "--", "true", "with blanks")
     found = facts()
     assert found["last_run"]["command"] == "true 'with blanks'"
-    assert found["resume_command"] == "gradient resume high_lr@60 -- true 'with blanks'"
+    # It did not commit: only the same launch leads there again.
+    assert found["resume_command"] == "gradient resume main@50 -- true 'with blanks'"
 
 
 def test_the_resume_command_works_from_elsewhere(history: Sandbox, tmp_path: Path) -> None:
@@ -151,3 +152,15 @@ def test_a_damaged_pack_is_an_integrity_finding(history: Sandbox) -> None:
 def test_a_repo_that_vanished_is_not_found(history: Sandbox) -> None:
     shutil.rmtree(history.workspace / "gpt")
     call("-r", "gpt", "status", code=4)
+
+
+def test_once_a_launched_command_has_committed_its_newest_commit_is_meant(
+    history: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gradient.repo.runs.timestamp", lambda: "2026-02-10T12:03:57.000000")
+    call("fork", "main@50", "hot", "--scale-lr", "10", "--", "true")
+    command = "gradient resume high_lr@60 -- python train.py --lr 1e-2"
+    assert facts()["resume_command"] == command
+    monkeypatch.setattr("gradient.repo.runs.timestamp", lambda: "2026-02-10T12:05:00.000000")
+    call("fork", "main@50", "hot", "--scale-lr", "10", "--", "true")
+    assert facts()["resume_command"] == "gradient fork main@50 hot --scale-lr 10 -- true"
