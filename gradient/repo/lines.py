@@ -140,11 +140,15 @@ class Line:
         self._check_step(step)
         if self._new and tip is not None:
             raise BranchExistsError(self.branch)
-        if tip is None or tip.commit == self.position:
+        # Where the tip's commit is lost, another one stands in for it: then it is that which this
+        # writer stands at, or sets aside. A commit that is not there gets no further name.
+        standing = None if tip is None else self.repo.tip(self.branch)
+        seen = tip is not None and _same(tip, self.seen)
+        if tip is None or tip.commit == self.position or (seen and standing == self.position):
             outcome = Outcome.STARTED if tip is None else Outcome.ADVANCED
             done = self._append(build, tip, reason, outcome)
-        elif tip.commit is not None and _same(tip, self.seen):
-            aside = self._set_aside(tip.commit, reason)
+        elif seen and standing is not None:
+            aside = self._set_aside(standing, reason)
             done = self._append(build, tip, reason, Outcome.SET_ASIDE, aside)
         else:
             done = None

@@ -5,6 +5,7 @@ Reading never writes: everything here but `set_head` and `prepare` works on a re
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -19,6 +20,8 @@ from gradient.storage.directory import DirectoryStorage
 from gradient.store.database import ObjectStore
 from gradient.store.refs import Refs
 
+_LOG = logging.getLogger("gradient")
+
 
 class Repository:
     """A repo that was opened. Made by `open`; may be shared by threads."""
@@ -30,6 +33,7 @@ class Repository:
         self.store = ObjectStore(storage, workers=workers)
         self.refs = Refs(storage)
         self._commits: dict[Oid, Commit] = {}
+        self._reported: set[Oid] = set()
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, workers: int | None = None) -> Repository:
@@ -83,9 +87,32 @@ class Repository:
         return self.refs.names()
 
     def tip(self, branch: str) -> Oid | None:
-        """Return the commit a branch stands on; None where there is no such branch."""
+        """Return the commit a branch stands on; None where there is no such branch.
+
+        Where that commit was lost (a power cut on a disk that lies about syncing), the newest one
+        before it that is there stands in for it, with a logged warning.
+        """
         record = self.refs.read(branch)
-        return None if record is None else record.commit
+        if record is None or record.commit is None or record.commit in self.store:
+            return None if record is None else record.commit
+        moves = (each.commit for each in reversed(self.refs.log(branch)))
+        found = next((oid for oid in moves if oid is not None and oid in self.store), None)
+        if found is not None and record.commit not in self._reported:
+            self._reported.add(record.commit)
+            _LOG.warning(
+                "the newest commit of branch %r (%s) is lost or its pack damaged; %s stands in "
+                "for it. Nothing was deleted",
+                branch,
+                record.commit.short,
+                found.short,
+            )
+        return found or record.commit
+
+    def check_tip(self, branch: str) -> None:
+        """Raise IntegrityError if the newest commit of a branch is lost or damaged."""
+        record = self.refs.read(branch)
+        if record is not None and record.commit is not None:
+            self.read_commit(record.commit)
 
     def tips(self) -> dict[str, Oid]:
         """Return every branch with the commit it stands on."""

@@ -154,6 +154,7 @@ def _at_step(repo: Repository, revision: Revision, step: int) -> Oid:
     found = _find_step(repo, branch, step)
     if found is not None:
         return found
+    repo.check_tip(branch)  # before saying that the step never was
     beside = names.lines_beside(branch, repo.branches())
     having = [f"{name}@{step}" for name in beside if _find_step(repo, name, step)]
     steps = _nearest_steps(step, (commit.step for _, commit in repo.line(branch)))

@@ -10,6 +10,7 @@ from gradient.errors import (
     ContextError,
     ForeignRepoError,
     FormatVersionError,
+    IntegrityError,
     InvalidNameError,
     MalformedObjectError,
     MissingObjectError,
@@ -17,8 +18,9 @@ from gradient.errors import (
 from gradient.objects.oid import Oid
 from gradient.repo import foreign
 from gradient.repo.foreign import Mark
+from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
-from tests.repo.making import make_repo, run, steps
+from tests.repo.making import commit, make_repo, run, steps
 
 ZIP = b"PK\x03\x04 content PK\x05\x06" + bytes(18)
 OTHERS = {
@@ -200,3 +202,61 @@ def test_a_read_only_folder_is_named(repo: Repository) -> None:
             repo.set_head("other")
     finally:
         inside.chmod(0o755)
+
+
+# Lost commits ---------------------------------------------------------------------------------
+
+
+def lose(repo: Repository, oid: Oid, *, truncate: bool) -> Repository:
+    """Damage the pack that holds a commit; returns the repo opened anew."""
+    for path in Path(repo.path, ".gradient-repo", "objects", "pack").iterdir():
+        raw = path.read_bytes()
+        if repo.read_commit(oid).to_bytes() in raw:
+            path.unlink()
+            if truncate:
+                path.write_bytes(raw[: len(raw) // 2])
+    return Repository.open(repo.path)
+
+
+@pytest.mark.parametrize("truncate", [True, False])
+def test_the_commit_before_stands_in_for_a_lost_tip(
+    repo: Repository, caplog: pytest.LogCaptureFixture, *, truncate: bool
+) -> None:
+    oids = run(repo, "main", 0, 1, 2)
+
+    damaged = lose(repo, oids[2], truncate=truncate)
+
+    assert damaged.resolve("latest").oid == oids[1]
+    assert damaged.tips() == {"main": oids[1]}
+    assert f"({oids[2].short}) is lost" in caplog.text
+    with pytest.raises(IntegrityError):
+        damaged.resolve("main@2")
+
+
+def test_going_on_from_where_a_lost_tip_was(repo: Repository) -> None:
+    oids = run(repo, "main", 0, 1, 2)
+
+    damaged = lose(repo, oids[2], truncate=True)
+    (newest,) = run(damaged, "main", 2)
+
+    assert damaged.branches() == ["main"]
+    assert damaged.read_commit(newest).parents == (oids[1],)
+    assert steps(damaged, "main") == [0, 1, 2]
+
+
+def test_what_is_left_of_a_branch_with_a_lost_tip_is_set_aside(repo: Repository) -> None:
+    oids = run(repo, "main", 0, 1, 2)
+
+    damaged = lose(repo, oids[2], truncate=False)
+    commit(Line.open(damaged, "main"), 0, "afresh")
+
+    assert damaged.tip("main.old1") == oids[1]
+
+
+def test_a_branch_with_nothing_left(repo: Repository) -> None:
+    (oid,) = run(repo, "main", 0)
+
+    damaged = lose(repo, oid, truncate=True)
+
+    with pytest.raises(IntegrityError):
+        damaged.resolve("latest")
