@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import random
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,10 @@ class ResumableLoader:
     script leaves early (``break``) is over, as it is for a plain `DataLoader`.
     """
 
-    def __init__(self, dataloader: DataLoader[Any]) -> None:
+    def __init__(
+        self, dataloader: DataLoader[Any], *, on_resume: Callable[[], object] | None = None
+    ) -> None:
+        """Wrap a loader; `on_resume` is called where the reading of a resumed epoch begins."""
         if isinstance(dataloader.dataset, IterableDataset):
             raise ConfigError(
                 "an IterableDataset decides itself what comes next, so the loader cannot resume "
@@ -69,6 +72,7 @@ class ResumableLoader:
         """The loader as the script made it; it is not iterated itself."""
         self.finished = 0
         """How many epochs ended here, by exhaustion or because the script left them."""
+        self._on_resume = on_resume
         self._order = _Order(self)
         self._inner = _with_sampler(dataloader, self._order)
         self._reading: object | None = None
@@ -99,6 +103,8 @@ class ResumableLoader:
             self.finished += 1  # the script left that epoch, and another begins
         batches = self._begin(self._pending)
         self._consumed = 0 if self._pending is None else self._pending["consumed"] or 0
+        if self.in_epoch and self._on_resume is not None:
+            self._on_resume()
         self._pending = None
         self._reading = token = object()
         return self._read(token, batches)

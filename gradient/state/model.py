@@ -73,7 +73,9 @@ class ModelPlan:
             if short not in saved:
                 self.misfit.missing.append(short)
                 continue
-            difference = _difference(value, saved[short])
+            # What extra state looks like is its module's business, even where it is a tensor.
+            extra = name.rpartition(".")[2] == "_extra_state"
+            difference = None if extra else _difference(value, saved[short])
             if difference is None:
                 self.matching[name] = saved[short]
             else:
@@ -114,10 +116,10 @@ class ModelPlan:
 
 
 def _difference(live: Any, saved: Any) -> str | None:
-    if not isinstance(live, torch.Tensor) or not isinstance(saved, torch.Tensor):
-        if isinstance(live, torch.Tensor):
-            return f"saved a {type(saved).__name__}, here {_layout(live)}"
-        return None  # extra state: only the module knows what it takes
+    if not isinstance(live, torch.Tensor):
+        return None  # a value of the module's own
+    if not isinstance(saved, torch.Tensor):
+        return f"saved a {type(saved).__name__}, here {_layout(live)}"
     if isinstance(live, UninitializedParameter | UninitializedBuffer):
         return None  # a lazy module takes its shape from what it loads
     if live.device.type == "meta":

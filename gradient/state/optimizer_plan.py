@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from gradient.state.model import Misfit
@@ -209,7 +210,9 @@ def _differences(
         if option in scheduled(saved) and option in scheduled(live):
             continue
         if not same_value(value, live[option]):
-            yield Difference(where, option, live[option], value)
+            # The rate that a script sets is the one its scheduler noted.
+            name = "lr" if option == "initial_lr" else option
+            yield Difference(where, name, live[option], value)
 
 
 def scheduled(group: Mapping[str, Any]) -> set[str]:
@@ -219,11 +222,15 @@ def scheduled(group: Mapping[str, Any]) -> set[str]:
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Compare two options, tensors by value, and by type only where values can not be equal."""
-    if isinstance(one, torch.Tensor) or isinstance(other, torch.Tensor):
-        one = one.tolist() if isinstance(one, torch.Tensor) else one
-        other = other.tolist() if isinstance(other, torch.Tensor) else other
+    """Compare two options by value; a tensor or an array equals its numbers."""
+    one, other = _plain(one), _plain(other)
     return bool(one == other) or (one != one and other != other)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -17,6 +17,7 @@ _CODE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functo
 
 _PROGRESS = frozenset(
     {"last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i", "verbose"}
+    | {"lr_lambdas"}
 )
 """Public state that changes as a scheduler steps: no difference worth a word."""
 
@@ -69,6 +70,8 @@ class SchedulerPlan:
             if name == "base_lrs" and len(live[name]) != len(saved[name]):
                 text = f"saved {len(saved[name])} groups, here {len(live[name])}"
                 self.misfit.mismatched[f"{where}.{name}"] = text
+            elif name == "base_lrs" and "max_lrs" not in live:
+                continue  # the groups' initial_lr, and told as such
             elif not same_value(live[name], saved[name]):
                 self.differences.append(Difference(where, name, live[name], saved[name]))
 

@@ -189,6 +189,20 @@ def test_a_reseed_changes_the_loop_and_not_the_order() -> None:
     assert reseeded(between) is between
 
 
+def test_the_reading_of_a_resumed_epoch_is_announced() -> None:
+    calls: list[int] = []
+    loader = ResumableLoader(implicit(0), on_resume=lambda: calls.append(1))
+    batches = iter(loader)
+    next(batches)
+    position = through(loader.state_dict())
+    list(batches)
+    assert not calls
+    loader.load_state_dict(position)
+    list(loader)
+    list(loader)
+    assert calls == [1]
+
+
 def test_names() -> None:
     assert [loader_name(0), loader_name(2)] == ["loader", "loader.2"]
     for name, expected in {

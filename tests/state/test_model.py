@@ -107,6 +107,24 @@ def test_without_strictness_what_matches_is_loaded_and_the_rest_reset() -> None:
     train(other)
 
 
+def test_extra_state_may_be_a_tensor_of_any_size() -> None:
+    class Grows(torch.nn.Module):
+        seen = torch.zeros(1)
+
+        def get_extra_state(self) -> Any:
+            return self.seen
+
+        def set_extra_state(self, state: Any) -> None:
+            self.seen = state
+
+    source, target = Grows(), Grows()
+    source.seen = torch.ones(5)
+    plan = ModelPlan(target, through(capture_model(source)))
+    assert not plan.misfit
+    plan.apply()
+    assert same(target.seen, source.seen)
+
+
 def test_one_live_tensor_takes_one_value() -> None:
     state = capture_model(Everything())
     state["head.weight"] = state["head.weight"] + 1

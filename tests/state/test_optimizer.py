@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +10,7 @@ from gradient.errors import MisfitError
 from gradient.state.capture import capture
 from gradient.state.names import ParameterNames, strip, stripped
 from gradient.state.optimizer import capture_optimizer, to_state_dict
+from gradient.state.optimizer_plan import same_value
 from gradient.state.restore import prepare
 from gradient.state.run import Run
 from gradient.state.snapshot import snapshot
@@ -301,8 +303,7 @@ def test_the_checkpoints_options_win_and_are_told() -> None:
     assert found == {
         ("optimizer.param_groups[0]", "weight_decay"): (0.2, 0.1),
         ("optimizer.param_groups[0]", "betas"): ((0.8, 0.9), (0.9, 0.999)),
-        ("optimizer.param_groups[0]", "initial_lr"): (0.02, 0.01),
-        ("scheduler", "base_lrs"): ([0.02], [0.01]),
+        ("optimizer.param_groups[0]", "lr"): (0.02, 0.01),
     }
     assert "weight_decay: checkpoint 0.1, script 0.2" in str(report.differences[0]) + str(
         report.differences[1]
@@ -320,6 +321,13 @@ def test_restored_state_is_nobody_elses() -> None:
     train(other, 2)
     assert same(capture(run)["model"], kept["model"])
     assert same(capture(run)["optimizer"], kept["optimizer"])
+
+
+def test_options_may_be_tensors_and_arrays() -> None:
+    assert same_value([torch.tensor(0.5)], [0.5])
+    assert same_value(np.array([1, 2]), (1, 2))
+    assert same_value(float("nan"), torch.tensor(float("nan")))
+    assert not same_value(torch.tensor([1.0, 2.0]), [1.0, 3.0])
 
 
 class Shampooish:
