@@ -38,7 +38,7 @@ class Child:
         self.pid: int = control.recv()
 
     def kill(self) -> None:
-        """Send SIGKILL. The child is not reaped before `wait`, so its id is nobody else's."""
+        """Send SIGKILL. The id is nobody else's before the server takes its next order."""
         os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
@@ -100,17 +100,22 @@ class ForkServer:
 def serve(fd: int) -> None:
     """Fork a child per order until the other side hangs up."""
     control = Connection(fd)
+    pid = None
     while True:
         try:
             order = control.recv_bytes()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
+        if pid is not None:
+            os.waitpid(pid, 0)
         if (pid := os.fork()) == 0:
             control.close()
             obey(order)
         control.send(pid)
-        _, status = os.waitpid(pid, 0)
-        control.send(os.waitstatus_to_exitcode(status))
+        # Seen, and left as it is until the next order: `kill` must never hit another process.
+        end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert end is not None
+        control.send(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status)
 
 
 def obey(order: bytes) -> None:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 import gradient
+from gradient.errors import ContextError
 from gradient.repo.repository import Repository
 from tests.crash.trainer import Rig, commit_steps
+from tests.parity.digest import pieces
 from tests.parity.drive import Journal
 from tests.processes import ForkServer
 
@@ -46,15 +47,18 @@ def wait_for(journal: Journal, event: str, count: int) -> None:
 
 def check_history(journal: Journal) -> list[int]:
     """Compare what is on disk with what was attempted and acknowledged; return the steps."""
-    repo = Repository.open("work/run")
-    assert repo.branches() == ["main"], "a life did not go on where the last one ended"
+    acknowledged = {entry["step"]: entry["id"] for entry in journal.read("acknowledged")}
+    try:
+        repo = Repository.open("work/run")
+    except ContextError:
+        assert not acknowledged
+        return []
+    assert set(repo.branches()) <= {"main"}, "a life did not go on where the last one ended"
     line = {commit.step: str(oid) for oid, commit in repo.line("main")}
     steps = sorted(line)
     assert steps == list(range(1, len(steps) + 1))
-    acknowledged = {entry["step"]: entry["id"] for entry in journal.read("acknowledged")}
     assert {step: line.get(step) for step in acknowledged} == acknowledged
     assert set(steps) <= {entry["step"] for entry in journal.read("attempted")}
-    assert len(steps) - max(acknowledged, default=0) <= 1
     return steps
 
 
@@ -64,23 +68,21 @@ def test_killed_at_random_moments(seed: int, view: str, server: ForkServer) -> N
     journal = Journal(Path("journal").absolute())
     journal.path.touch()
 
-    began = time.monotonic()
-    server.run(commit_steps, journal.path, COMMITS, view)
-    life = time.monotonic() - began
-
-    killed = 0
-    for number in range(KILLS):
+    window, lives, killed = 0.1, 0, 0
+    while killed < KILLS:
         child = server.start(commit_steps, journal.path, COMMITS, view)
-        wait_for(journal, "ready", number + 2)
-        time.sleep(moments.uniform(0, life))
+        lives += 1
+        wait_for(journal, "ready", lives)
+        time.sleep(moments.uniform(0, window))
         child.kill()
         status = child.wait()
         assert status in (0, -signal.SIGKILL), child.output()
         killed += status != 0
+        # Whatever the machine's speed: late enough to hit every moment, early enough to hit.
+        window *= 1.1 if status else 0.7
         check_history(journal)
     server.run(commit_steps, journal.path, 1, view)
 
-    assert killed > KILLS // 3
     for step in check_history(journal):
         check_commit(f"main@{step}", step)
 
@@ -90,10 +92,5 @@ def check_commit(revision: str, step: int) -> None:
     rig = Rig()
     rig.fill(step)
     state = gradient.load(revision)
-    model: dict[str, torch.Tensor] = state["model"]
-    assert list(model) == list(rig.model.state_dict())
-    for name, tensor in rig.model.state_dict().items():
-        assert torch.equal(model[name], tensor), name
-    for name, parameter in rig.model.named_parameters():
-        for key, value in rig.optimizer.state[parameter].items():
-            assert torch.equal(state["optimizer"]["state"][name][key], value), (name, key)
+    expected = [dict(rig.model.state_dict()), rig.optimizer.state_dict()]
+    assert list(pieces([state["model"], state["optimizer"]])) == list(pieces(expected))
