@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -66,6 +67,7 @@ class ViewFiles:
         return sum(self._full_sizes().values())
 
     def _settle(self) -> None:
+        self.folder.sweep(now=time.time())
         if self._manifest.is_current():
             return
         for name, mark in self.folder.marks().items():

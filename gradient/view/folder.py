@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import re
+from typing import Any, Final
 
 from gradient.errors import ForeignRepoError
 from gradient.objects.oid import Oid
@@ -16,6 +17,9 @@ from gradient.view import marking, thin
 from gradient.view.naming import file_name
 
 _LOG = logging.getLogger("gradient")
+_TEMPORARY = re.compile(r"\.(?:ckpt_.*\.pt|manifest\.json)\.tmp-[0-9a-f]{32}", re.DOTALL)
+_ABANDONED: Final = 3600.0
+"""Seconds after which no writer is still at a file. One that is gets an error, not a wrong file."""
 
 
 class Folder:
@@ -74,6 +78,14 @@ class Folder:
         """Remove a file of ours, if it is there."""
         if self.mark(name) is not None:
             fs.remove(self.path(name))
+
+    def sweep(self, *, now: float) -> None:
+        """Remove what writers that were killed left half-written more than an hour ago."""
+        for name in fs.names(self.repo.path):
+            if _TEMPORARY.fullmatch(name) is not None:
+                facts = fs.status(self.path(name))
+                if facts is not None and now - facts.st_mtime > _ABANDONED:
+                    fs.remove(self.path(name))
 
     def follow(self) -> dict[str, Entry]:
         """Give every file the name that its commit has by now; returns what each name stands for.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +205,21 @@ def test_an_essential_value_that_no_file_can_hold_gives_a_thin_one(
     assert kinds(repo) == {"ckpt_main_s5.pt": "thin"}
     found = torch.load(Path(repo.path, "ckpt_main_s5.pt"))
     assert found["data"]["scheduler"] == state["scheduler"]
+
+
+def test_what_killed_writers_left_is_removed_after_an_hour(repo: Repository) -> None:
+    old, new = (Path(repo.path, f".ckpt_main_s5.pt.tmp-{letter * 32}") for letter in "ab")
+    other = Path(repo.path, ".notes.tmp")
+    for path in (old, new, other):
+        path.write_bytes(b"")
+    for path in (old, other):
+        os.utime(path, (0, 0))
+
+    ViewFiles(repo, "auto")
+
+    assert not old.exists()
+    assert new.exists()
+    assert other.exists()
 
 
 # The manifest ---------------------------------------------------------------------------------
