@@ -9,10 +9,6 @@ from contextlib import contextmanager
 
 from gradient.storage import fs
 
-ERRNOS = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ESTALE")
-READING = {"open", "read", "list", "inspect", "measure", "close"}
-"""Operations that never change anything (close: as far as readers are concerned)."""
-
 
 class Fault:
     """Lets `after` calls pass; then the next fails, or all that follow do.
