@@ -8,7 +8,6 @@ came out.
 
 from __future__ import annotations
 
-import collections
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,6 @@ import torch
 from gradient.errors import IntegrityError, MalformedObjectError, UnsupportedValueError
 from gradient.storage import fs
 
-_MAGIC: Final = b"PK\x03\x04"
 _OVERHEAD: Final = 1024
 """Bytes that an entry may cost beside its content: headers and alignment."""
 
@@ -30,7 +28,6 @@ MAX_GROWTH: Final = 4
 _SLACK: Final = 1 << 20
 _MAX_PICKLE: Final = 256 << 20
 
-_TORCH_PREFIXES: Final = ("torch.", "torch._utils.", "torch.storage.")
 _PLAIN: Final = frozenset(
     {"collections.OrderedDict", "collections.Counter", "_codecs.encode"}
     | {f"builtins.{name}" for name in ("set", "complex", "bytearray")}
@@ -39,16 +36,14 @@ _PLAIN: Final = frozenset(
 
 # What arrays and scalars are pickled by; the module's name changed between versions of NumPy.
 _ARRAY, _SCALAR = (value.__reduce__()[0] for value in (np.zeros(0), np.float64(0)))
-_NUMPY: Final[list[Any]] = [
+EXTRA_GLOBALS: Final[list[Any]] = [
     *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     np.ndarray,
     np.dtype,
     *(type(np.dtype(code)) for code in "?bBhHiIqQefdFD"),
 ]
-_FACTORIES: Final[list[Any]] = [collections.defaultdict, collections.deque, int, float, list, dict]
-EXTRA_GLOBALS: Final[list[Any]] = [*_NUMPY, *_FACTORIES]
-"""What is allowed beside torch's own list: arrays of numbers, and containers of them."""
+"""What is allowed beside torch's own list: arrays of numbers."""
 
 
 def load(path: str) -> Any:
@@ -65,10 +60,17 @@ def load(path: str) -> Any:
         with torch.serialization.safe_globals(EXTRA_GLOBALS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises whatever the damage led to
-        first = str(error).strip().splitlines()
-        raise IntegrityError(f"{path} cannot be read: {first[0] if first else error!r}") from None
+        raise IntegrityError(f"{path} cannot be read: {_reason(error)}") from None
     _check_content(path, content, MAX_GROWTH * size + _SLACK)
     return content
+
+
+def _reason(error: Exception) -> str:
+    """Return what torch found, without its advice to load the file unguarded."""
+    text = str(error)
+    _, _, found = text.partition("WeightsUnpickler error:")
+    lines = (found or text).strip().splitlines()
+    return lines[0] if lines else repr(error)
 
 
 def _check_archive(path: str, size: int) -> None:
@@ -81,6 +83,8 @@ def _check_archive(path: str, size: int) -> None:
                 raise IntegrityError(f"{path} has two entries of one name")
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise IntegrityError(f"{path} has compressed entries, which torch does not write")
+            if not entries or min(entry.header_offset for entry in entries) != 0:
+                raise IntegrityError(f"{path} does not begin with its first entry")
             content = sum(entry.file_size for entry in entries)
             if not content <= size <= content + _OVERHEAD * (len(entries) + 1):
                 raise IntegrityError(f"{path} is longer or shorter than its entries")
@@ -127,7 +131,7 @@ def _name(item: Any) -> str:
 
 def _is_torch(name: str) -> bool:
     # Which of torch's own names are harmless, torch.load knows best.
-    return name.startswith(_TORCH_PREFIXES)
+    return name.startswith("torch.")
 
 
 def _check_content(path: str, content: Any, most: int) -> None:

@@ -60,9 +60,11 @@ def _noted(repo_path: str) -> Iterator[LastRun]:
     except MalformedObjectError:
         return  # a power cut may leave an empty file
     if note is not None:
-        texts = [documents.text(note, name) for name in ("command", "cwd", "time")]
-        if all(texts):
-            yield LastRun(*map(str, texts), launch=documents.text(note, "launch"))
+        command, cwd, time, launch = (
+            documents.text(note, name) for name in ("command", "cwd", "time", "launch")
+        )
+        if command and cwd and time:
+            yield LastRun(command, cwd, time, launch)
 
 
 def _committed(repo: Repository, commits: Sequence[Commit]) -> Iterator[LastRun]:

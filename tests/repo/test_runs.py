@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.repo import layout, runs
+from gradient.repo.runs import LastRun
+from tests.repo.making import make_repo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_note_comes_back(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    assert runs.last_run(repo, []) is None
+    runs.record(repo.path, "python 'a b.py'", cwd="/somewhere", launch="resume main@1")
+    found = runs.last_run(repo, [])
+    assert found is not None
+    assert found == LastRun("python 'a b.py'", "/somewhere", found.time, "resume main@1")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"command": 1, "cwd": "a", "time": "b"}'])
+def test_a_damaged_note_is_none(content: str, tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    (tmp_path / layout.REPO_FOLDER / "last-run.json").write_text(content)
+    assert runs.last_run(repo, []) is None
