@@ -19,7 +19,7 @@ from gradient.repo import documents, layout
 from gradient.storage import fs
 
 FileKind: TypeAlias = Literal["full", "thin"]
-Owner: TypeAlias = Literal["foreign", "damaged"]
+Other: TypeAlias = Literal["foreign", "damaged", "no file"]
 
 _MARK = re.compile(rb"gradient-view/1 (full|thin) ([0-9a-f]{64})\Z")
 _MARK_BYTES = len(b"gradient-view/1 full ") + 64
@@ -43,12 +43,15 @@ class Mark:
         return f"gradient-view/1 {self.kind} {self.commit}".encode("ascii")
 
 
-def read_mark(path: str) -> Mark | Owner:
+def read_mark(path: str) -> Mark | Other:
     """Say whose file this is.
 
     ``"damaged"`` is a zip archive without its end, or an empty file: what a power failure leaves
-    of a file that was never synced, and nothing that anyone could load.
+    of a file that was never synced, and nothing that anyone could load. ``"no file"`` is a link or
+    a folder: whatever it leads to lies elsewhere.
     """
+    if not fs.is_plain_file(path):
+        return "no file"
     head, tail = _ends(path, _MARK_BYTES + _ZIP_END_BYTES)
     found = _MARK.search(tail)
     if found is not None:

@@ -270,6 +270,15 @@ def is_file(path: str) -> bool:
     return facts is not None and stat.S_ISREG(facts.st_mode)
 
 
+def is_plain_file(path: str) -> bool:
+    """Tell whether a path is itself a regular file, not a link to one."""
+    with _Attempt("inspect", path):
+        try:
+            return stat.S_ISREG(os.lstat(path).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+
 def is_folder(path: str) -> bool:
     """Tell whether a path is a folder."""
     facts = status(path)

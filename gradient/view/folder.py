@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
-from gradient.errors import ForeignRepoError
+from gradient.errors import ForeignRepoError, MissingObjectError
 from gradient.objects.oid import Oid
 from gradient.repo import foreign, layout
 from gradient.repo.foreign import Mark
@@ -35,13 +36,13 @@ class Folder:
     def mark(self, name: str) -> Mark | None:
         """Return the mark of a file of ours; None where there is none that counts.
 
-        Raises ForeignRepoError for another program's file.
+        Raises ForeignRepoError for another program's file, and for a link or a folder.
         """
         path = self.path(name)
-        if not fs.exists(path):
+        if not fs.is_plain_file(path) and not fs.exists(path):
             return None
         found = foreign.read_mark(path)
-        if found == "foreign":
+        if found in ("foreign", "no file"):
             raise ForeignRepoError(f"{path} was not written by this store; it is left as it is")
         return found if isinstance(found, Mark) else None
 
@@ -92,22 +93,32 @@ class Folder:
 
         A line that was set aside takes its files along. The file of a commit that no branch leads
         to, or whose step was committed again, goes: it can be rebuilt while the commit is there.
+        Copies that someone made under names of their own stay.
         """
         # IMPORTANT: files first, then history: a file appears after its commit was acknowledged,
         # so that one that is listed here and not known below has really lost its commit.
         marks = self.marks()
-        wanted = names_of(History(self.repo))
+        history = History(self.repo)
+        wanted = names_of(history)
         names = {entry.oid: name for name, entry in wanted.items()}
         for name, mark in marks.items():
-            if names.get(mark.commit) == name:
-                continue
             target = names.get(mark.commit)
+            if target == name or not self._is_given(name, mark.commit, history.tips):
+                continue
             if target is not None and not fs.exists(self.path(target)):
                 fs.rename(self.path(name), self.path(target))
                 _LOG.info("%s is called %s now", name, target)
             else:
                 fs.remove(self.path(name))
         return wanted
+
+    def _is_given(self, name: str, oid: Oid, branches: Iterable[str]) -> bool:
+        """Whether we gave the file its name: its commit's step, a branch there is or was."""
+        try:
+            commit = self.repo.read_commit(oid)
+        except MissingObjectError:
+            return False
+        return any(name == file_name(branch, commit.step) for branch in (commit.branch, *branches))
 
 
 def names_of(history: History) -> dict[str, Entry]:

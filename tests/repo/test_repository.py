@@ -107,6 +107,15 @@ def test_what_a_power_failure_leaves_stops_nobody(repo: Repository, content: byt
     repo.check_writable()
 
 
+def test_links_and_folders_are_nobodys_data(repo: Repository) -> None:
+    Path(repo.path, "ckpt_latest.pt").symlink_to("ckpt_main_s0.pt")
+    Path(repo.path, "ckpt_folder.pt").mkdir()
+    Path(repo.path, "elsewhere.pt").write_bytes(ZIP)
+    Path(repo.path, "ckpt_other.pt").symlink_to("elsewhere.pt")
+
+    repo.check_writable()
+
+
 @pytest.mark.parametrize(
     "entry", [{"id": "f" * 32, "ref": "main@0"}, {"step": 0, "branch": "main"}, {}, None, 3]
 )

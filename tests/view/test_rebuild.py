@@ -63,14 +63,28 @@ def test_the_newest_are_full(repo: Repository, monkeypatch: pytest.MonkeyPatch) 
     assert list(kinds(repo).values()) == ["thin", "thin", "full", "full"]
 
 
-def test_names_are_repaired(repo: Repository) -> None:
-    Path(repo.path, "ckpt_main_s2.pt").rename(Path(repo.path, "ckpt_other_s2.pt"))
+def test_copies_under_other_names_stay(repo: Repository) -> None:
+    original = Path(repo.path, "ckpt_main_s2.pt")
+    for name in ("ckpt_best.pt", "ckpt_mine_s2.pt"):
+        Path(repo.path, name).write_bytes(original.read_bytes())
+    original.unlink()
+    Path(repo.path, "ckpt_latest.pt").symlink_to("ckpt_main_s3.pt")
 
     done = rebuild.rebuild(repo)
 
-    assert done.written == ()
-    assert list(kinds(repo)) == [f"ckpt_main_s{step}.pt" for step in range(4)]
-    assert listed(repo)["main@2"]["file"] is not None
+    assert done.written == ("ckpt_main_s2.pt",)
+    assert {"ckpt_best.pt", "ckpt_mine_s2.pt", "ckpt_latest.pt"} <= set(kinds(repo))
+    assert listed(repo)["main@2"]["file"] == str(original)
+
+
+def test_files_of_a_branch_that_is_gone_go(repo: Repository) -> None:
+    tip = repo.refs.read("main")
+    assert tip is not None
+    repo.refs.delete("main", after=tip, reason="test")
+
+    rebuild.rebuild(repo)
+
+    assert kinds(repo) == {}
 
 
 def test_nothing_is_written_beside_another_programs_files(repo: Repository) -> None:
