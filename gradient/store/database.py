@@ -121,10 +121,10 @@ class ObjectStore:
         self.refresh()
         yield from self._catalogue.index.of_kind(Kind.COMMIT)
 
-    def begin(self, *, mode: Mode) -> Transaction:
-        """Begin to write objects."""
+    def begin(self, *, mode: Mode, plain: bool = False) -> Transaction:
+        """Begin to write objects; `plain`: all without a base, also those stored as differences."""
         self.refresh()
-        return Transaction(self._storage, self._catalogue, self._workers, mode=mode)
+        return Transaction(self._storage, self._catalogue, self._workers, mode=mode, plain=plain)
 
     def stats(self) -> StoreStats:
         """Add up the indexes; no object is read."""

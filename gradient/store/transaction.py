@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Self
 
 from gradient.codec.chunks import CHUNK_BYTES
-from gradient.codec.frame import Encoded, encode
+from gradient.codec.frame import Codec, Encoded, encode
 from gradient.codec.mode import Mode
+from gradient.codec.scratch import SCRATCH
 from gradient.errors import (
     EngineClosedError,
     GradientError,
+    GradientIOError,
+    IntegrityError,
     MalformedObjectError,
     StoreChangedError,
 )
@@ -20,6 +24,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Storage
 from gradient.store import layout
 from gradient.store.catalogue import Catalogue
+from gradient.store.frames import read_object
 from gradient.store.pack import Pack, PackWriter
 from gradient.store.workers import Workers
 
@@ -28,26 +33,34 @@ if TYPE_CHECKING:
 
 _MOST_PER_JOB = 256
 
-Coded = tuple[Oid, int, Encoded | None]
-"""A blob's name and length, and its payload unless the store has it."""
+Coded = tuple[Oid, int, Encoded | None, Oid | None]
+"""A blob's name and length, its payload unless the store has it, and the base of that."""
 
 
 class Transaction:
     """Objects that become durable together, by `seal`. Leaving it without that discards them.
 
     Used by one thread. What the store knows already, in a sealed pack that is as long as its
-    index says, is not written again.
+    index says, is not written again; where `plain`, only what stands there without a base counts.
     """
 
     def __init__(
-        self, storage: Storage, catalogue: Catalogue, workers: Workers, *, mode: Mode
+        self,
+        storage: Storage,
+        catalogue: Catalogue,
+        workers: Workers,
+        *,
+        mode: Mode,
+        plain: bool = False,
     ) -> None:
         self._storage = storage
         self._catalogue = catalogue
         self._workers = workers
         self._mode = mode
+        self._plain = plain
         self._writer: PackWriter | None = None
         self._added: set[Oid] = set()
+        self._leaning: set[Oid] = set()
         self._relied_on: dict[str, Pack] = {}
         self._process = os.getpid()
         self._closed = False
@@ -57,15 +70,25 @@ class Transaction:
         """The bytes of the pack so far."""
         return self._writer.size if self._writer is not None else 0
 
+    @property
+    def leaning(self) -> frozenset[Oid]:
+        """The objects put so far of which only a difference from another is stored."""
+        return frozenset(self._leaning)
+
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
         self._check_open()
-        oid, raw, encoded = self._encode(kind, body, width)
-        self._append(kind, oid, raw, encoded)
-        return oid
+        coded = self._encode(kind, body, width, None)
+        self._append(kind, coded)
+        return coded[0]
 
-    def put_chunks(self, chunks: Iterable[Buffer], *, width: int) -> list[Oid]:
+    def put_chunks(
+        self, chunks: Iterable[Buffer], *, width: int, bases: Iterable[Oid | None] | None = None
+    ) -> list[Oid]:
         """Add blobs of at most 1 MiB each, of elements of `width` bytes; returns their ids.
+
+        `bases` names for each chunk a blob of the same length, stored without a base itself, that
+        it may be stored as the difference from, where that is smaller.
 
         They are hashed and encoded in parallel and appended in order. Every buffer must stay as
         it is until this returns. One call with many chunks is faster than many calls.
@@ -73,10 +96,11 @@ class Transaction:
         self._check_open()
         oids: list[Oid] = []
         job = partial(self._encode_job, width=width)
-        for coded in self._workers.map(job, _jobs(chunks)):
-            for oid, raw, encoded in coded:
-                self._append(Kind.BLOB, oid, raw, encoded)
-                oids.append(oid)
+        paired = zip(chunks, repeat(None) if bases is None else bases, strict=False)
+        for batch in self._workers.map(job, _jobs(paired)):
+            for coded in batch:
+                self._append(Kind.BLOB, coded)
+                oids.append(coded[0])
         return oids
 
     def seal(self) -> str | None:
@@ -120,35 +144,63 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_job(self, chunks: list[Buffer], *, width: int) -> list[Coded]:
-        return [self._encode(Kind.BLOB, chunk, width) for chunk in chunks]
+    def _encode_job(self, chunks: list[tuple[Buffer, Oid | None]], *, width: int) -> list[Coded]:
+        return [self._encode(Kind.BLOB, chunk, width, base) for chunk, base in chunks]
 
-    def _encode(self, kind: Kind, body: Buffer, width: int) -> Coded:
+    def _encode(self, kind: Kind, body: Buffer, width: int, base: Oid | None) -> Coded:
         view = memoryview(body)
         if view.nbytes > layout.MAX_RAW[kind]:
             limit = layout.MAX_RAW[kind]
             raise MalformedObjectError(f"a {kind.value} of {view.nbytes} bytes; at most {limit}")
         oid = Oid.of(kind, view)
         if self._known(oid):
-            return oid, view.nbytes, None
-        return oid, view.nbytes, encode(view if view.nbytes else b"", width=width, mode=self._mode)
+            return oid, view.nbytes, None, None
+        against = None if base is None else self._read_base(base, view.nbytes)
+        raw = view if view.nbytes else b""
+        encoded = encode(raw, width=width, mode=self._mode, base=against)
+        return oid, view.nbytes, encoded, base if encoded.codec is Codec.DELTA else None
+
+    def _read_base(self, oid: Oid, nbytes: int) -> memoryview | None:
+        """Return a base, proved by its hash; None where it can not serve."""
+        places = [place for place in self._catalogue.find(oid) if place[1].base is None]
+        if not places or places[0][1].raw != nbytes or not self._rely(places[0][0]):
+            return None
+        out = SCRATCH.take("base of a chunk", nbytes).data
+        try:
+            read_object(self._catalogue, oid, Kind.BLOB, out, places)
+        except (IntegrityError, GradientIOError):
+            return None  # the chunk is stored on its own; fsck finds what is wrong here
+        return out
 
     def _known(self, oid: Oid) -> bool:
+        """Whether the object need not be written, noting what that relies on."""
         if oid in self._added:
             return True
-        for pack, _ in self._catalogue.index.holders(oid):
-            if pack.id in self._relied_on:
-                return True
-            if self._catalogue.sealed(pack):
-                self._relied_on[pack.id] = pack
+        for pack, row in self._catalogue.index.find(oid):
+            if row.base is None:
+                if self._rely(pack):
+                    return True
+            elif not self._plain and self._rely(pack) and self._known(row.base):
+                self._leaning.add(oid)
                 return True
         return False
 
-    def _append(self, kind: Kind, oid: Oid, raw: int, encoded: Encoded | None) -> None:
+    def _rely(self, pack: Pack) -> bool:
+        """Whether a pack is as its index says, now and when this is sealed."""
+        if pack.id not in self._relied_on:
+            if not self._catalogue.sealed(pack):
+                return False
+            self._relied_on[pack.id] = pack
+        return True
+
+    def _append(self, kind: Kind, coded: Coded) -> None:
         # Two equal chunks may have been encoded side by side; the first is kept.
+        oid, raw, encoded, base = coded
         if encoded is not None and oid not in self._added:
-            self._open_writer().append(kind, oid, raw, encoded)
+            self._open_writer().append(kind, oid, raw, encoded, base=base)
             self._added.add(oid)
+            if base is not None:
+                self._leaning.add(oid)
 
     def _open_writer(self) -> PackWriter:
         if self._writer is None:
@@ -162,16 +214,18 @@ class Transaction:
             raise EngineClosedError("this transaction belongs to the process that began it")
 
 
-def _jobs(chunks: Iterable[Buffer]) -> Iterator[list[Buffer]]:
+def _jobs(
+    chunks: Iterable[tuple[Buffer, Oid | None]],
+) -> Iterator[list[tuple[Buffer, Oid | None]]]:
     """Group chunks, so that small ones do not cost a hand-over each."""
-    job: list[Buffer] = []
+    job: list[tuple[Buffer, Oid | None]] = []
     size = 0
-    for chunk in chunks:
+    for chunk, base in chunks:
         nbytes = memoryview(chunk).nbytes
         if job and (size + nbytes > CHUNK_BYTES or len(job) == _MOST_PER_JOB):
             yield job
             job, size = [], 0
-        job.append(chunk)
+        job.append((chunk, base))
         size += nbytes
     if job:
         yield job
