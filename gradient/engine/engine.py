@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 import warnings
@@ -14,16 +13,20 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from gradient.checkpoint import writer
-from gradient.engine import attaching, metrics
+from gradient.engine import attaching
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
 from gradient.engine.forking import fork_run
 from gradient.engine.generators import Generators
 from gradient.engine.handoff import ForkOptions, check_interval
+from gradient.engine.hparams import check_hparams
+from gradient.engine.metrics import numbers
 from gradient.engine.recording import Recorder, check_step
 from gradient.engine.restoring import Restored, restore_run
 from gradient.engine.revision import Revision
+from gradient.engine.standing import Standing
 from gradient.errors import EngineClosedError, InvalidNameError
+from gradient.repo.damage import naming_commits
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.state import edits
@@ -38,8 +41,11 @@ if TYPE_CHECKING:
     from gradient.repo.config import GradientConfig
     from gradient.repo.lines import Published
 
-_attached: weakref.WeakKeyDictionary[Any, weakref.ref[GradientEngine]] = weakref.WeakKeyDictionary()
-_open: weakref.WeakSet[GradientEngine] = weakref.WeakSet()
+_attached: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[GradientEngine], Standing]] = (
+    weakref.WeakKeyDictionary()
+)
+"""Models, the engines they are attached to, and where those stand: that outlives an engine that
+nobody refers to any more."""
 
 
 class GradientEngine:
@@ -58,23 +64,20 @@ class GradientEngine:
         hparams: Mapping[str, Any] | None,
     ) -> None:
         self._repo = repo
-        self._line = line
         self._run = run
         self._asked = asked
+        self._at = Standing(line)
         self._recorder = Recorder(repo, asked.mode, hparams, capture_environment(), asked.reason)
         self._view = ViewFiles(repo, asked.config.view)
         self._baseline = edits.baseline(run.optimizer, run.scheduler)
-        self._generators = Generators([run.optimizer])
-        self._restored: Restored | None = None
-        self._origin: dict[str, Any] | None = None
-        self._step = 0
-        self._last: Revision | None = None
+        self._generators = Generators(run.optimizer)
         self._every = asked.handoff.autocommit
         self._logged: dict[str, int | float] = {}
         self._loaders: list[ResumableLoader] = []
         self._epochs: Epochs | None = None
         self._pid = os.getpid()
         self._closed = False
+        self._finish = weakref.finalize(self, _finish, self._pid, self._generators, self._view)
 
     # -- Attaching ---------------------------------------------------------------------------
 
@@ -106,46 +109,39 @@ class GradientEngine:
         Raises ContextError where no repo can be resolved, ForeignRepoError for a repo of another
         program, ConfigError for bad settings, and what `resume` raises.
         """
+        hparams = None if hparams is None else check_hparams(hparams)
         asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)
-        before = cls._detach(model)
+        before = _detach(model)
         opened = attaching.open_repository(asked)
         line = Line.open(opened, opened.active_branch(asked.branch))
         engine = cls(opened, line, Run(model, optimizer, scheduler), asked, hparams)
-        _attached[model] = weakref.ref(engine)
-        _open.add(engine)
         try:
             engine._begin(before)
         except BaseException:
             engine.close()
             raise
+        _attached[model] = weakref.ref(engine), engine._at
         return engine
 
-    @classmethod
-    def _detach(cls, model: Any) -> GradientEngine | None:
-        """Close the engine that the model is attached to in this process."""
-        reference = _attached.pop(model, None)
-        before = reference() if reference is not None else None
-        if before is None or before._closed or before._pid != os.getpid():
-            return None
-        before.close()
-        return before
-
-    def _begin(self, before: GradientEngine | None) -> None:
+    def _begin(self, before: Standing | None) -> None:
         """Resume or fork as asked; else go on, or warn that the branch has history."""
-        asked, line = self._asked, self._line
+        asked, line = self._asked, self._at.line
         handoff = asked.handoff
         handoff.consume()
-        if handoff.id is not None and line.mentions(handoff.id):
+        begun = None if handoff.id is None else attaching.branch_moved_by(self._repo, asked.reason)
+        if begun is not None:
             # An earlier process of this launch has committed already: a restart goes on from there.
+            self._at.line = Line.open(self._repo, begun)
             self.resume_latest()
         elif handoff.fork is not None and asked.resume is not None:
-            self._fork(asked.resume, line.branch, handoff.fork)
+            with naming_commits(self._repo):
+                self._fork(asked.resume, line.branch, handoff.fork)
         elif asked.resume == "auto":
             self.resume_latest(missing_ok=True)
         elif asked.resume is not None:
             self.resume(asked.resume)
-        elif before is not None and before._line.is_same(line):
-            self._line, self._step, self._restored = before._line, before._step, before._restored
+        elif before is not None and before.goes_on(line):
+            self._at = before
         elif line.seen is not None:
             _warn(
                 f"branch {line.branch!r} has history and this run starts afresh beside it: its "
@@ -168,44 +164,43 @@ class GradientEngine:
         """
         self._check_usable()
         step = check_step(step)
-        numbers = {**self._logged, **_numbers(metrics)}
-        if _rank() != 0:
-            self._committed(step)
-            return Revision(self.branch, step, id="", type="anchor", path=None)
+        logged = {**self._logged, **numbers(metrics)}
+        if not _commits():
+            return self._committed(Revision(self.branch, step))
         state = capture(self._run)
-        carried = self._restored.unclaimed(state) if self._restored is not None else {}
+        carried = self._at.carried(state)
         published = self._recorder.record(
-            self._line,
+            self._at.line,
             step,
             lambda transaction: writer.write_state(transaction, state, carried=carried),
             message=message,
-            metrics=numbers,
-            origin=self._origin,
+            metrics=logged,
+            origin=self._at.origin,
         )
-        return self._acknowledged(published, step, state)
+        self._committed(Revision(published.branch, step, id=str(published.commit)))
+        self._at.last = revision = self._acknowledged(published, state)
+        # Last, for a warning may be an error: what was committed is noted by then.
+        for text in (*published.warnings, *self._at.unclaimed(carried)):
+            _warn(text)
+        return revision
 
-    def _committed(self, step: int) -> None:
+    def _committed(self, revision: Revision) -> Revision:
         self._generators.release()
         self._logged.clear()
-        self._origin = None
-        self._step = step
+        self._at.committed(revision)
+        return revision
 
-    def _acknowledged(
-        self, published: Published, step: int, state: Mapping[str, Any] | None
-    ) -> Revision:
-        """Note a commit that is durable, bring the view up to date, and name it."""
-        for warning in published.warnings:
-            _warn(warning)
-        self._committed(step)
+    def _acknowledged(self, published: Published, state: Mapping[str, Any] | None) -> Revision:
+        """Bring the view up to date with a commit that is durable, and name it."""
         path = self._view.add(published.commit, state)
         commit = self._repo.read_commit(published.commit)
-        self._last = Revision(
-            published.branch, step, id=str(published.commit), type=commit.type, path=path
+        return Revision(
+            published.branch, commit.step, id=str(published.commit), type=commit.type, path=path
         )
-        return self._last
 
     def autocommit(self, every: int) -> None:
         """Let `maybe_commit` commit each step that `every` divides; wins over the environment."""
+        self._check_usable()
         self._every = check_interval(every)
 
     def maybe_commit(
@@ -220,18 +215,18 @@ class GradientEngine:
         self._generators.release()
         if metrics is not None:
             self.log(**metrics)
-        last = self._last
+        last = self._at.last
         if self._every is None or step % self._every or (last is not None and last.step == step):
             return None
         return self.commit(step)
 
-    def log(self, **metrics: Any) -> None:
+    def log(self, /, **metrics: Any) -> None:
         """Note numbers (or zero-dim tensors) for the next commit; the newest value of a name wins.
 
         Names that are not identifiers go through a dict: ``engine.log(**{"val/loss": 2.3})``.
         """
         self._check_usable()
-        self._logged.update(_numbers(metrics))
+        self._logged.update(numbers(metrics))
 
     # -- Going back --------------------------------------------------------------------------
 
@@ -249,34 +244,38 @@ class GradientEngine:
         object has changed.
         """
         self._check_usable()
-        found = self._repo.resolve(ref, branch=self._line.branch)
+        with naming_commits(self._repo):
+            return self._resume(ref, strict=strict, components=components)
+
+    def _resume(self, ref: str, *, strict: bool, components: Sequence[str] | None) -> int:
+        at = self._at
+        line = self._line_of(self._repo.resolve(ref, branch=at.line.branch).branch)
+        # Only now, for the tip that the line has seen must not be newer than what is restored.
+        found = self._repo.resolve(ref, branch=at.line.branch)
         restored = restore_run(
             self._repo, self._run, found.oid, strict=strict, components=components
         )
         if components is not None:
-            self._origin = {
-                "from": str(found.oid),
-                "revision": restored.commit.revision,
-                "components": list(components),
-            }
+            at.origin = restored.origin | {"components": list(components)}
             return restored.commit.step
-        if found.branch is not None and self._asked.handoff.branch is None:
-            self._line = Line.open(self._repo, found.branch)
-        self._line.moved_to(found.oid)
-        self._stand_at(restored)
-        return self._step
+        line.position = found.oid
+        self._moved(line, restored)
+        return at.step
 
-    def _stand_at(self, restored: Restored) -> None:
-        self._restored = restored
-        self._step = restored.commit.step
-        self._last = None
-        self._origin = None
+    def _moved(self, line: Line, restored: Restored) -> None:
+        self._at.moved(line, restored, claimed=self._run.registered)
         self._generators.hold(restored.generators)
+
+    def _line_of(self, branch: str | None) -> Line:
+        """Open the line that a resume by way of `branch` (None: by a tag or an id) goes on with."""
+        if branch is None or self._asked.handoff.branch is not None:
+            branch = self._at.line.branch
+        return Line.open(self._repo, branch)
 
     def resume_latest(self, missing_ok: bool = False) -> int:
         """Resume the tip of the active branch's line; with `missing_ok`, 0 where there is none."""
         self._check_usable()
-        if missing_ok and self._repo.tip(self._line.branch) is None:
+        if missing_ok and self._repo.tip(self.branch) is None:
             return 0
         return self.resume("latest")
 
@@ -315,20 +314,23 @@ class GradientEngine:
             partial=not strict,
             message=message,
         )
-        return self._fork(from_ref, new_branch, options)
+        with naming_commits(self._repo):
+            return self._fork(from_ref, new_branch, options)
 
     def _fork(self, from_ref: str, new_branch: str, options: ForkOptions) -> Revision:
-        line = Line.create(self._repo, new_branch)
-        source = self._repo.resolve(from_ref, branch=self._line.branch).oid
+        commits = _commits()
+        # Of several ranks only the first makes the branch; it may be there before the others look.
+        line = Line.create(self._repo, new_branch) if commits else Line(self._repo, new_branch)
+        source = self._repo.resolve(from_ref, branch=self.branch).oid
         line.moved_to(source)
-        forked = fork_run(
-            self._repo, self._run, self._recorder, line, source, self._baseline, options
-        )
-        self._line = line
-        revision = self._acknowledged(forked.published, forked.restored.commit.step, None)
-        self._stand_at(forked.restored)
-        self._last = revision
-        return revision
+        recorder = self._recorder if commits else None
+        forked = fork_run(self._repo, self._run, recorder, line, source, self._baseline, options)
+        self._moved(line, forked.restored)
+        if forked.published is None:
+            self._at.last = Revision(new_branch, self._at.step)
+        else:
+            self._at.last = self._acknowledged(forked.published, None)
+        return self._at.last
 
     def register_state(
         self,
@@ -357,9 +359,13 @@ class GradientEngine:
             registered = Registered.of(getter, required=required, pickle=pickle)
         else:
             registered = Registered(getter, setter, required, pickle)
-        if self._restored is not None:
-            self._restored.claim(self._repo, name, registered)
+        at = self._at
+        if at.restored is not None and name not in at.claimed:
+            with naming_commits(self._repo):
+                at.restored.claim(self._repo, name, registered)
+        at.claimed.add(name)
         self._run.registered[name] = registered
+        self._generators.watch(getter)
 
     # -- The loop ----------------------------------------------------------------------------
 
@@ -371,7 +377,7 @@ class GradientEngine:
     def steps(self, stop: int) -> Iterator[int]:
         """Yield the steps still to run: from the one after `current_step` to `stop` inclusive."""
         self._check_usable()
-        first = self._step + 1
+        first = self._at.step + 1
         self._generators.replay()
         yield from range(first, stop + 1)
 
@@ -400,9 +406,8 @@ class GradientEngine:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
-        self._generators.close()
-        _open.discard(self)
-        self._view.close()
+        _attached.pop(self._run.model, None)
+        self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -427,7 +432,7 @@ class GradientEngine:
         Reading it before the loop runs puts a resumed run's generators back (see `start`).
         """
         self._generators.replay()
-        return self._step
+        return self._at.step
 
     @property
     def workspace_path(self) -> str:
@@ -447,10 +452,10 @@ class GradientEngine:
     @property
     def branch(self) -> str:
         """The branch that the next commit goes to."""
-        return self._line.branch
+        return self._at.line.branch
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"{self._line.branch}@{self._step}"
+        state = "closed" if self._closed else f"{self.branch}@{self._at.step}"
         return f"<GradientEngine {self.repo_name} {state}>"
 
 
@@ -462,19 +467,27 @@ def _warn(message: str) -> None:
     warnings.warn(message, UserWarning, stacklevel=level)
 
 
-def _rank() -> int:
-    """This process's rank: of several that hold the same model, the first one commits."""
+def _commits() -> bool:
+    """Whether this process commits: of several ranks that hold the same model, the first does."""
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank()
-    return 0
+        return distributed.get_rank() == 0
+    return True
 
 
-def _numbers(values: Mapping[str, Any] | None) -> dict[str, int | float]:
-    return metrics.numbers(values or {})
-
-
-@atexit.register
-def _close_all() -> None:
-    for engine in list(_open):
+def _detach(model: Any) -> Standing | None:
+    """Close the engine that the model is attached to in this process; says where it stood."""
+    reference, standing = _attached.pop(model, (None, None))
+    if standing is None or standing.pid != os.getpid():
+        return None
+    engine = reference() if reference is not None else None
+    if engine is not None:
         engine.close()
+    return standing
+
+
+def _finish(pid: int, generators: Generators, view: ViewFiles) -> None:
+    """End an engine: by `close`, when nobody refers to it any more, or at exit; once."""
+    if pid == os.getpid():
+        generators.close()
+        view.close()

@@ -28,16 +28,16 @@ from gradient.store.transaction import Transaction
 class Forked:
     """A fork that is acknowledged."""
 
-    published: Published
-    """Its commit."""
+    published: Published | None
+    """Its commit; None where another rank makes it."""
     restored: Restored
-    """The same commit, as what the run stands at."""
+    """The same commit (or the source), as what the run stands at."""
 
 
 def fork_run(
     repo: Repository,
     run: Run,
-    recorder: Recorder,
+    recorder: Recorder | None,
     line: Line,
     source: Oid,
     baseline: Baseline,
@@ -45,34 +45,52 @@ def fork_run(
 ) -> Forked:
     """Put a run back to `source`, apply the options, and record the result on a new line.
 
-    Raises what `restore_run` and the recorder raise, and ConfigError, before anything changed, for
-    an option that does not fit.
+    Without a recorder nothing is recorded. Raises what `restore_run` and the recorder raise, and
+    ConfigError for an option that does not fit; the run is then as it was.
     """
     _check(run, options)
     without = {"optimizer"} if options.reset_optimizer else set()
     without |= {"scheduler"} if options.reset_scheduler else set()
-    restored = restore_run(repo, run, source, strict=not options.partial, without=without)
-    changed = _edit(repo, run, restored, baseline, options)
-    apart = _reseed(repo, run, restored, options.reset_rng_seed)
-    state = capture(run) | apart
-    changed |= dict.fromkeys(apart, True)
+    done: list[Forked] = []
 
+    def finish(restored: Restored) -> None:
+        changed = _edit(repo, run, restored, baseline, options)
+        apart = _reseed(repo, run, restored, options.reset_rng_seed)
+        state = capture(run) | apart
+        changed |= dict.fromkeys(apart, True)
+        published = None
+        if recorder is not None:
+            published = _record(repo, recorder, line, restored, state, changed, options)
+        at = restored if published is None else Restored.of(repo, published.commit)
+        at.generators = state["rng"]
+        done.append(Forked(published, at))
+
+    restore_run(repo, run, source, strict=not options.partial, without=without, then=finish)
+    return done[0]
+
+
+def _record(
+    repo: Repository,
+    recorder: Recorder,
+    line: Line,
+    source: Restored,
+    state: Mapping[str, Any],
+    changed: Mapping[str, bool],
+    options: ForkOptions,
+) -> Published:
     def write_tree(transaction: Transaction) -> Oid:
         if options.partial:
-            carried = {k: node for k, node in restored.entries.items() if k not in state}
+            carried = {k: node for k, node in source.entries.items() if k not in state}
             return writer.write_state(transaction, state, carried=carried)
-        return _rewrite(repo, transaction, restored, state, changed)
+        return _rewrite(repo, transaction, source, state, changed)
 
-    published = recorder.record(
+    return recorder.record(
         line,
-        restored.commit.step,
+        source.commit.step,
         write_tree,
         message=options.message,
-        origin={"from": str(source), "revision": restored.commit.revision} | options.record,
+        origin=source.origin | options.record,
     )
-    standing = Restored.of(repo, published.commit)
-    standing.generators = state["rng"]
-    return Forked(published, standing)
 
 
 def _check(run: Run, options: ForkOptions) -> None:

@@ -17,13 +17,17 @@ from gradient.state import rng
 class Generators:
     """Remembers the generators' state of a resume until the training loop runs."""
 
-    def __init__(self, optimizers: list[Any]) -> None:
+    def __init__(self, optimizer: object) -> None:
         self._pending: Any = None
         self._unhook: list[Callable[[], None]] = []
-        for optimizer in optimizers:
-            hook = getattr(optimizer, "register_step_post_hook", None)
-            if hook is not None:
-                self._unhook.append(hook(lambda *_: self.release()).remove)
+        self.watch(optimizer)
+
+    def watch(self, optimizer: object) -> None:
+        """Take the first step of this optimizer, too, for the beginning of the loop."""
+        # Before the step, whose closure may read `current_step` between two evaluations.
+        hook = getattr(optimizer, "register_step_pre_hook", None)
+        if hook is not None:
+            self._unhook.append(hook(lambda *_: self.release()).remove)
 
     def hold(self, state: Any) -> None:
         """Note the state that a resume has just restored."""
@@ -39,7 +43,7 @@ class Generators:
         self._pending = None
 
     def close(self) -> None:
-        """Take the hooks off the optimizer."""
+        """Take the hooks off the optimizers."""
         self.release()
         for unhook in self._unhook:
             unhook()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from pathlib import PurePath
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from gradient.errors import MalformedObjectError, NotFoundError
 from gradient.repo import discovery
+from gradient.repo.damage import naming_commits
 from gradient.repo.repository import Repository
 from gradient.state.run import BUILT_IN, RESERVED
 from gradient.storage import fs
@@ -36,14 +38,18 @@ def load(
         return _plain(_read_file(fs.absolute(ref)))
     place = discovery.locate(workspace=workspace, repo=repo)
     opened = Repository.open(place.repo)
-    return _plain(payload.read(opened, opened.resolve(os.fspath(ref)).oid))
+    with naming_commits(opened):
+        return _plain(payload.read(opened, opened.resolve(os.fspath(ref)).oid))
 
 
 def _read_file(path: str) -> Any:
     if not fs.is_file(path):
         raise NotFoundError(f"there is no file {path}")
     thin.register()
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise MalformedObjectError(f"{path} is not a checkpoint: {error}") from error
 
 
 def _plain(content: Any) -> dict[str, Any]:

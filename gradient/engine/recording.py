@@ -10,7 +10,7 @@ from typing import Any
 
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
-from gradient.errors import StepError, StoreChangedError
+from gradient.errors import StepError, StoreChangedError, UnsupportedValueError
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.config import timestamp
@@ -34,6 +34,13 @@ def check_step(step: Any) -> int:
     if not 0 <= number <= MAX_STEP:
         raise StepError(f"a step is a whole number from 0 to {MAX_STEP}, not {step!r:.80}")
     return number
+
+
+def check_message(message: Any) -> str:
+    """Return a commit's message; raises UnsupportedValueError for what is not text."""
+    if type(message) is str and not any("\ud800" <= letter <= "\udfff" for letter in message):
+        return message
+    raise UnsupportedValueError("message", f"{message!r:.80} is not text", "Pass a str.")
 
 
 @dataclass(slots=True)
@@ -68,6 +75,7 @@ class Recorder:
         UnsupportedValueError; then nothing has changed.
         """
         time = timestamp()
+        message = check_message(message)
 
         def write(branch: str, parent: Oid | None) -> Oid:
             with self.repo.store.begin(mode=self.mode) as transaction:

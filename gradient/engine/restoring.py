@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 from gradient.checkpoint import reader
@@ -31,7 +31,11 @@ class Restored:
     """Its components: names to trees."""
     generators: Any = None
     """The generators' state that was restored; None where it was not."""
-    _warned: set[str] = field(default_factory=set)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a commit says that begins with this one's content on another line."""
+        return {"from": str(self.oid), "revision": self.commit.revision}
 
     @classmethod
     def of(cls, repo: Repository, oid: Oid) -> Self:
@@ -54,23 +58,6 @@ class Restored:
                 missing=[name],
             )
 
-    def unclaimed(self, captured: Collection[str]) -> dict[str, Json]:
-        """Return the components that nobody captures, to be carried into the next commit.
-
-        Says so once for each.
-        """
-        carried = {name: node for name, node in self.entries.items() if name not in captured}
-        fresh = sorted(carried.keys() - self._warned)
-        if fresh:
-            self._warned.update(fresh)
-            _LOG.warning(
-                "%s of %s: nobody registered it in this run; it is carried forward unchanged "
-                "(register_state to use it)",
-                ", ".join(fresh),
-                self.commit.revision,
-            )
-        return carried
-
 
 def restore_run(
     repo: Repository,
@@ -80,19 +67,21 @@ def restore_run(
     strict: bool = True,
     components: Sequence[str] | None = None,
     without: Collection[str] = (),
+    then: Callable[[Restored], None] | None = None,
 ) -> Restored:
     """Put a run back to a commit, or the named components of it, or all `without` some.
 
-    Raises MisfitError, IntegrityError or ConfigError with nothing changed.
+    `then` belongs to it: what it raises, too, leaves the run as it was. Raises MisfitError,
+    IntegrityError or ConfigError with nothing changed.
     """
     restored = Restored.of(repo, oid)
     names = _wanted(run, restored, components, without)
     present = [name for name in names if name in restored.entries]
     state = reader.read_state(repo.store, restored.commit.tree, components=present)
     plan = prepare(run, state, strict=strict, components=names)
-    report = plan.apply()
-    if "rng" in report.restored:
+    if "rng" in plan.components:
         restored.generators = state["rng"]
+    report = plan.apply(None if then is None else lambda: then(restored))
     _tell(restored.commit.revision, report, strict=strict)
     return restored
 
@@ -107,6 +96,7 @@ def _wanted(
         live = [*BUILT_IN, *run.registered]
         absent = {"optimizer"} if run.optimizer is None else set()
         absent |= {"scheduler"} if run.scheduler is None else set()
+        absent = {name for name in absent if name not in restored.entries}
         absent |= {
             name
             for name, registered in run.registered.items()
@@ -114,7 +104,7 @@ def _wanted(
         }
         return [name for name in live if name not in absent and name not in without]
     unknown = [name for name in components if name not in restored.entries]
-    if isinstance(components, str) or unknown:
+    if isinstance(components, str) or unknown or not components:
         raise ConfigError(
             f"components={components!r}: {restored.commit.revision} has the components "
             f"{', '.join(sorted(restored.entries))}"

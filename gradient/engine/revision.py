@@ -14,7 +14,7 @@ class Revision(str):
     __slots__ = ("branch", "id", "path", "step", "type")
 
     id: str
-    """The commit's id: 64 hex digits."""
+    """The commit's id: 64 hex digits; empty on a rank that does not commit."""
     step: int
     """The step it was committed at."""
     branch: str
@@ -24,8 +24,16 @@ class Revision(str):
     type: str
     """``"anchor"`` or ``"delta"``."""
 
-    def __new__(cls, branch: str, step: int, *, id: str, type: str, path: str | None) -> Self:
-        """Spell the revision of a commit."""
+    def __new__(
+        cls,
+        branch: str,
+        step: int,
+        *,
+        id: str = "",
+        type: str = "anchor",
+        path: str | None = None,
+    ) -> Self:
+        """Spell the revision of a commit; without an id, of one that another rank makes."""
         self = super().__new__(cls, f"{branch}@{step}")
         self.branch, self.step, self.id, self.type, self.path = branch, step, id, type, path
         return self

@@ -1,0 +1,49 @@
+"""Which objects a tree stands on, without decoding its values. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradient.errors import MalformedObjectError
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree, ValueTree
+
+
+def references(tree: Tree | ValueTree) -> Iterator[tuple[Kind, Oid]]:
+    """Yield the trees, lists and blobs that a tree names, each as often as it names it.
+
+    Raises MalformedObjectError for an id that is none.
+    """
+    # Names of a user's are only ever names of entries, or strings in arrays: below an entry every
+    # key of an object is the format's own.
+    stack: list[Json] = list(tree.storages)
+    stack += tree.entries.values() if isinstance(tree, Tree) else [tree.value]
+    while stack:
+        node = stack.pop()
+        if type(node) is list:
+            stack.extend(node)
+        elif type(node) is dict:
+            for key, value in node.items():
+                if key == "chunks":
+                    yield from ((Kind.BLOB, Oid.parse(text)) for text in _list(value))
+                elif key in _SINGLE:
+                    yield _SINGLE[key], Oid.parse(value)
+                else:
+                    stack.append(value)
+
+
+def listed(raw: bytes) -> list[Oid]:
+    """Return the blobs that a list object names, in order; raises MalformedObjectError."""
+    if not raw or len(raw) % 32:
+        raise MalformedObjectError(f"a list of {len(raw)} bytes")
+    return [Oid(raw[i : i + 32]) for i in range(0, len(raw), 32)]
+
+
+_SINGLE = {"tree": Kind.TREE, "list": Kind.LIST}
+
+
+def _list(node: Json) -> list[Json]:
+    if type(node) is not list:
+        raise MalformedObjectError(f"not chunks: {node!r:.80}")
+    return node

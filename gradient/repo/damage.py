@@ -1,0 +1,96 @@
+"""Which commits a damaged pack takes with it: looked for once something could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from gradient.checkpoint.references import listed, references
+from gradient.errors import (
+    CorruptObjectError,
+    CorruptPackError,
+    IntegrityError,
+    MissingObjectError,
+)
+from gradient.objects import tree as trees
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.repo.repository import Repository
+
+
+@contextmanager
+def naming_commits(repo: Repository) -> Iterator[None]:
+    """Let the error for a damaged pack or a missing object say which commits need it."""
+    try:
+        yield
+    except CorruptPackError as error:
+        if error.commits:
+            raise
+        commits = damaged_commits(repo)
+        raise CorruptPackError(error.pack, error.reason, commits=commits) from error
+    except CorruptObjectError as error:
+        if error.pack is None:
+            raise
+        commits = damaged_commits(repo, {error.name})
+        reason = f"object {error.name}: {error.reason}"
+        raise CorruptPackError(error.pack, reason, commits=commits) from error
+
+
+def damaged_commits(repo: Repository, unreadable: Collection[str] = ()) -> list[str]:
+    """Return the revisions of the commits that need a missing object, or one of the given ids.
+
+    A commit that is itself lost is called by its branch and its id. Trees are read, blobs are only
+    looked up. Sorted by branch, the oldest first.
+    """
+    search = _Search(repo, frozenset(unreadable))
+    found: dict[Oid, str] = {}
+    for branch in repo.branches():
+        records = repo.refs.log(branch)
+        for oid in dict.fromkeys(record.commit for record in records if record.commit is not None):
+            found.setdefault(oid, branch)
+    return [
+        name for oid, branch in found.items() if (name := search.damage(oid, branch)) is not None
+    ]
+
+
+class _Search:
+    """Remembers a verdict per object: commits share most of what they stand on."""
+
+    def __init__(self, repo: Repository, unreadable: Collection[str]) -> None:
+        self._repo = repo
+        self._unreadable = unreadable
+        self._sound: dict[Oid, bool] = {}
+
+    def damage(self, oid: Oid, branch: str) -> str | None:
+        """Return what a damaged commit is called; None for a sound one."""
+        try:
+            self._present(oid)
+            commit = self._repo.read_commit(oid)
+        except IntegrityError:
+            return f"{branch} ({oid.short})"
+        return None if self._stands(commit) else commit.revision
+
+    def _stands(self, commit: Commit) -> bool:
+        roots = (commit.tree, commit.environment, commit.hparams, commit.fork)
+        return all(self._is_sound(Kind.TREE, oid) for oid in roots if oid is not None)
+
+    def _is_sound(self, kind: Kind, oid: Oid) -> bool:
+        known = self._sound.get(oid)
+        if known is None:
+            try:
+                known = all(self._is_sound(*below) for below in self._below(kind, oid))
+            except IntegrityError:
+                known = False
+            self._sound[oid] = known
+        return known
+
+    def _below(self, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid]]:
+        self._present(oid)
+        if kind is Kind.TREE:
+            yield from references(trees.parse(self._repo.store.read(oid, kind)))
+        elif kind is Kind.LIST:
+            yield from ((Kind.BLOB, blob) for blob in listed(self._repo.store.read(oid, kind)))
+
+    def _present(self, oid: Oid) -> None:
+        if str(oid) in self._unreadable or oid not in self._repo.store:
+            raise MissingObjectError(str(oid))
