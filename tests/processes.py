@@ -6,6 +6,7 @@ No child has seen another's state: for a test, each is a process that was just s
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -101,6 +102,8 @@ def serve(fd: int) -> None:
     """Fork a child per order until the other side hangs up."""
     control = Connection(fd)
     pid = None
+    # What the children share with this process, their collector need not look at.
+    gc.freeze()
     while True:
         try:
             order = control.recv_bytes()
