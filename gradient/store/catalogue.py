@@ -6,7 +6,6 @@ import logging
 
 from gradient.errors import (
     CorruptPackError,
-    FormatVersionError,
     GradientError,
     GradientIOError,
     MissingObjectError,
@@ -32,6 +31,7 @@ class Catalogue:
         self._loaded = False
         self._seen = 0
         self._settled = 0
+        self._names: set[str] = set()
         self._distrusted: set[str] = set()
         self.problems: dict[str, GradientError] = {}
         """What is wrong with the packs that can not be used, by pack id."""
@@ -51,22 +51,21 @@ class Catalogue:
     def refresh(self) -> None:
         """Take in packs that appeared, drop those that vanished."""
         with self._lock:
-            found = filter(None, map(packs.id_of, self._storage.names(packs.FOLDER)))
-            there = set(found) - self._distrusted
-            for pack_id in self._index.ids - there:
+            names = set(self._storage.names(packs.FOLDER))
+            vanished, appeared = self._names - names, names - self._names
+            self._names = names
+            for pack_id in filter(None, map(packs.id_of, vanished)):
                 self._index.drop(pack_id)
-            for pack_id in self.problems.keys() - there:
+            for pack_id in [each for each in self.problems if each + packs.SUFFIX not in names]:
                 del self.problems[pack_id]
-            opened = [self._try(pack_id) for pack_id in sorted(there - self._index.ids)]
-            fresh = [pack for pack in opened if pack is not None]
-            self._index.add(fresh)
-            if fresh:
-                self._seen += 1
+            found = set(filter(None, map(packs.id_of, appeared))) | self.problems.keys()
+            self._open(sorted(found - self._distrusted - self._index.ids))
             self._loaded = True
 
     def add(self, pack: Pack, *, seen: int) -> None:
         """Take in a pack of our own whose name was made durable after `mark` returned `seen`."""
         with self._lock:
+            self._names.add(pack.id + packs.SUFFIX)
             self._distrusted.discard(pack.id)
             self._index.drop(pack.id)
             self._index.add([pack])
@@ -136,14 +135,17 @@ class Catalogue:
             self._index.drop(pack.id)
             self.problems[pack.id] = problem
 
-    def _try(self, pack_id: str) -> Pack | None:
-        try:
-            with self._storage.open(packs.name_of(pack_id)) as reader:
-                pack = packs.open_pack(pack_id, reader)
-        except (CorruptPackError, FormatVersionError, GradientIOError) as error:
-            if pack_id not in self.problems:
-                _LOG.warning("%s", error)
-            self.problems[pack_id] = error
-            return None
-        self.problems.pop(pack_id, None)
-        return pack
+    def _open(self, pack_ids: list[str]) -> None:
+        fresh: list[Pack] = []
+        for pack_id, opened in zip(
+            pack_ids, packs.open_packs(self._storage, pack_ids), strict=True
+        ):
+            if isinstance(opened, Pack):
+                self.problems.pop(pack_id, None)
+                fresh.append(opened)
+            else:
+                if pack_id not in self.problems:
+                    _LOG.warning("%s", opened)
+                self.problems[pack_id] = opened
+        self._index.add(fresh)
+        self._seen += bool(fresh)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from blake3 import blake3
 
-from gradient.errors import CorruptPackError, FormatVersionError
+from gradient.errors import CorruptPackError, FormatVersionError, GradientIOError
 from gradient.objects.oid import Kind, Oid
 from gradient.store import layout
 from gradient.store.layout import HEADER, ROW, TRAILER, Row
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from gradient.codec.frame import Encoded
-    from gradient.storage.base import Reader, Upload
+    from gradient.storage.base import Reader, Storage, Upload
 
 FOLDER = "objects/pack"
 """Where packs lie in a storage."""
 SUFFIX = ".pack"
+
+Problem: TypeAlias = CorruptPackError | FormatVersionError | GradientIOError
+"""Why a pack can not be used."""
 
 _TAIL_BYTES = 8 << 10
 
@@ -49,6 +53,12 @@ class Pack:
         """The length of the file."""
         self.rows = np.frombuffer(index, ROW, count)
         self._bases = index[count * ROW.itemsize :]
+
+    @property
+    def index(self) -> layout.Index:
+        """The rows, and what they have to agree with."""
+        length = self.rows.nbytes + len(self._bases)
+        return layout.Index(self.rows, len(self._bases) // 32, self.size - TRAILER.size - length)
 
     @property
     def name(self) -> str:
@@ -116,42 +126,53 @@ class PackWriter:
         self._upload.write(*buffers)
 
 
-def open_pack(pack_id: str, reader: Reader) -> Pack:
-    """Read and check header, trailer and index; raises CorruptPackError, FormatVersionError."""
+def open_packs(storage: Storage, pack_ids: Iterable[str]) -> Iterator[Pack | Problem]:
+    """Yield each pack, or what is wrong with it, in order: opened one by one, checked together."""
+    opened: list[Pack | Problem] = []
+    for pack_id in pack_ids:
+        try:
+            with storage.open(name_of(pack_id)) as reader:
+                opened.append(_open(pack_id, reader))
+        except (CorruptPackError, FormatVersionError, GradientIOError) as problem:
+            opened.append(problem)
+    packs = [pack for pack in opened if isinstance(pack, Pack)]
+    faulty = layout.faulty([pack.index for pack in packs])
+    damaged = {packs[number].id: reason for number, reason in faulty.items()}
+    for each in opened:
+        if isinstance(each, Pack) and each.id in damaged:
+            yield CorruptPackError(each.id, damaged[each.id])
+        else:
+            yield each
+
+
+def _open(pack_id: str, reader: Reader) -> Pack:
+    """Read and check header, trailer and the index's hash, but not what the index says."""
     size = reader.size
     if size < HEADER.size + TRAILER.size:
         raise CorruptPackError(pack_id, f"it is cut off after {size} bytes")
-    magic, version, reserved = HEADER.unpack(_read(pack_id, reader, 0, HEADER.size))
+    tail = _read(pack_id, reader, max(size - _TAIL_BYTES, 0), min(size, _TAIL_BYTES))
+    head = tail if len(tail) == size else _read(pack_id, reader, 0, HEADER.size)
+    magic, version, reserved = HEADER.unpack_from(head)
     if magic != layout.MAGIC:
         raise CorruptPackError(pack_id, "it does not start like a pack")
     if version != layout.VERSION or reserved:
         raise FormatVersionError(
             f"pack {pack_id} has version {version}; this Gradient reads version {layout.VERSION}"
         )
-    tail = _read(pack_id, reader, max(size - _TAIL_BYTES, 0), min(size, _TAIL_BYTES))
     offset, length, count, bases, digest, pack_hash, magic = TRAILER.unpack(tail[-TRAILER.size :])
     if magic != layout.END_MAGIC:
-        raise CorruptPackError(
-            pack_id, "it does not end like a pack: it was cut off or overwritten"
-        )
+        raise CorruptPackError(pack_id, "it does not end like a pack: cut off or overwritten")
     if pack_hash.hex() != pack_id:
         raise CorruptPackError(pack_id, f"it is pack {pack_hash.hex()} by its own account")
-    if (
-        count == 0
-        or length != count * ROW.itemsize + bases * 32
-        or offset + length + TRAILER.size != size
-    ):
+    fits = offset + length + TRAILER.size == size and offset >= HEADER.size
+    if count == 0 or length != count * ROW.itemsize + bases * 32 or not fits:
         raise CorruptPackError(pack_id, "its index does not fit into it")
+    inside = length + TRAILER.size <= len(tail)
     start = len(tail) - TRAILER.size - length
-    inside = start >= 0
     index = tail[start:][:length] if inside else _read(pack_id, reader, offset, length)
     if blake3(index).digest() != digest:
         raise CorruptPackError(pack_id, "its index is damaged")
-    pack = Pack(pack_id, index, count, size)
-    reason = layout.fault(pack.rows, bases, offset)
-    if reason is not None:
-        raise CorruptPackError(pack_id, reason)
-    return pack
+    return Pack(pack_id, index, count, size)
 
 
 def _read(pack_id: str, reader: Reader, offset: int, size: int) -> bytes:

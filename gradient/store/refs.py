@@ -180,7 +180,7 @@ class Refs:
             previous=0 if after is None else after.seq,
             time=self._clock(),
             writer=self._writer(),
-            reason=reason[:_MOST_REASON],
+            reason=reason[:_MOST_REASON].encode("utf-8", "replace").decode("utf-8"),
         )
         raw = record.to_bytes(f"{space}/{name}")
         if not self._storage.put_if_absent(_path(name, space, seq), raw):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Self
@@ -33,8 +34,19 @@ if TYPE_CHECKING:
 
 _MOST_PER_JOB = 256
 
-Coded = tuple[Oid, int, Encoded | None, Oid | None]
-"""A blob's name and length, its payload unless the store has it, and the base of that."""
+
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """One object, hashed, and encoded unless the store has it."""
+
+    oid: Oid
+    raw: int
+    encoded: Encoded | None = None
+    base: Oid | None = None
+    """What `encoded` is a difference from."""
+    plain: int = 0
+    """About what the payload would weigh without that: as much as the base's."""
+
 
 
 class Transaction:
@@ -61,6 +73,10 @@ class Transaction:
         self._writer: PackWriter | None = None
         self._added: set[Oid] = set()
         self._leaning: set[Oid] = set()
+        self.coded = 0
+        """Bytes of the payloads so far."""
+        self.plain = 0
+        """About what they would be if nothing were stored as a difference."""
         self._relied_on: dict[str, Pack] = {}
         self._process = os.getpid()
         self._closed = False
@@ -71,16 +87,20 @@ class Transaction:
         return self._writer.size if self._writer is not None else 0
 
     @property
-    def leaning(self) -> frozenset[Oid]:
-        """The objects put so far of which only a difference from another is stored."""
-        return frozenset(self._leaning)
+    def leans(self) -> bool:
+        """Whether of anything put so far only a difference from another object is stored."""
+        return bool(self._leaning)
+
+    def is_leaning(self, oid: Oid) -> bool:
+        """Whether of an object that was put only a difference from another is stored."""
+        return oid in self._leaning
 
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
         self._check_open()
         coded = self._encode(kind, body, width, None)
         self._append(kind, coded)
-        return coded[0]
+        return coded.oid
 
     def put_chunks(
         self, chunks: Iterable[Buffer], *, width: int, bases: Iterable[Oid | None] | None = None
@@ -100,7 +120,7 @@ class Transaction:
         for batch in self._workers.map(job, _jobs(paired)):
             for coded in batch:
                 self._append(Kind.BLOB, coded)
-                oids.append(coded[0])
+                oids.append(coded.oid)
         return oids
 
     def seal(self) -> str | None:
@@ -144,24 +164,27 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_job(self, chunks: list[tuple[Buffer, Oid | None]], *, width: int) -> list[Coded]:
+    def _encode_job(self, chunks: list[tuple[Buffer, Oid | None]], *, width: int) -> list[_Coded]:
         return [self._encode(Kind.BLOB, chunk, width, base) for chunk, base in chunks]
 
-    def _encode(self, kind: Kind, body: Buffer, width: int, base: Oid | None) -> Coded:
+    def _encode(self, kind: Kind, body: Buffer, width: int, base: Oid | None) -> _Coded:
         view = memoryview(body)
         if view.nbytes > layout.MAX_RAW[kind]:
             limit = layout.MAX_RAW[kind]
             raise MalformedObjectError(f"a {kind.value} of {view.nbytes} bytes; at most {limit}")
         oid = Oid.of(kind, view)
         if self._known(oid):
-            return oid, view.nbytes, None, None
-        against = None if base is None else self._read_base(base, view.nbytes)
+            return _Coded(oid, view.nbytes)
+        found = None if base is None else self._read_base(base, view.nbytes)
+        against, weight = found or (None, 0)
         raw = view if view.nbytes else b""
         encoded = encode(raw, width=width, mode=self._mode, base=against)
-        return oid, view.nbytes, encoded, base if encoded.codec is Codec.DELTA else None
+        if encoded.codec is Codec.DELTA:
+            return _Coded(oid, view.nbytes, encoded, base, weight)
+        return _Coded(oid, view.nbytes, encoded, None, encoded.size)
 
-    def _read_base(self, oid: Oid, nbytes: int) -> memoryview | None:
-        """Return a base, proved by its hash; None where it can not serve."""
+    def _read_base(self, oid: Oid, nbytes: int) -> tuple[memoryview, int] | None:
+        """Return a base, proved by its hash, and its stored length; None where it cannot serve."""
         places = [place for place in self._catalogue.find(oid) if place[1].base is None]
         if not places or places[0][1].raw != nbytes or not self._rely(places[0][0]):
             return None
@@ -170,7 +193,7 @@ class Transaction:
             read_object(self._catalogue, oid, Kind.BLOB, out, places)
         except (IntegrityError, GradientIOError):
             return None  # the chunk is stored on its own; fsck finds what is wrong here
-        return out
+        return out, places[0][1].stored
 
     def _known(self, oid: Oid) -> bool:
         """Whether the object need not be written, noting what that relies on."""
@@ -193,13 +216,15 @@ class Transaction:
             self._relied_on[pack.id] = pack
         return True
 
-    def _append(self, kind: Kind, coded: Coded) -> None:
+    def _append(self, kind: Kind, coded: _Coded) -> None:
         # Two equal chunks may have been encoded side by side; the first is kept.
-        oid, raw, encoded, base = coded
+        oid, encoded = coded.oid, coded.encoded
         if encoded is not None and oid not in self._added:
-            self._open_writer().append(kind, oid, raw, encoded, base=base)
+            self._open_writer().append(kind, oid, coded.raw, encoded, base=coded.base)
             self._added.add(oid)
-            if base is not None:
+            self.coded += encoded.size
+            self.plain += coded.plain
+            if coded.base is not None:
                 self._leaning.add(oid)
 
     def _open_writer(self) -> PackWriter:

@@ -17,7 +17,7 @@ from gradient.storage.memory import MemoryStorage
 from gradient.store import layout
 from gradient.store.database import ObjectStore
 from gradient.store.layout import FRAME, HEADER, ROW, TRAILER, Row
-from gradient.store.pack import PackWriter, id_of, name_of, open_pack
+from gradient.store.pack import Pack, PackWriter, id_of, name_of, open_packs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,11 +77,19 @@ def reseal(pack: bytes, index: bytes) -> tuple[str, bytes]:
     return digest.hex(), body + digest + layout.END_MAGIC
 
 
-def open_bytes(pack_id: str, content: bytes) -> None:
+def open_bytes(pack_id: str, content: bytes) -> Pack:
     storage = MemoryStorage()
-    storage.contents["a"] = content
-    with storage.open("a") as reader:
-        open_pack(pack_id, reader)
+    storage.contents[name_of(pack_id)] = content
+    # Beside a good one: neither must hide what is wrong with the other.
+    storage.contents[name_of(GOLDEN_ID)] = GOLDEN
+    good, opened = open_packs(storage, [GOLDEN_ID, pack_id])
+    if pack_id == GOLDEN_ID:
+        storage.contents[name_of(GOLDEN_ID)] = content
+        (opened,) = open_packs(storage, [pack_id])
+    assert isinstance(good, Pack)
+    if not isinstance(opened, Pack):
+        raise opened
+    return opened
 
 
 def test_golden() -> None:
@@ -121,8 +129,8 @@ def test_bases_come_back() -> None:
         expected[oid] = Oid.of(Kind.BLOB, b"base %d" % number) if number % 3 else None
         writer.append(Kind.BLOB, oid, 5, raw(b"12345"), base=expected[oid])
     written = writer.publish()
-    with storage.open(written.name) as reader:
-        pack = open_pack(written.id, reader)
+    (pack,) = open_packs(storage, [written.id])
+    assert isinstance(pack, Pack)
     rows = [pack.row(position) for position in range(50)]
     assert {row.oid: row.base for row in rows} == expected
     assert [row.oid for row in rows] == sorted(expected)
