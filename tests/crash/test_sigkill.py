@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 KILLS = 50
 """Per round; four rounds make two hundred."""
-COMMITS = 8
+COMMITS = 4
 """What a life would commit if it were left alone."""
 ROUNDS = [(1, "auto"), (2, "thin"), (3, "off"), (4, "off")]
 
