@@ -81,6 +81,7 @@ class History:
         """The branches and where they stood."""
         self._repo = repo
         self._places: dict[Oid, tuple[_Segment, int]] = {}
+        self._depths: dict[Oid, int] = {}
         self._segments: dict[str, _Segment] = {}
         self._beside: dict[str, list[str]] = {}
         for branch in sorted(self.tips, key=lambda name: (names.is_beside(name), name)):
@@ -102,8 +103,9 @@ class History:
     def newest(self) -> Iterator[Entry]:
         """Yield the entries that their revision resolves to, oldest first within each branch."""
         found: dict[tuple[str, int], Entry] = {}
-        for entry in self.entries.values():
-            found.setdefault((entry.branch, entry.commit.step), entry)
+        # All commits of one owner lie on one line, where the deepest is the newest.
+        for entry in sorted(self.entries.values(), key=lambda entry: self._depths[entry.oid]):
+            found[entry.branch, entry.commit.step] = entry
         yield from sorted(found.values(), key=lambda entry: (entry.branch, entry.commit.step))
 
     def summaries(self) -> list[Summary]:
@@ -135,7 +137,14 @@ class History:
                 break
             self._places[oid] = (segment, len(segment.oids))
             segment.oids.append(oid)
+        below = 0 if segment.joins is None else self._depth_at(*segment.joins)
+        for depth, oid in enumerate(reversed(segment.oids), below + 1):
+            self._depths[oid] = depth
         return segment
+
+    def _depth_at(self, segment: _Segment, index: int) -> int:
+        """Return how many commits a line has from its root up to this place."""
+        return self._depths[segment.oids[index]]
 
     def _entry(self, oid: Oid) -> Entry:
         commit = self._repo.read_commit(oid)

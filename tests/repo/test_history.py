@@ -96,3 +96,11 @@ def test_summaries(repo: Repository) -> None:
     assert (a_fork.branch, a_fork.step, a_fork.commits, a_fork.source) == ("a_fork", 0, 1, first)
     assert (main.branch, main.step, main.commits, main.source) == ("main", 10, 2, None)
     assert (main.anchors, main.deltas) == (2, 0)
+
+
+def test_the_newest_is_not_the_one_that_a_fork_shares(repo: Repository) -> None:
+    first, second = run(repo, "main", 0, 0)
+    fork(repo, first, "a_fork")
+
+    found = {entry.revision: entry.oid for entry in History(repo).newest()}
+    assert found == {"a_fork@0": repo.tip("a_fork"), "main@0": second}
