@@ -34,7 +34,7 @@ $ gradient fork main@100 high_lr --scale-lr 10 -- python train.py
 
 ## Which repo
 
-Every command takes these options, before its name or after it:
+Every command that needs one takes these options, before its name or after it:
 
 | option | meaning |
 |---|---|

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from gradient.cli import again, output
+from gradient.cli.place import find_place
 from gradient.engine import handoff
 from gradient.engine.handoff import Handoff
 from gradient.errors import GradientError, GradientIOError
@@ -92,7 +93,8 @@ def start(
 ) -> NoReturn:
     """Note the command in its repo, run it, and exit with its code; never returns.
 
-    Where a signal ended it, the process itself may have had no time to say how to go on.
+    Where it failed, or a signal ended it, the way to go on is said: the process itself may have had
+    no time to.
     """
     if place is not None and workspaces.is_repo(place.repo):
         try:
@@ -105,18 +107,21 @@ def start(
         except GradientIOError as error:
             output.note(f"the command is not noted for `gradient status`: {error}")
     code = run(command, environment(os.environ, told))
-    if place is not None and code - 128 in list(signal.Signals):
-        _say_how_to_go_on(place, signal.Signals(code - 128))
+    if code not in (0, CANNOT_EXECUTE, NOT_FOUND):
+        _say_how_to_go_on(ctx, code)
     ctx.exit(code)
 
 
-def _say_how_to_go_on(place: Place, number: signal.Signals) -> None:
+def _say_how_to_go_on(ctx: click.Context, code: int) -> None:
     try:
+        place = find_place(ctx)  # the command may have made it
         found = again.find(Repository.open(place.repo), place)
     except GradientError:
         return  # the command's end is what matters; `gradient status` will say what is wrong
     if found is not None:
-        output.note(f"ended by {number.name}; to go on: {found.resume}")
+        signals = {128 + number: f"by {number.name}" for number in signal.Signals}
+        how = signals.get(code, f"with exit code {code}")
+        output.note(f"ended {how}; to go on: {found.resume}")
 
 
 def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
