@@ -22,6 +22,7 @@ from gradient.engine.handoff import ForkOptions, check_interval
 from gradient.engine.hparams import check_hparams
 from gradient.engine.metrics import numbers
 from gradient.engine.recording import Recorder, check_step
+from gradient.engine.registering import registered
 from gradient.engine.restoring import Restored, restore_run
 from gradient.engine.revision import Revision
 from gradient.engine.standing import Standing
@@ -32,7 +33,7 @@ from gradient.repo.repository import Repository
 from gradient.state import edits
 from gradient.state.capture import capture
 from gradient.state.loader import ResumableLoader, loader_name
-from gradient.state.run import Registered, Run, check_name
+from gradient.state.run import Run, check_name
 from gradient.view.files import ViewFiles
 
 if TYPE_CHECKING:
@@ -355,16 +356,13 @@ class GradientEngine:
         check_name(name)
         if name in self._run.registered:
             raise InvalidNameError(name, "a state is registered under it already")
-        if setter is None:
-            registered = Registered.of(getter, required=required, pickle=pickle)
-        else:
-            registered = Registered(getter, setter, required, pickle)
+        entry = registered(getter, setter, required=required, pickle=pickle)
         at = self._at
         if at.restored is not None and name not in at.claimed:
             with naming_commits(self._repo):
-                at.restored.claim(self._repo, name, registered)
+                at.restored.claim(self._repo, name, entry)
         at.claimed.add(name)
-        self._run.registered[name] = registered
+        self._run.registered[name] = entry
         self._generators.watch(getter)
 
     # -- The loop ----------------------------------------------------------------------------

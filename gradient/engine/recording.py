@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
 from gradient.errors import StepError, StoreChangedError, UnsupportedValueError
@@ -28,7 +30,8 @@ def check_step(step: Any) -> int:
     NumPy integers and zero-dim integer tensors count; bools and floats do not.
     """
     try:
-        number = operator.index(step) if not isinstance(step, bool) else -1
+        flag = isinstance(step, bool) or getattr(step, "dtype", None) == torch.bool
+        number = -1 if flag else operator.index(step)
     except TypeError:
         number = -1
     if not 0 <= number <= MAX_STEP:

@@ -68,7 +68,9 @@ class Rig:
 
 def config(**settings: Any) -> GradientConfig:
     """Name the repo that the tests use."""
-    return GradientConfig(**{"workspace_path": "work", "repo_name": "run", "view": "off"} | settings)
+    return GradientConfig(
+        **{"workspace_path": "work", "repo_name": "run", "view": "off"} | settings
+    )
 
 
 def trained(*steps: int, branch: str | None = None) -> tuple[Rig, GradientEngine]:

@@ -204,7 +204,7 @@ def test_autocommit_of_the_environment_and_of_a_later_call(monkeypatch: pytest.M
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1.5", "1e3"])
 def test_autocommit_must_be_a_positive_number(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIENT_AUTOCOMMIT", text)
-    with pytest.raises(ConfigError, match="GRADIENT_AUTOCOMMIT|autocommit"):
+    with pytest.raises(ConfigError, match="positive whole number"):
         Rig().attach()
 
 

@@ -1,0 +1,54 @@
+"""Further state of a script's, under a name: how each kind of it is taken and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from gradient.state.names import ParameterNames
+from gradient.state.optimizer import class_name
+from gradient.state.optimizer_plan import OptimizerPlan
+from gradient.state.run import Registered
+
+
+def registered(
+    thing: Any, setter: Callable[[Any], Any] | None, *, required: bool, pickle: bool
+) -> Registered:
+    """Make a registration of a getter and a setter, or of one object (`setter` None).
+
+    An optimizer's state is its plain state dict, but comes back without the casts of its own
+    ``load_state_dict``. Raises ConfigError for an object that has no state to take.
+    """
+    if setter is not None:
+        return Registered(thing, setter, required, pickle)
+    if isinstance(thing, torch.optim.Optimizer):
+        return Registered(thing.state_dict, partial(load_exactly, thing), required, pickle)
+    return Registered.of(thing, required=required, pickle=pickle)
+
+
+def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load a state dict with the dtypes it has; raises MisfitError where the groups differ."""
+    groups = saved["param_groups"]
+    names = {
+        number: f"group{g}.{i}"
+        for g, group in enumerate(groups)
+        for i, number in enumerate(group["params"])
+    }
+    state = saved["state"]
+    captured = {
+        "class": class_name(optimizer),
+        "param_groups": [
+            {**group, "params": [names[number] for number in group["params"]]} for group in groups
+        ],
+        "state": {names[key]: value for key, value in state.items() if key in names},
+        "other": {key: value for key, value in state.items() if key not in names},
+        "extra": {k: v for k, v in saved.items() if k not in ("state", "param_groups")},
+    }
+    # Of an empty model, every parameter goes by its place.
+    plan = OptimizerPlan(optimizer, ParameterNames(torch.nn.Module(), optimizer), captured)
+    if plan.misfit:
+        raise plan.misfit.error("optimizer")
+    plan.apply()
