@@ -112,10 +112,12 @@ class Line:
         return cls(repo, branch, new=True)
 
     def moved_to(self, commit: Oid | None) -> Line:
-        """Stand at a commit, as after a resume; notes the tip and returns itself."""
+        """Stand at a commit, as after a resume; returns itself.
+
+        What counts as seen stays the tip from `open`: who opens a line *before* resolving where to
+        stand takes no other writer's commit for a rewind.
+        """
         self.position = commit
-        self.seen = None if self._new else self.tip()
-        self._built.clear()
         return self
 
     def tip(self) -> RefRecord | None:

@@ -153,6 +153,17 @@ def test_long_names_leave_room_for_the_number(repo: Repository) -> None:
     assert len(other) == 200
 
 
+def test_a_commit_made_while_this_writer_was_resuming_is_another_writers(
+    repo: Repository,
+) -> None:
+    (first,) = run(repo, "main", 0)
+    line = Line.open(repo, "main")
+    run(repo, "main", 1)
+
+    assert commit(line.moved_to(first), 2).branch == "main.run2"
+    assert steps(repo, "main") == [0, 1]
+
+
 # What happens in between ----------------------------------------------------------------------
 
 

@@ -58,7 +58,7 @@ class World:
         elif self.acknowledged:
             source = self.acknowledged[one % len(self.acknowledged)]
             if operation == "resume":
-                writer.moved_to(source)
+                self.writers[who] = Line.open(self.repo, writer.branch).moved_to(source)
                 return
             try:
                 line = Line.create(self.repo, f"fork{other % 4}").moved_to(source)
