@@ -106,21 +106,18 @@ class _World:
 
     def states(self) -> Iterator[dict[str, bytes]]:
         """Yield what a power cut now may leave, names to contents."""
-        seen: set[frozenset[tuple[str, bytes]]] = set()
         for chosen in _choices(len(self.pending)):
             names = dict(self.durable)
             for number in chosen:
                 _put(names, self.pending[number])
             for written in WRITTEN:
-                state = {
+                yield {
                     name: _content(file, written)
                     for name, file in names.items()
-                    if isinstance(file, _File) and _reachable(name, names)
+                    if isinstance(file, _File)
+                    and _reachable(name, names)
+                    and not name.startswith("tmp/")
                 }
-                key = frozenset(state.items())
-                if key not in seen:
-                    seen.add(key)
-                    yield state
 
     def _change(self, name: str, file: _File | str | None) -> None:
         change = _Change(name, file)
@@ -134,17 +131,25 @@ class _World:
         return file
 
 
-def crash_states(events: list[Event]) -> Iterator[tuple[int, list[str], dict[str, bytes]]]:
-    """Yield after each event: its number, what was acknowledged by then, and each state."""
+def crash_states(events: list[Event]) -> Iterator[tuple[list[str], dict[str, bytes]]]:
+    """Yield what was acknowledged, with each different state that a power cut then may leave.
+
+    Temporary files are left out: nobody ever looks at them.
+    """
     world = _World()
     acknowledged: list[str] = []
-    for number, event in enumerate(events):
+    seen: set[frozenset[tuple[str, bytes]]] = set()
+    for event in events:
         if event.operation == "acknowledge":
             acknowledged.append(event.path)
+            seen.clear()
         else:
             world.apply(event)
         for state in world.states():
-            yield number, list(acknowledged), state
+            key = frozenset(state.items())
+            if key not in seen:
+                seen.add(key)
+                yield list(acknowledged), state
 
 
 def _choices(count: int) -> Iterator[tuple[int, ...]]:
