@@ -14,9 +14,10 @@ import errno
 import io
 import logging
 import os
+import shutil
 import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Self
 
@@ -310,21 +311,6 @@ def read_file(path: str, *, limit: int | None = None) -> bytes:
     return bytes(content[:done])
 
 
-def read_if_exists(path: str, *, limit: int | None = None) -> bytes | None:
-    """Return a file's content like `read_file`; None where the path names nothing."""
-    try:
-        return read_file(path, limit=limit)
-    except GradientIOError as error:
-        if is_missing(error):
-            return None
-        raise
-
-
-def write_durable(path: str, content: Buffer | Callable[[IO[bytes]], object]) -> None:
-    """Put a complete new file in place of `path`, atomically and durably."""
-    replace_file(path, content, durable=True)
-
-
 def replace_file(
     path: str,
     content: Buffer | Callable[[IO[bytes]], object],
@@ -358,23 +344,18 @@ def replace_file(
         sync_folder(folder or ".")
 
 
-def copy_file(path: str, target: str, *, durable: bool = False) -> None:
-    """Copy a file's content to `target`, atomically."""
-    with open_file(path) as source:
-
-        def write(sink: IO[bytes]) -> None:
-            for block in _blocks(source):
-                sink.write(block)
-
-        replace_file(target, write, durable=durable)
-
-
 def discard(path: str) -> None:
     """Remove a temporary file while another error is on its way; never fails."""
     try:
         remove(path)
     except GradientIOError as error:
         _LOG.debug("left behind: %s", error)
+
+
+def discard_folder(path: str) -> None:
+    """Remove an unfinished folder with all that is in it; never fails, follows no links."""
+    with _Attempt("remove", path):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class _Sink(io.RawIOBase):
@@ -388,14 +369,6 @@ class _Sink(io.RawIOBase):
 
     def write(self, data: Buffer, /) -> int:
         return self._file.write(data)
-
-
-def _blocks(source: File) -> Iterator[memoryview]:
-    block = memoryview(bytearray(_COPY_BYTES))
-    offset = 0
-    while done := source.read_into(offset, block):
-        yield block[:done]
-        offset += done
 
 
 def _bytes_of(buffer: Buffer) -> memoryview:

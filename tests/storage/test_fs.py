@@ -83,7 +83,7 @@ def test_a_view_is_replaced_without_a_sync_and_a_config_with(tmp_path: Path) -> 
         fs.replace_file(str(tmp_path / "a"), b"x")
     assert counts["sync"] == counts["sync folder"] == 0
     with counted() as counts:
-        fs.write_durable(str(tmp_path / "a"), b"x")
+        fs.replace_file(str(tmp_path / "a"), b"x", durable=True)
     assert counts["sync"] == counts["sync folder"] == 1
 
 
@@ -98,7 +98,7 @@ def test_a_failed_replacement_leaves_the_old_file(
         fault = Fault(after, getattr(errno, name), persistent=persistent)
         with observed(fault):
             try:
-                fs.write_durable(str(path), b"new")
+                fs.replace_file(str(path), b"new", durable=True)
             except GradientIOError as error:
                 assert error.errno == getattr(errno, name)  # noqa: PT017 - or no error at all
                 assert path.read_bytes() in (b"old", b"new")
@@ -108,7 +108,7 @@ def test_a_failed_replacement_leaves_the_old_file(
             break
     else:
         pytest.fail("it never came to an end")
-    fs.write_durable(str(path), b"new")
+    fs.replace_file(str(path), b"new", durable=True)
     assert path.read_bytes() == b"new"
 
 
@@ -145,7 +145,6 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
     assert fs.read_file(path, limit=5) == b"12345"
     with pytest.raises(GradientIOError, match="at most 4"):
         fs.read_file(path, limit=4)
-    assert fs.read_if_exists(str(tmp_path / "b")) is None
 
 
 def test_facts(tmp_path: Path) -> None:
@@ -157,8 +156,6 @@ def test_facts(tmp_path: Path) -> None:
     assert (fs.size(path), fs.size(str(tmp_path))) == (5, None)
     assert fs.is_folder(str(tmp_path))
     assert fs.free_bytes(path) > 0
-    fs.copy_file(path, path + "2")
-    assert fs.read_file(path + "2") == b"12345"
     assert fs.remove(path)
     assert not fs.remove(path)
 
@@ -170,6 +167,19 @@ def test_a_file_system_that_can_not_sync_is_named_once_per_sync(
         raise OSError(errno.EINVAL, "not here")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    fs.write_durable(str(tmp_path / "a"), b"x")
+    fs.replace_file(str(tmp_path / "a"), b"x", durable=True)
     assert "cannot sync" in caplog.text
     assert fs.read_file(str(tmp_path / "a")) == b"x"
+
+
+def test_an_unfinished_folder_is_removed_without_following_links(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("kept")
+    folder = tmp_path / "unfinished"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "link").symlink_to(tmp_path)
+    (folder / "file").write_text("gone")
+    fs.discard_folder(str(folder))
+    assert not folder.exists()
+    assert kept.read_text() == "kept"
+    fs.discard_folder(str(folder))
