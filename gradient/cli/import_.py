@@ -47,10 +47,14 @@ def command(ctx: click.Context, path: str) -> None:
     # Under a name where nobody looks, until it is whole.
     unfinished = str(PurePath(workspace, layout.WORKSPACE_FOLDER, f"import-{uuid.uuid4().hex}"))
     create_repo(unfinished, name, source.description)
-    repo = Repository.open(unfinished)
-    with output.progress("checkpoints", len(source.checkpoints)) as advance:
-        done = import_history(source, repo, progress=advance)
-    fs.rename(unfinished, target)
+    try:
+        repo = Repository.open(unfinished)
+        with output.progress("checkpoints", len(source.checkpoints)) as advance:
+            done = import_history(source, repo, progress=advance)
+        fs.rename(unfinished, target)
+    except BaseException:
+        fs.discard_folder(unfinished)
+        raise
     fs.sync_folder(workspace)
     with output.log_lines():
         rebuild(Repository.open(target))

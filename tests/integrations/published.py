@@ -147,6 +147,9 @@ def _difference(anchor: Any, current: Any, scheme: str) -> tuple[Any, Any]:
         head = {"__compressed__": True, "scheme": scheme, "shape": raw.shape}
         return {**head, **content}, anchor + rounded
     if isinstance(current, dict):
-        pairs = {k: _difference(anchor[k], v, scheme) for k, v in current.items()}
+        pairs = {
+            key: _difference(anchor[key], value, scheme) if key in anchor else (value, value)
+            for key, value in current.items()
+        }
         return {k: p[0] for k, p in pairs.items()}, {k: p[1] for k, p in pairs.items()}
     return current, current
