@@ -91,7 +91,7 @@ class _TorchWatcher(MetaPathFinder):
         loader = spec.loader
         execute = getattr(loader, "exec_module", None)
         if execute is None or not hasattr(loader, "__dict__"):
-            return  # no loader we know: then the first use of Gradient registers the global
+            return  # no loader we know: then torch.load asks for weights_only=False
 
         def execute_and_register(module: ModuleType) -> None:
             vars(loader).pop("exec_module")
