@@ -49,6 +49,8 @@ class ForkOptions:
 
     def __post_init__(self) -> None:
         seed, factor = self.reset_rng_seed, self.scale_lr
+        if self.set is not None and not isinstance(self.set, Mapping):
+            raise ConfigError(f'set={self.set!r:.80}: write {{"lr": 1e-2}}')
         if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 63):
             raise ConfigError(f"reset_rng_seed={seed!r}: a seed is a whole number from 0 to 2^63-1")
         if factor is not None:

@@ -74,6 +74,8 @@ AT_WORDS: Final[dict[str, Callable[[Repository, Revision], Oid]]] = {"latest": l
 
 def parse(text: str) -> Revision:
     """Parse a revision; raises MalformedRevisionError naming the forms there are."""
+    if not isinstance(text, str):
+        raise _malformed(text, "it is not text")
     match = _BASE.fullmatch(text)
     if match is None:
         raise _malformed(text, "after '~' come digits, or another '~'")
@@ -211,7 +213,7 @@ def _near(word: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(known), n=_MOST_CANDIDATES)
 
 
-def _malformed(text: str, reason: str) -> MalformedRevisionError:
+def _malformed(text: object, reason: str) -> MalformedRevisionError:
     return MalformedRevisionError(
         f"malformed revision {text!r}: {reason}. Revisions read like main, main@100, main~2, "
         f"latest, HEAD, a tag, or a commit id of 4 digits or more"

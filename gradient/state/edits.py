@@ -199,9 +199,10 @@ def _convert(name: str, value: Any, old: Any) -> Any:
         return torch.full_like(old, value)
     if allowed and number and _is_number(old):
         return float(value) if isinstance(old, float) else value
-    if isinstance(old, tuple | list) and isinstance(value, tuple | list) and len(old) == len(value):
-        return type(old)(value)
-    if name != "lr" and (old is None or type(value) is type(old)):
+    if isinstance(old, tuple | list):
+        if isinstance(value, tuple | list) and len(old) == len(value):
+            return type(old)(value)
+    elif name != "lr" and (old is None or type(value) is type(old)):
         return value
     raise ConfigError(f"the option {name} is {old!r} here and cannot become {value!r}")
 

@@ -48,7 +48,6 @@ class _Coded:
     """About what the payload would weigh without that: as much as the base's."""
 
 
-
 class Transaction:
     """Objects that become durable together, by `seal`. Leaving it without that discards them.
 
