@@ -37,6 +37,16 @@ def describe(array: np.ndarray[Any, Any], name: str) -> dict[str, Json]:
     return node
 
 
+def width(dtype: np.dtype[Any]) -> int:
+    """Return the bytes of the numbers an element consists of: 1, 2, 4 or 8.
+
+    A complex element is two numbers, a text one for each letter.
+    """
+    if dtype.kind == "c":
+        return dtype.itemsize // 2
+    return {"U": 4, "S": 1}.get(dtype.kind, dtype.itemsize)
+
+
 def memory(array: np.ndarray[Any, Any]) -> memoryview:
     """Return the array's bytes, without a copy where they lie in C or Fortran order."""
     if array.nbytes == 0:

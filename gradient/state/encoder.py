@@ -105,7 +105,7 @@ class Encoder:
         if name is None or not arrays.is_exact(value):
             _refuse(value, path, f"a NumPy value of dtype {value.dtype}")
         if type(value) is np.ndarray:
-            data = self._bytes(arrays.memory(value), max(value.itemsize, 1), path)
+            data = self._bytes(arrays.memory(value), arrays.width(value.dtype), path)
             return {"ndarray": arrays.describe(value, name) | {"data": data}}
         return {"numpy": [name, value.tobytes().hex()]}
 
