@@ -72,7 +72,7 @@ def pack_number(value: int | float) -> Json:
 
 def unpack_number(node: Json) -> int | float:
     """Invert `pack_number`; raises MalformedObjectError for other nodes."""
-    if type(node) is int or type(node) is float:
+    if type(node) is float or (type(node) is int and abs(node) < _SAFE_INT):
         return node
     if type(node) is dict and len(node) == 1:
         ((tag, text),) = node.items()

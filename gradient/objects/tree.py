@@ -72,7 +72,10 @@ def parse(raw: bytes) -> Tree | ValueTree:
     if "value" in body:
         if len(body) != 1:
             raise MalformedObjectError("a value tree has other fields than these")
-        return ValueTree(body["value"], tuple(storages))
+        value_tree = ValueTree(body["value"], tuple(storages))
+        if value_tree.to_bytes() != raw:
+            raise MalformedObjectError("a tree spells out a default")
+        return value_tree
     entries = body.pop("entries", None)
     order = body.pop("order", None)
     kind = body.pop("type", "dict")

@@ -192,7 +192,7 @@ _LEAVES: dict[type, Callable[[Any, str], Json]] = {
     complex: lambda value, path: {
         "complex": [_number(value.real, path), _number(value.imag, path)]
     },
-    torch.Size: lambda value, path: {"size": list(value)},
+    torch.Size: lambda value, path: {"size": [_number(size, path) for size in value]},
     torch.dtype: lambda value, path: {"dtype": _dtype_name(value, path)},
     torch.device: lambda value, path: {"device": str(value)},
 }

@@ -19,6 +19,7 @@ from gradient.codec import planes
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.frame import Codec, Encoded, decode_into
 from gradient.codec.mode import Mode
+from gradient.errors import MalformedObjectError
 from gradient.objects import canonical, tree
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
@@ -336,3 +337,18 @@ def test_the_tables_of_bytes_add_up() -> None:
 
 def test_an_order_that_is_the_names_is_left_out() -> None:
     assert b"order" not in Tree({"a": 1, "b": 2}).to_bytes()
+
+
+def test_an_integer_that_needs_a_tag_is_refused_without_it() -> None:
+    assert canonical.unpack_number({"int": "0x20000000000000"}) == 2**53
+    with pytest.raises(MalformedObjectError, match="not a number"):
+        canonical.unpack_number(2**53)
+    large = torch.Size([2**53, 0])
+    (back,) = reader.read_state(*stored({"model": [large]}))["model"]
+    assert back == large
+
+
+def test_a_default_that_is_spelled_out_is_refused() -> None:
+    for body in (b'{"storages":[],"value":1}', b'{"entries":{},"flat":false}'):
+        with pytest.raises(MalformedObjectError, match="spells out a default"):
+            tree.parse(body)
