@@ -9,13 +9,14 @@ chunks; fill the holes; write the trees, children first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gradient.checkpoint import grouping, sharing
+from gradient.checkpoint import grouping, sharing, walk
+from gradient.checkpoint.bases import Bases
 from gradient.codec.chunks import ranges
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
@@ -43,19 +44,28 @@ def write_state(
     state: Mapping[str, Any],
     *,
     carried: Mapping[str, Json] | None = None,
+    bases: Bases | None = None,
 ) -> Oid:
     """Store every component of a state as one tree and return the id of the root tree.
 
-    `carried` are entries of another root tree that are taken over as they stand. Live tensors are
-    read until this returns. Raises UnsupportedValueError before anything is written.
+    `carried` are entries of another root tree that are taken over as they stand. Chunks may be
+    stored as differences from those of `bases`. Live tensors are read until this returns. Raises
+    UnsupportedValueError before anything is written.
     """
     holes: list[_Hole] = []
     components = {name: _encode(value, name, holes) for name, value in state.items()}
-    _fill(transaction, holes)
+    _fill(transaction, holes, bases)
     entries = dict(carried or {})
+    keep(transaction, entries)
     for name, component in components.items():
         entries[name] = {"tree": str(_write_component(transaction, component))}
     return write_root(transaction, entries)
+
+
+def keep(transaction: Transaction, entries: Mapping[str, Json]) -> None:
+    """Take over what the entries of a root tree stand on; it is not read, only looked up."""
+    for entry in entries.values():
+        transaction.keep(walk.blobs(transaction, entry))
 
 
 def write_root(transaction: Transaction, entries: Mapping[str, Json]) -> Oid:
@@ -95,6 +105,8 @@ class _Hole:
 
     node: dict[str, Json]
     data: Buffer | torch.Tensor
+    path: str
+    dtype: str | None
     nbytes: int
     width: int
 
@@ -120,13 +132,13 @@ class _Value:
 class _Sink:
     """Takes tensors and data out of one component's values while they are encoded."""
 
-    def __init__(self, holes: list[_Hole], value: Any) -> None:
+    def __init__(self, holes: list[_Hole], value: Any, path: str) -> None:
         self._holes = holes
         shared, self._places = sharing.shared(value)
         self._starts = [storage.start for storage in shared]
         self._keepalive = [storage.content() for storage in shared]
         self.storages: list[Json] = [
-            self._own(content, f"storage {number}")
+            self._own(content, f"{path}{{{number}}}")
             for number, content in enumerate(self._keepalive)
         ]
 
@@ -145,23 +157,21 @@ class _Sink:
     def data(self, buffer: Buffer, width: int, path: str) -> Json:
         """Encode plain bytes."""
         node: dict[str, Json] = {}
-        self._reserve(node, buffer, memoryview(buffer).nbytes, width)
+        self._reserve(_Hole(node, buffer, path, None, memoryview(buffer).nbytes, width))
         return node
 
     def _own(self, tensor: torch.Tensor, path: str) -> Json:
         spec = tensors.describe(tensor, path)
         node = spec.to_json()
-        self._reserve(node, tensor, spec.nbytes, _width(spec))
+        self._reserve(_Hole(node, tensor, path, spec.dtype, spec.nbytes, _width(spec)))
         return node
 
-    def _reserve(
-        self, node: dict[str, Json], data: Buffer | torch.Tensor, nbytes: int, width: int
-    ) -> None:
-        if nbytes <= INLINE_BYTES:
-            node["data"] = bytes(_memory(data)).hex()
+    def _reserve(self, hole: _Hole) -> None:
+        if hole.nbytes <= INLINE_BYTES:
+            hole.node["data"] = bytes(_memory(hole.data)).hex()
         else:
-            node["nbytes"] = nbytes
-            self._holes.append(_Hole(node, data, nbytes, width))
+            hole.node["nbytes"] = hole.nbytes
+            self._holes.append(hole)
 
 
 def _width(spec: tensors.TensorSpec) -> int:
@@ -176,7 +186,7 @@ def _memory(data: Buffer | torch.Tensor) -> memoryview:
 
 
 def _encode(value: Any, path: str, holes: list[_Hole]) -> _Mapping | _Value:
-    sink = _Sink(holes, value)
+    sink = _Sink(holes, value, path)
     if not _has_names(value):
         return _Value(values.encode(value, put=sink, path=path), sink.storages)
     entries: dict[str, Any] = {
@@ -210,17 +220,32 @@ def _module(entries: dict[str, Any]) -> _Mapping:
     return _Mapping(grouped, "dict", flat=True, storages=[])
 
 
-def _fill(transaction: Transaction, holes: list[_Hole]) -> None:
+def _fill(transaction: Transaction, holes: list[_Hole], bases: Bases | None = None) -> None:
     """Push all chunks through the transaction and put their ids into the waiting nodes."""
     for width in sorted({hole.width for hole in holes}):
         mine = [hole for hole in holes if hole.width == width]
-        oids = iter(transaction.put_chunks(_chunks(mine), width=width))
-        for hole in mine:
-            ids = [next(oids) for _ in ranges(hole.nbytes)]
-            if len(ids) > LISTED_CHUNKS:
-                hole.node["list"] = str(transaction.put(Kind.LIST, b"".join(ids)))
+        against = [_bases_of(hole, bases) for hole in mine]
+        stored = iter(
+            transaction.put_chunks(
+                _chunks(mine), width=width, bases=[oid for each in against for oid in each]
+            )
+        )
+        for hole, tried in zip(mine, against, strict=True):
+            oids = [next(stored) for _ in tried]
+            if len(oids) > LISTED_CHUNKS:
+                hole.node["list"] = str(transaction.put(Kind.LIST, b"".join(oids)))
             else:
-                hole.node["chunks"] = [str(oid) for oid in ids]
+                hole.node["chunks"] = [str(oid) for oid in oids]
+            if bases is not None:
+                written = [oid for oid, base in zip(oids, tried, strict=True) if base != oid]
+                gained = sum(map(transaction.is_leaning, written))
+                bases.learn(hole.path, tried=len(written) if any(tried) else 0, gained=gained)
+
+
+def _bases_of(hole: _Hole, bases: Bases | None) -> Sequence[Oid | None]:
+    """Return for each chunk of a hole the blob it may be stored as a difference from."""
+    found = None if bases is None else bases.of(hole.path, hole.dtype, hole.nbytes)
+    return [None for _ in ranges(hole.nbytes)] if found is None else found
 
 
 def _chunks(holes: list[_Hole]) -> Iterator[Buffer]:

@@ -14,6 +14,7 @@ import torch
 
 from gradient.checkpoint import writer
 from gradient.engine import attaching
+from gradient.engine.anchoring import Anchoring
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
 from gradient.engine.forking import fork_run
@@ -68,7 +69,14 @@ class GradientEngine:
         self._run = run
         self._asked = asked
         self._at = Standing(line)
-        self._recorder = Recorder(repo, asked.mode, hparams, capture_environment(), asked.reason)
+        self._recorder = Recorder(
+            repo,
+            asked.mode,
+            hparams,
+            capture_environment(),
+            asked.reason,
+            Anchoring(repo, asked.mode, asked.config.reanchor_interval),
+        )
         self._view = ViewFiles(repo, asked.config.view)
         self._baseline = edits.baseline(run.optimizer, run.scheduler)
         self._generators = Generators(run.optimizer)
@@ -173,7 +181,9 @@ class GradientEngine:
         published = self._recorder.record(
             self._at.line,
             step,
-            lambda transaction: writer.write_state(transaction, state, carried=carried),
+            lambda transaction, bases: writer.write_state(
+                transaction, state, carried=carried, bases=bases
+            ),
             message=message,
             metrics=logged,
             origin=self._at.origin,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradient.checkpoint import reader, writer
+from gradient.checkpoint.bases import Bases
 from gradient.engine.handoff import ForkOptions
 from gradient.engine.recording import Recorder
 from gradient.engine.restoring import Restored, restore_run
@@ -78,7 +79,7 @@ def _record(
     changed: Mapping[str, bool],
     options: ForkOptions,
 ) -> Published:
-    def write_tree(transaction: Transaction) -> Oid:
+    def write_tree(transaction: Transaction, _: Bases | None) -> Oid:
         if options.partial:
             carried = {k: node for k, node in source.entries.items() if k not in state}
             return writer.write_state(transaction, state, carried=carried)
@@ -88,6 +89,7 @@ def _record(
         line,
         source.commit.step,
         write_tree,
+        sharing=True,
         message=options.message,
         origin=source.origin | options.record,
     )
@@ -149,6 +151,7 @@ def _rewrite(
 ) -> Oid:
     """Write the source's root tree with the changed components in it, reading no tensor."""
     entries = dict(restored.entries)
+    writer.keep(transaction, {k: node for k, node in entries.items() if not changed.get(k)})
     for name, wholly in changed.items():
         if name in state:
             old = None if wholly else entries.get(name)

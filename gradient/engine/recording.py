@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from gradient.checkpoint import writer
+from gradient.checkpoint.bases import Bases
 from gradient.codec.mode import Mode
+from gradient.engine.anchoring import Anchoring
 from gradient.errors import StepError, StoreChangedError, UnsupportedValueError
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
@@ -60,32 +62,42 @@ class Recorder:
     """Recorded with each commit: versions, host, command line."""
     reason: str
     """What the refs' logs say about the moves."""
+    anchoring: Anchoring
+    """Decides which commits are anchors."""
 
     def record(
         self,
         line: Line,
         step: int,
-        write_tree: Callable[[Transaction], Oid],
+        write_tree: Callable[[Transaction, Bases | None], Oid],
         *,
+        sharing: bool = False,
         message: str = "",
         metrics: Mapping[str, int | float] | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> Published:
         """Make a commit of the tree that a function writes; it is durable when this returns.
 
-        `origin` says what a fork or a warm start took from where. Raises
-        StepError, BranchExistsError, GradientIOError and, for values without an encoding,
+        The function is given what chunks may be differences from; None where the commit is to be
+        an anchor. With `sharing` it takes over what its source has, differences too. `origin` says
+        what a fork or a warm start took from where.
+
+        Raises StepError, BranchExistsError, GradientIOError and, for values without an encoding,
         UnsupportedValueError; then nothing has changed.
         """
         time = timestamp()
         message = check_message(message)
 
         def write(branch: str, parent: Oid | None) -> Oid:
-            with self.repo.store.begin(mode=self.mode) as transaction:
+            bases = None if sharing else self.anchoring.bases(parent)
+            plain = bases is None and not sharing
+            with self.repo.store.begin(mode=self.mode, plain=plain) as transaction:
+                tree = write_tree(transaction, bases)
+                anchor = self.anchoring.anchor_of(parent) if transaction.leans else None
                 commit = Commit(
-                    tree=write_tree(transaction),
+                    tree=tree,
                     parents=() if parent is None else (parent,),
-                    anchor=None,
+                    anchor=anchor,
                     step=step,
                     branch=branch,
                     time=time,
@@ -97,6 +109,9 @@ class Recorder:
                 )
                 oid = transaction.put(Kind.COMMIT, commit.to_bytes())
                 transaction.seal()
+            self.anchoring.committed(
+                oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
+            )
             return oid
 
         def build(branch: str, parent: Oid | None) -> Oid:

@@ -25,7 +25,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Storage
 from gradient.store import layout
 from gradient.store.catalogue import Catalogue
-from gradient.store.frames import read_object
+from gradient.store.frames import MAX_DEPTH, read_object
 from gradient.store.pack import Pack, PackWriter
 from gradient.store.workers import Workers
 
@@ -122,6 +122,26 @@ class Transaction:
                 oids.append(coded.oid)
         return oids
 
+    def read(self, oid: Oid, kind: Kind) -> bytes:
+        """Return an object that the store has, verified."""
+        places = [place for place in self._catalogue.find(oid) if place[1].kind is kind]
+        if not places:
+            raise self._catalogue.absence(oid)
+        body = bytearray(places[0][1].raw)
+        read_object(self._catalogue, oid, kind, memoryview(body), places)
+        return bytes(body)
+
+    def keep(self, oids: Iterable[Oid]) -> None:
+        """Take over blobs that the store has, as if they were put again.
+
+        Where all must be `plain`, one that is stored as a difference alone is read and written
+        again. Raises MissingObjectError and what reading raises.
+        """
+        self._check_open()
+        for oid in oids:
+            if not self._known(oid):
+                self._append(Kind.BLOB, self._encode(Kind.BLOB, self.read(oid, Kind.BLOB), 1, None))
+
     def seal(self) -> str | None:
         """Make everything durable and known; returns the pack's id, None if nothing was new.
 
@@ -194,15 +214,17 @@ class Transaction:
             return None  # the chunk is stored on its own; fsck finds what is wrong here
         return out, places[0][1].stored
 
-    def _known(self, oid: Oid) -> bool:
+    def _known(self, oid: Oid, depth: int = 0) -> bool:
         """Whether the object need not be written, noting what that relies on."""
         if oid in self._added:
             return True
+        if depth > MAX_DEPTH:
+            return False
         for pack, row in self._catalogue.index.find(oid):
             if row.base is None:
                 if self._rely(pack):
                     return True
-            elif not self._plain and self._rely(pack) and self._known(row.base):
+            elif not self._plain and self._rely(pack) and self._known(row.base, depth + 1):
                 self._leaning.add(oid)
                 return True
         return False

@@ -1,0 +1,73 @@
+"""When is a commit an anchor, and when the difference from one?
+
+A difference grows as the run moves away from its anchor, until a fresh one is the better deal. With
+the cost A of an anchor (what the chunks of this commit would weigh on their own) and the costs d1 …
+dn of the deltas since, a cycle of one anchor and n deltas costs (A + d1 + … + dn)/(n + 1) on
+average. That mean falls while the next delta is cheaper than it, so the cycle ends with the first
+delta that is dearer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gradient.checkpoint.bases import Bases
+from gradient.codec.mode import Mode
+from gradient.objects.oid import Oid
+from gradient.repo.repository import Repository
+
+
+@dataclass(slots=True)
+class Anchoring:
+    """Decides for one run, from what its commits weighed."""
+
+    repo: Repository
+    """Where the anchors are."""
+    mode: Mode
+    """With `Mode.OFF`, every commit is an anchor."""
+    interval: int | None
+    """Deltas after which an anchor is forced; None: the rule above alone."""
+    _anchor: Oid | None = None
+    _bases: Bases | None = None
+    _deltas: int = 0
+    _spent: int = 0
+    _due: bool = False
+    _skipped: dict[str, int] = field(default_factory=dict)
+
+    def anchor_of(self, parent: Oid | None) -> Oid | None:
+        """Return the anchor of the line that ends with a commit."""
+        return None if parent is None else self.repo.read_commit(parent).anchor or parent
+
+    def bases(self, parent: Oid | None) -> Bases | None:
+        """Return what a child of `parent` may be the difference from; None: it is an anchor."""
+        anchor = self.anchor_of(parent)
+        if parent is None or anchor is None or self.mode is Mode.OFF:
+            return None
+        if anchor != self._anchor:
+            self._follow(anchor, parent)
+        if self._due or (self.interval is not None and self._deltas >= self.interval):
+            return None
+        if self._bases is None:
+            tree = self.repo.read_commit(anchor).tree
+            self._bases = Bases(self.repo.store, tree, self._skipped)
+        return self._bases
+
+    def committed(self, oid: Oid, *, anchor: Oid | None, coded: int, plain: int) -> None:
+        """Note an acknowledged commit: its payload bytes, and what they would be without bases."""
+        if anchor is None:
+            self._follow(oid, oid)
+            return
+        self._deltas += 1
+        self._spent += coded
+        self._due = coded > (plain + self._spent) / (self._deltas + 1)
+
+    def _follow(self, anchor: Oid, at: Oid) -> None:
+        """Begin a cycle, or join one that another process began."""
+        self._anchor, self._bases, self._spent, self._due = anchor, None, 0, False
+        self._deltas = 0
+        if self.interval is None:
+            return
+        for oid, commit in self.repo.walk(at):
+            if oid == anchor or commit.anchor != anchor or self._deltas >= self.interval:
+                break
+            self._deltas += 1
