@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
-from gradient.cli.place import find_repository, find_workspace
+from gradient.cli.place import find_repository
 from gradient.errors import GradientError
 from gradient.repo.repository import Repository
 
@@ -42,19 +42,6 @@ def complete_revision(
     except GradientError:
         return []
     return [CompletionItem(word) for word in words if word.startswith(incomplete)]
-
-
-def complete_repo(
-    ctx: click.Context,
-    param: click.Parameter,
-    incomplete: str,
-) -> list[CompletionItem]:
-    """Offer the workspace's repos."""
-    try:
-        repos = find_workspace(ctx).repos
-    except GradientError:
-        return []
-    return [CompletionItem(name) for name in repos if name.startswith(incomplete)]
 
 
 def _names(repo: Repository) -> list[str]:

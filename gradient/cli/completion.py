@@ -24,4 +24,7 @@ def command(ctx: click.Context, shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     root = ctx.find_root().command
-    output.line(found(root, {}, "gradient", "_GRADIENT_COMPLETE").source())
+    output.line(found(root, {}, "gradient", "_GRADIENT_COMPLETE").source().rstrip())
+    if shell == "bash":
+        # Else bash takes main@100 for three words.
+        output.line("COMP_WORDBREAKS=${COMP_WORDBREAKS//@}")

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from gradient.engine import handoff
-from gradient.errors import ContextError
+from gradient.errors import ContextError, GradientError
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import WorkspaceConfig
 from gradient.repo.discovery import Place, locate, locate_workspace
@@ -34,10 +34,35 @@ class Wanted:
 
 def place_options(function: _Function) -> _Function:
     """Add ``-w``, ``-r`` and ``-C``, which are accepted before and after the command's name."""
+    folder = click.Path(file_okay=False)
     for decorate in (
-        _option("-C", "directory", "PATH", "Look for workspace and repo from here."),
-        _option("-r", "--repo", "NAME", "The repo, by its name in the workspace."),
-        _option("-w", "--workspace", "PATH", "The workspace's folder."),
+        click.option(
+            "-C",
+            "directory",
+            type=folder,
+            metavar="PATH",
+            help="Look for workspace and repo from here.",
+            expose_value=False,
+            callback=_remember,
+        ),
+        click.option(
+            "-r",
+            "--repo",
+            metavar="NAME",
+            help="The repo, by its name in the workspace.",
+            expose_value=False,
+            callback=_remember,
+            shell_complete=_complete_repo,
+        ),
+        click.option(
+            "-w",
+            "--workspace",
+            type=folder,
+            metavar="PATH",
+            help="The workspace's folder.",
+            expose_value=False,
+            callback=_remember,
+        ),
     ):
         function = decorate(function)
     return function
@@ -104,13 +129,18 @@ def flags(place: Place, *, start: str) -> list[str]:
     return ["-w", place.workspace, "-r", place.repo_name]
 
 
-def _option(flag: str, name: str, metavar: str, text: str) -> Callable[[_Function], _Function]:
-    return click.option(
-        flag, name, metavar=metavar, help=text, expose_value=False, callback=_remember
-    )
-
-
 def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     wanted = ctx.ensure_object(Wanted)
     if value is not None and param.name is not None:
         setattr(wanted, param.name, value)
+
+
+def _complete_repo(
+    ctx: click.Context,
+    param: click.Parameter,
+    incomplete: str,
+) -> list[str]:
+    try:
+        return [name for name in find_workspace(ctx).repos if name.startswith(incomplete)]
+    except GradientError:
+        return []
