@@ -16,7 +16,7 @@ from gradient.checkpoint.writer import INLINE_BYTES, LISTED_CHUNKS
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, MissingObjectError
 from gradient.objects import tree as trees
-from gradient.objects.canonical import Json
+from gradient.objects.canonical import MAX_DEPTH, Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
 from gradient.state import tensors, values
@@ -96,22 +96,38 @@ def _component(store: ObjectReader, entry: Json, jobs: list[tuple[Oid, memoryvie
     return _value_of(tree, _Source(store, jobs, tree))
 
 
-def _value_of(tree: Tree | ValueTree, source: _Source) -> Any:
+def _value_of(tree: Tree | ValueTree, source: _Source, depth: int = 0) -> Any:
     if isinstance(tree, ValueTree):
         return values.decode(tree.value, get=source)
     mapping: dict[str, Any] = OrderedDict() if tree.type == "OrderedDict" else {}
     for name, entry in tree.entries.items():
         if not _is_tree(entry):
-            mapping[name] = values.decode(entry, get=source)
+            _add(mapping, name, values.decode(entry, get=source))
             continue
-        below = _value_of(component_tree(source.store, entry), source)
+        below = _value_of(_subtree(source, entry, depth), source, depth + 1)
         if not tree.flat:
-            mapping[name] = below
+            _add(mapping, name, below)
         elif isinstance(below, dict):
-            mapping.update({f"{name}.{rest}": item for rest, item in below.items()})
+            for rest, item in below.items():
+                _add(mapping, f"{name}.{rest}", item)
         else:
             raise MalformedObjectError(f"the module {name!r} of a flat tree has no names")
     return mapping
+
+
+def _subtree(source: _Source, entry: Json, depth: int) -> Tree | ValueTree:
+    tree = component_tree(source.store, entry)
+    if tree.storages:
+        raise MalformedObjectError("a tree below a component's has storages of its own")
+    if depth >= MAX_DEPTH:
+        raise MalformedObjectError(f"trees nested deeper than {MAX_DEPTH} levels")
+    return tree
+
+
+def _add(mapping: dict[str, Any], name: str, value: Any) -> None:
+    if name in mapping:
+        raise MalformedObjectError(f"the name {name!r:.80} twice in one component")
+    mapping[name] = value
 
 
 def _is_tree(entry: Json) -> bool:
