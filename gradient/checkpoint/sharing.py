@@ -45,7 +45,7 @@ def shared(value: Any) -> tuple[list[Storage], dict[int, int]]:
     order: dict[int, int] = {}
     for tensor in _tensors(value):
         order.setdefault(id(tensor), len(order))
-        if tensor.numel() == 0 or tensor.is_conj() or tensor.is_neg():
+        if not _lies_in_memory(tensor):
             continue
         key, start, stop = tensors.extent(tensor)
         merged = Storage(start, stop, [tensor])
@@ -87,6 +87,17 @@ def window(storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Jso
     if spec.parameter:
         return torch.nn.Parameter(view, requires_grad=spec.requires_grad)
     return view.requires_grad_() if spec.requires_grad else view
+
+
+def _lies_in_memory(tensor: torch.Tensor) -> bool:
+    """Whether a tensor can share memory; one that can not be stored is refused later, by name."""
+    return (
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)
+        and tensor.layout is torch.strided
+        and not (tensor.is_nested or tensor.is_conj() or tensor.is_neg())
+        and tensor.device.type != "meta"
+        and tensor.numel() > 0
+    )
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
-import torch
-
 from gradient.checkpoint import writer
-from gradient.engine import attaching
+from gradient.engine import attaching, ranks
 from gradient.engine.anchoring import Anchoring
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
@@ -38,6 +36,7 @@ from gradient.state.run import Run, check_name
 from gradient.view.files import ViewFiles
 
 if TYPE_CHECKING:
+    import torch
     from torch.utils.data import DataLoader
 
     from gradient.repo.config import GradientConfig
@@ -116,8 +115,10 @@ class GradientEngine:
         and goes on from its line.
 
         Raises ContextError where no repo can be resolved, ForeignRepoError for a repo of another
-        program, ConfigError for bad settings, and what `resume` raises.
+        program, ConfigError for bad settings, UnsupportedValueError for a sharded model, and what
+        `resume` raises.
         """
+        ranks.refuse_sharded(model)
         hparams = None if hparams is None else check_hparams(hparams)
         asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)
         before = _detach(model)
@@ -174,7 +175,7 @@ class GradientEngine:
         self._check_usable()
         step = check_step(step)
         logged = {**self._logged, **numbers(metrics)}
-        if not _commits():
+        if not ranks.commits():
             return self._committed(Revision(self.branch, step))
         state = capture(self._run)
         carried = self._at.carried(state)
@@ -329,7 +330,7 @@ class GradientEngine:
             return self._fork(from_ref, new_branch, options)
 
     def _fork(self, from_ref: str, new_branch: str, options: ForkOptions) -> Revision:
-        commits = _commits()
+        commits = ranks.commits()
         # Of several ranks only the first makes the branch; it may be there before the others look.
         line = Line.create(self._repo, new_branch) if commits else Line(self._repo, new_branch)
         source = self._repo.resolve(from_ref, branch=self.branch).oid
@@ -473,14 +474,6 @@ def _warn(message: str) -> None:
     while frame.f_back is not None and frame.f_globals["__name__"].startswith("gradient."):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, UserWarning, stacklevel=level)
-
-
-def _commits() -> bool:
-    """Whether this process commits: of several ranks that hold the same model, the first does."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank() == 0
-    return True
 
 
 def _detach(model: Any) -> Standing | None:

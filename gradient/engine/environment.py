@@ -29,7 +29,7 @@ def capture_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "command": shlex.join(sys.orig_argv),
-        "cwd": str(Path.cwd()),
+        "cwd": _cwd(),
         "threads": torch.get_num_threads(),
         "seed": torch.initial_seed(),
         "devices": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -39,9 +39,19 @@ def capture_environment() -> dict[str, Any]:
     }
 
 
+def _cwd() -> str | None:
+    try:
+        return str(Path.cwd())
+    except OSError:  # the folder was removed
+        return None
+
+
 def _code_revision() -> dict[str, Any] | None:
     """Return the git commit and dirtiness of the folder that the training script lies in."""
-    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path.cwd()
+    cwd = _cwd()
+    if cwd is None:
+        return None
+    script = Path(cwd, sys.argv[0] if sys.argv else "")
     folder = (script if script.is_dir() else script.parent).resolve()
     if not any((parent / ".git").exists() for parent in (folder, *folder.parents)):
         return None

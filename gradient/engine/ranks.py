@@ -1,0 +1,36 @@
+"""Several processes that hold the same model: which one commits, and what is not the same model."""
+
+from __future__ import annotations
+
+import torch
+
+from gradient.errors import UnsupportedValueError
+
+_SHARDING_MODULES = ("FullyShardedDataParallel",)
+
+
+def commits() -> bool:
+    """Whether this process commits: of several ranks the first does."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank() == 0
+    return True
+
+
+def refuse_sharded(model: torch.nn.Module) -> None:
+    """Refuse a model of which each rank holds a part: raises UnsupportedValueError, on every rank.
+
+    The first rank could commit its own part only, or would wait for the others for ever.
+    """
+    for name, module in model.named_modules():
+        if type(module).__name__ in _SHARDING_MODULES:
+            _refuse(f"model.{name}" if name else "model", type(module).__name__)
+    for name, parameter in model.named_parameters():
+        if type(parameter).__module__.startswith("torch.distributed."):
+            _refuse(f"model.{name}", type(parameter).__name__)
+
+
+def _refuse(path: str, kind: str) -> None:
+    raise UnsupportedValueError(
+        path, f"a {kind}, of which each rank holds a part", "Attach a replicated model"
+    )

@@ -1,0 +1,42 @@
+"""A commit needs little memory beside the state."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+from gradient import GradientEngine
+from tests.engine.rig import config
+from tests.processes import ForkServer
+
+STATE = 200 << 20
+EXTRA = 64 << 20
+
+
+def commit_much() -> None:
+    """Commit 200 MB and print by how much the peak grew."""
+    torch.manual_seed(0)
+    parts = [torch.nn.Linear(2048, 2560, bias=False) for _ in range(10)]
+    model = torch.nn.Sequential(*parts)
+    assert sum(p.nbytes for p in model.parameters()) >= STATE
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    engine = GradientEngine.attach(model, optimizer, config=config())
+    with torch.no_grad():
+        small = torch.nn.Linear(512, 512)
+    engine.register_state("small", small)
+    before = peak()
+    engine.commit(1)
+    sys.stdout.write(f"{peak() - before}\n")
+
+
+def peak() -> int:
+    """Return the largest resident size so far, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def test_a_commit_of_a_large_state_needs_little_more_memory(fork_server: ForkServer) -> None:
+    grown = int(fork_server.run(commit_much).split()[-1])
+    assert grown < EXTRA, f"{grown >> 20} MiB"
