@@ -35,11 +35,12 @@ class Wanted:
 def place_options(function: _Function) -> _Function:
     """Add ``-w``, ``-r`` and ``-C``, which are accepted before and after the command's name."""
     folder = click.Path(file_okay=False)
+    there = click.Path(file_okay=False, exists=True)
     for decorate in (
         click.option(
             "-C",
             "directory",
-            type=folder,
+            type=there,
             metavar="PATH",
             help="Look for workspace and repo from here.",
             expose_value=False,
