@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from gradient.checkpoint.reader import read_state
@@ -44,11 +46,11 @@ def read(objects: Objects, component: Oid) -> object:
     return read_state(objects, root)["model"]
 
 
-def tensor(**fields: Json) -> Json:
+def tensor(**fields: Any) -> Any:
     return {"entries": {"w": {"tensor": {"dtype": "float32", "shape": [2], **fields}}}}
 
 
-WINDOW: dict[str, Json] = {"storage": 0, "offset": 0, "stride": [1]}
+WINDOW: dict[str, Any] = {"storage": 0, "offset": 0, "stride": [1]}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ WINDOW: dict[str, Json] = {"storage": 0, "offset": 0, "stride": [1]}
         {"entries": {"w": {"pickle": 1}}},
     ],
 )
-def test_a_malformed_component_is_refused(body: Json) -> None:
+def test_a_malformed_component_is_refused(body: Any) -> None:
     objects = Objects()
     with pytest.raises(IntegrityError):
         read(objects, objects.put(body))
