@@ -39,8 +39,9 @@ def naming_commits(repo: Repository) -> Iterator[None]:
 def damaged_commits(repo: Repository, unreadable: Collection[str] = ()) -> list[str]:
     """Return the revisions of the commits that need a missing object, or one of the given ids.
 
-    A commit that is itself lost is called by its branch and its id. Trees are read, blobs are only
-    looked up. Sorted by branch, the oldest first.
+    One that is a difference from a missing object counts as missing. A commit that is itself lost
+    is called by its branch and its id. Trees are read, blobs are only looked up. Sorted by branch,
+    the oldest first.
     """
     search = _Search(repo, frozenset(unreadable))
     found: dict[Oid, str] = {}
@@ -58,7 +59,7 @@ class _Search:
 
     def __init__(self, repo: Repository, unreadable: Collection[str]) -> None:
         self._repo = repo
-        self._unreadable = unreadable
+        self._unreadable = {Oid.parse(text) for text in unreadable}
         self._sound: dict[Oid, bool] = {}
 
     def damage(self, oid: Oid, branch: str) -> str | None:
@@ -92,5 +93,5 @@ class _Search:
             yield from ((Kind.BLOB, blob) for blob in listed(self._repo.store.read(oid, kind)))
 
     def _present(self, oid: Oid) -> None:
-        if str(oid) in self._unreadable or oid not in self._repo.store:
+        if not self._repo.store.is_whole(oid, without=self._unreadable):
             raise MissingObjectError(str(oid))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from gradient.objects import canonical
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
 from gradient.store.catalogue import Catalogue
-from gradient.store.frames import Place, read_object
+from gradient.store.frames import MAX_DEPTH, Place, read_object
 from gradient.store.transaction import Transaction
 from gradient.store.workers import Workers
 
@@ -111,6 +111,18 @@ class ObjectStore:
                 job = partial(self._read_job, readers=readers)
                 for _ in self._workers.map(job, _jobs(group)):
                     pass
+
+    def is_whole(self, oid: Oid, *, without: Collection[Oid] = (), depth: int = 0) -> bool:
+        """Tell whether an object is there, and what it is a difference from, by the indexes alone.
+
+        Those in `without` count as missing.
+        """
+        if oid in without or depth > MAX_DEPTH:
+            return False
+        return any(
+            row.base is None or self.is_whole(row.base, without=without, depth=depth + 1)
+            for _, row in self._catalogue.find(oid)
+        )
 
     def find_prefix(self, kind: Kind, hex_prefix: str) -> list[Oid]:
         """Return the sorted ids of the objects of a kind that begin with hex digits."""
