@@ -20,12 +20,12 @@ from typing import Any, NoReturn
 
 import click
 
-from gradient.cli import again, output
+from gradient.cli import output
 from gradient.cli.place import find_place
 from gradient.engine import handoff
 from gradient.engine.handoff import Handoff
 from gradient.errors import GradientError, GradientIOError
-from gradient.repo import runs
+from gradient.repo import again, runs
 from gradient.repo import workspace as workspaces
 from gradient.repo.discovery import Place
 from gradient.repo.repository import Repository
@@ -93,8 +93,7 @@ def start(
 ) -> NoReturn:
     """Note the command in its repo, run it, and exit with its code; never returns.
 
-    Where it failed, or a signal ended it, the way to go on is said: the process itself may have had
-    no time to.
+    Where a signal ended it, the way to go on is said: the process itself had no time to.
     """
     if place is not None and workspaces.is_repo(place.repo):
         try:
@@ -107,21 +106,20 @@ def start(
         except GradientIOError as error:
             output.note(f"the command is not noted for `gradient status`: {error}")
     code = run(command, environment(os.environ, told))
-    if code not in (0, CANNOT_EXECUTE, NOT_FOUND):
-        _say_how_to_go_on(ctx, code)
+    # After an exception, Ctrl-C among them, the engine has said it.
+    if code - 128 in list(signal.Signals) and code - 128 != signal.SIGINT:
+        _say_how_to_go_on(ctx, signal.Signals(code - 128))
     ctx.exit(code)
 
 
-def _say_how_to_go_on(ctx: click.Context, code: int) -> None:
+def _say_how_to_go_on(ctx: click.Context, number: signal.Signals) -> None:
     try:
         place = find_place(ctx)  # the command may have made it
-        found = again.find(Repository.open(place.repo), place)
+        found = again.find(Repository.open(place.repo))
     except GradientError:
         return  # the command's end is what matters; `gradient status` will say what is wrong
     if found is not None:
-        signals = {128 + number: f"by {number.name}" for number in signal.Signals}
-        how = signals.get(code, f"with exit code {code}")
-        output.note(f"ended {how}; to go on: {found.resume}")
+        output.note(f"ended by {number.name}; to go on: {found.resume}")
 
 
 def run(command: Sequence[str], environ: Mapping[str, str]) -> int:

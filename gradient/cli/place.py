@@ -119,17 +119,6 @@ def is_named(ctx: click.Context) -> bool:
     return any(said) or any(os.environ.get(name) for name in (handoff.WORKSPACE, handoff.REPO))
 
 
-def flags(place: Place, *, start: str) -> list[str]:
-    """Return the options without which a command in `start` would not find this repo."""
-    try:
-        found = locate(start)
-    except ContextError:
-        found = None
-    if found is not None and found.repo == place.repo:
-        return []
-    return ["-w", place.workspace, "-r", place.repo_name]
-
-
 def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     wanted = ctx.ensure_object(Wanted)
     if value is not None and param.name is not None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from gradient.cli import again, output
+from gradient.cli import output
 from gradient.cli.branch import describe, summary_cells
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_place, find_repository, place_options
 from gradient.engine import handoff
 from gradient.maintenance.statistics import weigh
-from gradient.repo import documents, layout
+from gradient.repo import again, documents, layout
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
@@ -75,7 +75,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
     rows = [describe(repo, history, each, active) for each in history.summaries()]
     weight = weigh(repo, history)
     place = find_place(ctx)
-    last = again.find(repo, place)
+    last = again.find(repo)
     free = fs.free_bytes(repo.path)
     return {
         "repo": place.repo_name,

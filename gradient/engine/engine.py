@@ -11,7 +11,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 from gradient.checkpoint import writer
-from gradient.engine import attaching, ranks
+from gradient.engine import attaching, parting, ranks
 from gradient.engine.anchoring import Anchoring
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
@@ -123,6 +123,7 @@ class GradientEngine:
         asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)
         before = _detach(model)
         opened = attaching.open_repository(asked)
+        parting.remember(opened.path)
         line = Line.open(opened, opened.active_branch(asked.branch))
         engine = cls(opened, line, Run(model, optimizer, scheduler), asked, hparams)
         try:

@@ -1,14 +1,13 @@
-"""The exact command that goes on with the last run, wherever it is typed."""
+"""The exact command that goes on with the last run of a repo, wherever it is typed."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from gradient.cli.place import flags
-from gradient.repo import runs
-from gradient.repo.discovery import Place
+from gradient.errors import GradientError
+from gradient.repo import discovery, runs
 from gradient.repo.repository import Repository
 from gradient.repo.runs import LastRun
 
@@ -25,7 +24,7 @@ class Again:
     """What to type here."""
 
 
-def find(repo: Repository, place: Place) -> Again | None:
+def find(repo: Repository) -> Again | None:
     """Return how to go on with the last run; None where none is known."""
     tips = repo.tips()
     newest = max(tips, key=lambda branch: repo.read_commit(tips[branch]).time, default=None)
@@ -38,9 +37,20 @@ def find(repo: Repository, place: Place) -> Again | None:
         how = last.launch  # it has not committed: nothing but itself leads there again
     else:
         how = f"resume {shlex.quote(revision)}" if revision is not None else "run"
-    words = shlex.join(["gradient", *flags(place, start=last.cwd)])
+    words = shlex.join(["gradient", *_options(repo, last.cwd)])
     where = "" if _same_folder(last.cwd) else f"cd {shlex.quote(last.cwd)} && "
     return Again(last, revision, f"{where}{words} {how} -- {last.command}")
+
+
+def _options(repo: Repository, start: str) -> list[str]:
+    """Return the options without which a command in `start` would not find this repo."""
+    try:
+        if discovery.locate(start).repo == repo.path:
+            return []
+    except GradientError:
+        pass
+    workspace = repo.config.workspace_path or str(PurePath(repo.path).parent)
+    return ["-w", workspace, "-r", PurePath(repo.path).name]
 
 
 def _same_folder(folder: str) -> bool:
