@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradient.checkpoint import sharing
-from gradient.checkpoint.writer import INLINE_BYTES, LISTED_CHUNKS
+from gradient.checkpoint.draft import INLINE_BYTES
+from gradient.checkpoint.writer import LISTED_CHUNKS
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, MissingObjectError
 from gradient.objects import tree as trees

@@ -131,16 +131,17 @@ class Transaction:
         read_object(self._catalogue, oid, kind, memoryview(body), places)
         return bytes(body)
 
-    def keep(self, oids: Iterable[Oid]) -> None:
+    def keep(self, oids: Iterable[Oid], *, width: int = 1) -> None:
         """Take over blobs that the store has, as if they were put again.
 
         Where all must be `plain`, one that is stored as a difference alone is read and written
-        again. Raises MissingObjectError and what reading raises.
+        again, as elements of `width` bytes. Raises MissingObjectError and what reading raises.
         """
         self._check_open()
         for oid in oids:
             if not self._known(oid):
-                self._append(Kind.BLOB, self._encode(Kind.BLOB, self.read(oid, Kind.BLOB), 1, None))
+                body = self.read(oid, Kind.BLOB)
+                self._append(Kind.BLOB, self._encode(Kind.BLOB, body, width, None))
 
     def seal(self) -> str | None:
         """Make everything durable and known; returns the pack's id, None if nothing was new.

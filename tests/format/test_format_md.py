@@ -14,7 +14,7 @@ import numpy
 import pytest
 import torch
 
-from gradient.checkpoint import grouping, reader, writer
+from gradient.checkpoint import draft, grouping, reader, writer
 from gradient.codec import planes
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.frame import Codec, Encoded, decode_into
@@ -313,8 +313,8 @@ def test_the_page_names_the_limits() -> None:
     assert canonical.MAX_BYTES == 2**26
     nesting = limits["nesting of canonical JSON; of one value"]
     assert nesting == f"{canonical.MAX_DEPTH} levels; {tags.MAX_DEPTH}"
-    assert limits["bytes of data or of a tensor inline"] == str(writer.INLINE_BYTES)
-    assert writer.INLINE_BYTES == tags.INLINE_BYTES
+    assert limits["bytes of data or of a tensor inline"] == str(draft.INLINE_BYTES)
+    assert draft.INLINE_BYTES == tags.INLINE_BYTES
     assert limits["chunks named in the tree"] == str(writer.LISTED_CHUNKS)
     assert limits["step"] == "2^53 - 1"
     assert MAX_STEP == 2**53 - 1

@@ -1,0 +1,173 @@
+"""One state as JSON with holes where its bulk goes: everything that is decided before writing.
+
+Making a draft takes the small values as they are now, and raises for what cannot be stored. Of
+tensors, arrays and long byte strings it says only where their bytes are: the holes hold the live
+memory, until it is written or until `snapshots` puts memory of its own in its place.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+
+from gradient.checkpoint import grouping, sharing
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Oid
+from gradient.state import tensors, values
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+INLINE_BYTES = 256
+"""Data up to this size stands in the tree itself, as hex."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A state that is ready to be written."""
+
+    parts: dict[str, Part]
+    """Its components by name."""
+    holes: list[Hole]
+    """The bulk of all of them, in order."""
+
+
+def draft(state: Mapping[str, Any]) -> Draft:
+    """Draft every component; raises UnsupportedValueError naming what has no encoding."""
+    holes: list[Hole] = []
+    return Draft({name: encode(value, name, holes) for name, value in state.items()}, holes)
+
+
+@dataclass(slots=True)
+class Hole:
+    """A node that waits for the ids of its chunks."""
+
+    node: dict[str, Json]
+    data: Buffer | torch.Tensor
+    path: str
+    dtype: str | None
+    nbytes: int
+    width: int
+    stored: Sequence[Oid] | None = None
+    """Its chunks, where they were found to be stored already; `data` is not looked at then."""
+    written: Sequence[Oid] = ()
+    """Its chunks, once it was written."""
+
+
+@dataclass(slots=True)
+class NamedPart:
+    """A component that has names."""
+
+    entries: dict[str, Any]
+    type: str
+    flat: bool
+    storages: list[Json]
+
+
+@dataclass(slots=True)
+class ValuePart:
+    """A component that is one value."""
+
+    value: Json
+    storages: list[Json]
+
+
+class _Sink:
+    """Takes tensors and data out of one component's values while they are encoded."""
+
+    def __init__(self, holes: list[Hole], value: Any, path: str) -> None:
+        self._holes = holes
+        shared, self._places = sharing.shared(value)
+        self._starts = [storage.start for storage in shared]
+        self._keepalive = [storage.content() for storage in shared]
+        self.storages: list[Json] = [
+            self._own(content, f"{path}{{{number}}}")
+            for number, content in enumerate(self._keepalive)
+        ]
+
+    def tensor(self, tensor: torch.Tensor, path: str) -> Json:
+        """Encode a tensor: its own chunks, or a window on a storage of the component."""
+        number = self._places.get(id(tensor))
+        if number is None:
+            return self._own(tensor, path)
+        _, start, _ = tensors.extent(tensor)
+        node = replace(tensors.describe(tensor, path), stride=None).to_json()
+        node["stride"] = [*tensor.stride()]
+        node["storage"] = number
+        node["offset"] = start - self._starts[number]
+        return node
+
+    def data(self, buffer: Buffer, width: int, path: str) -> Json:
+        """Encode plain bytes."""
+        node: dict[str, Json] = {}
+        self._reserve(Hole(node, buffer, path, None, memoryview(buffer).nbytes, width))
+        return node
+
+    def _own(self, tensor: torch.Tensor, path: str) -> Json:
+        spec = tensors.describe(tensor, path)
+        node = spec.to_json()
+        self._reserve(Hole(node, tensor, path, spec.dtype, spec.nbytes, _width(spec)))
+        return node
+
+    def _reserve(self, hole: Hole) -> None:
+        if hole.nbytes <= INLINE_BYTES:
+            hole.node["data"] = bytes(memory(hole.data)).hex()
+        else:
+            hole.node["nbytes"] = hole.nbytes
+            self._holes.append(hole)
+
+
+def _width(spec: tensors.TensorSpec) -> int:
+    """Bytes of the numbers an element consists of: a complex one is two."""
+    return spec.itemsize // 2 if spec.dtype.startswith("complex") else spec.itemsize
+
+
+def memory(data: Buffer | torch.Tensor) -> memoryview:
+    """Return the bytes of a hole's data; a copy only where they are no dense CPU memory."""
+    if isinstance(data, torch.Tensor):
+        return tensors.memory(data)
+    return memoryview(data).cast("B")
+
+
+Part: TypeAlias = NamedPart | ValuePart
+"""A component, or what is a tree of its own in one."""
+
+
+def encode(value: Any, path: str, holes: list[Hole]) -> Part:
+    """Encode one component; its bulk is added to `holes`."""
+    sink = _Sink(holes, value, path)
+    if not _has_names(value):
+        return ValuePart(values.encode(value, put=sink, path=path), sink.storages)
+    entries: dict[str, Any] = {
+        name: values.encode(item, put=sink, path=f"{path}.{name}") for name, item in value.items()
+    }
+    has_tensors = any(isinstance(item, torch.Tensor) for item in value.values())
+    grouped = grouping.group(entries) if has_tensors else None
+    kind = type(value).__name__
+    if grouped is None:
+        return NamedPart(entries, kind, flat=False, storages=sink.storages)
+    for name, item in grouped.items():
+        if name not in entries:
+            grouped[name] = _module(item)
+    return NamedPart(grouped, kind, flat=True, storages=sink.storages)
+
+
+def _has_names(value: Any) -> bool:
+    """Whether a value is a mapping whose keys can be the names of a tree's entries."""
+    if type(value) not in (dict, OrderedDict) or not all(type(name) is str for name in value):
+        return False
+    return not any("\ud800" <= letter <= "\udfff" for name in value for letter in name)
+
+
+def _module(entries: dict[str, Any]) -> NamedPart:
+    grouped = grouping.group(entries) if len(entries) > grouping.SPLIT else None
+    if grouped is None:
+        return NamedPart(entries, "dict", flat=True, storages=[])
+    for name, item in grouped.items():
+        if name not in entries:
+            grouped[name] = _module(item)
+    return NamedPart(grouped, "dict", flat=True, storages=[])
