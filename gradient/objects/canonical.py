@@ -92,12 +92,15 @@ def unpack_number(node: Json) -> int | float:
 
 
 def _check_depth(value: Json) -> None:
-    stack = [(value, 1)]
-    while stack:
-        node, depth = stack.pop()
-        if depth > MAX_DEPTH:
-            raise MalformedObjectError(f"nested deeper than {MAX_DEPTH} levels")
-        if type(node) is dict:
-            stack.extend((child, depth + 1) for child in node.values())
-        elif type(node) is list:
-            stack.extend((child, depth + 1) for child in node)
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        nested = [node for node in level if isinstance(node, (dict, list))]
+        if not nested:
+            return
+        level = [
+            child
+            for node in nested
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+    if level:
+        raise MalformedObjectError(f"nested deeper than {MAX_DEPTH} levels")

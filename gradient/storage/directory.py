@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _TEMPORARY = "tmp"
+_FLUSH_BYTES = 8 << 20
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -137,9 +138,14 @@ class _DirectoryUpload(Upload):
         self._storage = storage
         self._file = file
         self._open = True
+        self._flushing = 0
 
     def write(self, *buffers: Buffer) -> None:
         self.size += self._file.write(*buffers)
+        fresh = self.size - self._flushing
+        if fresh >= _FLUSH_BYTES:
+            self._file.begin_flush(self._flushing, fresh)
+            self._flushing = self.size
 
     def publish(self, name: str) -> None:
         length = self._file.size()
