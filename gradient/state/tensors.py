@@ -154,10 +154,21 @@ def memory(tensor: torch.Tensor) -> memoryview:
     """
     if tensor.numel() == 0:
         return memoryview(b"")
-    dense = tensor.detach().resolve_conj().resolve_neg().cpu()
-    if not _is_dense(tuple(dense.shape), tuple(dense.stride())):
-        dense = dense.contiguous()
-    return _bytes(dense)
+    return _bytes(_dense(tensor.detach().resolve_conj().resolve_neg().cpu()))
+
+
+def flat(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the bytes that `memory` does, as a uint8 tensor on the tensor's own device.
+
+    It lends the tensor's memory where `is_dense`, and is a copy elsewhere. The tensor has elements.
+    """
+    return _flat_bytes(_dense(tensor.detach().resolve_conj().resolve_neg()))
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Whether the tensor's bytes are a stretch of memory, in any order of its dimensions."""
+    plain = not (tensor.is_conj() or tensor.is_neg())
+    return plain and _is_dense(tuple(tensor.shape), tuple(tensor.stride()))
 
 
 def allocate(spec: TensorSpec) -> torch.Tensor:
@@ -216,11 +227,15 @@ def _bytes(dense: torch.Tensor) -> memoryview:
     return view
 
 
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if _is_dense(tuple(tensor.shape), tuple(tensor.stride())) else tensor.contiguous()
+
+
 def _flat_bytes(dense: torch.Tensor) -> torch.Tensor:
-    flat = torch.empty(0, dtype=torch.uint8)
+    raw = torch.empty(0, dtype=torch.uint8, device=dense.device)
     offset = dense.storage_offset() * dense.element_size()
-    flat.set_(dense.untyped_storage(), offset, (dense.nbytes,), (1,))
-    return flat
+    raw.set_(dense.untyped_storage(), offset, (dense.nbytes,), (1,))
+    return raw
 
 
 def _c_order(shape: tuple[int, ...]) -> tuple[int, ...]:

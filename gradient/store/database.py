@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.mode import Mode
@@ -18,6 +18,9 @@ from gradient.store.catalogue import Catalogue
 from gradient.store.frames import MAX_DEPTH, Place, read_object
 from gradient.store.transaction import Transaction
 from gradient.store.workers import Workers
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _MOST_OPEN_PACKS: Final = 64
 _MOST_PER_JOB: Final = 64
@@ -123,6 +126,10 @@ class ObjectStore:
             row.base is None or self.is_whole(row.base, without=without, depth=depth + 1)
             for _, row in self._catalogue.find(oid)
         )
+
+    def name_blobs(self, chunks: Iterable[Buffer]) -> Iterator[Oid]:
+        """Yield what each chunk is called, hashed in parallel; nothing is read or written."""
+        return self._workers.map(partial(Oid.of, Kind.BLOB), chunks)
 
     def find_prefix(self, kind: Kind, hex_prefix: str) -> list[Oid]:
         """Return the sorted ids of the objects of a kind that begin with hex digits."""

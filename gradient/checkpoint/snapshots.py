@@ -1,0 +1,237 @@
+"""Memory of a draft's own: what the training loop changes meanwhile does not reach the commit.
+
+Goals: the caller waits about as long as a copy takes; the snapshots that exist at one time have a
+fixed number of buffers; what did not change since the last commit costs no copy.
+
+Rules
+1. The buffers are reused, for fresh memory costs more than copying into it does. One goes back to
+   the others only after its commit ended.
+2. That a tensor did not change is found by hashing and by nothing else. Whether hashing is worth
+   while is guessed: not for a tensor a few of whose bytes are other ones than last time, and for a
+   while not for one that was hashed in vain.
+3. Device memory is copied on a stream of its own, into pinned memory, and waited for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+import numpy as np
+import torch
+
+from gradient.checkpoint import walk
+from gradient.checkpoint.draft import Draft, Hole, memory
+from gradient.checkpoint.walk import TreeReader
+from gradient.codec.chunks import ranges
+from gradient.errors import GradientError
+from gradient.objects.oid import Oid
+from gradient.state import tensors
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+PAUSE: Final = 16
+"""Commits for which a tensor that was hashed in vain is copied without."""
+
+_ALIGNED = 64
+_SAMPLE = 64
+_SPARE = 16 << 20
+
+
+class Store(TreeReader, Protocol):
+    """What snapshots need of the object database."""
+
+    def name_blobs(self, chunks: Iterable[Buffer]) -> Iterator[Oid]:
+        """Yield what each chunk is called."""
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """One draft that is independent of the live objects."""
+
+    draft: Draft
+    """Its holes hold memory of the snapshot's."""
+    samples: dict[str, bytes]
+    """A few bytes of each hole, by path."""
+    buffer: torch.Tensor | None
+    """That memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the last commit that ended well has under a path."""
+
+    chunks: Sequence[Oid]
+    sample: bytes | None
+
+
+@dataclass(slots=True)
+class Snapshots:
+    """Takes snapshots for one run. `take` is for the loop's thread, the others for any."""
+
+    store: Store
+    """Where the commits go."""
+    _stored: Mapping[str, _Stored] = field(default_factory=dict)
+    _root: Oid | None = None
+    _pauses: dict[str, int] = field(default_factory=dict)
+    _free: list[torch.Tensor] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def stand_at(self, root: Oid) -> None:
+        """Note that the run was put back to the state of a root tree."""
+        self._root = root
+
+    def take(self, draft: Draft) -> Snapshot:
+        """Copy what the draft's holes hold, unless it is stored already; the draft is changed."""
+        self._recall()
+        samples = _samples(draft.holes)
+        moving: list[tuple[int, Hole]] = []
+        size, pinned = 0, False
+        for hole in draft.holes:
+            if type(hole.data) is bytes:
+                continue  # nobody can change it
+            hole.stored = self._unchanged(hole, samples.get(hole.path))
+            if hole.stored is not None:
+                hole.data = b""
+                continue
+            moving.append((size, hole))
+            size += -(-hole.nbytes // _ALIGNED) * _ALIGNED
+            pinned = pinned or (isinstance(hole.data, torch.Tensor) and hole.data.is_cuda)
+        buffer = self._buffer(size, pinned) if moving else None
+        if buffer is not None:
+            try:
+                _copy(moving, buffer)
+            except BaseException:
+                self._free.append(buffer)
+                raise
+        return Snapshot(draft, samples, buffer)
+
+    def written(self, snapshot: Snapshot) -> None:
+        """Learn from a snapshot whose commit ended well what is stored."""
+        self._stored = {
+            hole.path: _Stored(hole.written, snapshot.samples.get(hole.path))
+            for hole in snapshot.draft.holes
+        }
+
+    def ended(self, snapshot: Snapshot) -> None:
+        """Take back the memory of a snapshot whose commit ended, well or not."""
+        buffer, snapshot.buffer = snapshot.buffer, None
+        snapshot.draft = Draft({}, [])
+        if buffer is not None:
+            self._free.append(buffer)
+
+    def failed(self) -> None:
+        """Forget what is stored: a commit that relied on it was not made."""
+        self._stored, self._root = {}, None
+
+    def _recall(self) -> None:
+        """Read what the commit that the run was put back to has."""
+        root, self._root = self._root, None
+        if root is None:
+            return
+        try:
+            self._stored = {
+                content.path: _Stored(content.chunks(self.store), None)
+                for content in walk.contents(self.store, root)
+            }
+        except GradientError:
+            self._stored = {}  # everything is copied, and the writer finds what is wrong
+
+    def _unchanged(self, hole: Hole, sample: bytes | None) -> Sequence[Oid] | None:
+        """Return the chunks of a hole's content if they are those of the last commit."""
+        stored = self._stored.get(hole.path)
+        if stored is None or sample is None or stored.sample not in (None, sample):
+            return None
+        rest = self._pauses.get(hole.path, 0)
+        if rest:
+            self._pauses[hole.path] = rest - 1
+            return None
+        content = memory(hole.data)
+        chunks = (content[start:stop] for start, stop in ranges(hole.nbytes))
+        expected = iter(stored.chunks)
+        if all(oid == next(expected, None) for oid in self.store.name_blobs(chunks)):
+            return stored.chunks
+        self._pauses[hole.path] = PAUSE
+        return None
+
+    def _buffer(self, size: int, pinned: bool) -> torch.Tensor:
+        """Return memory for a snapshot: a free buffer, unless it is too small, or far too large."""
+        with self._lock:
+            free = self._free.pop() if self._free else None
+        if (
+            free is not None
+            and size <= free.nbytes <= 2 * size + _SPARE
+            and free.is_pinned() == pinned
+        ):
+            return free
+        del free  # before there is another
+        return torch.empty(max(size, 1), dtype=torch.uint8, pin_memory=pinned)
+
+
+def _samples(holes: list[Hole]) -> dict[str, bytes]:
+    """Return a few bytes of each hole whose memory is lent, by path."""
+    found: dict[str, bytes] = {}
+    slices: dict[torch.device, tuple[list[str], list[torch.Tensor]]] = {}
+    for hole in holes:
+        data = hole.data
+        if not isinstance(data, torch.Tensor):
+            found[hole.path] = b"".join(_ends(memory(data)))
+        elif not tensors.is_dense(data):
+            continue
+        elif data.device.type == "cpu":
+            found[hole.path] = b"".join(_ends(memory(data)))
+        else:
+            paths, pieces = slices.setdefault(data.device, ([], []))
+            raw = tensors.flat(data)
+            paths.append(hole.path)
+            pieces += [raw[at : at + _SAMPLE] for at in _places(raw.nbytes)]
+    for paths, pieces in slices.values():
+        together = torch.cat(pieces).cpu().numpy().tobytes()  # one transfer for a whole device
+        length = _SAMPLE * 3
+        for number, path in enumerate(paths):
+            found[path] = together[number * length : (number + 1) * length]
+    return found
+
+
+def _ends(content: memoryview) -> Iterator[memoryview]:
+    return (content[at : at + _SAMPLE] for at in _places(content.nbytes))
+
+
+def _places(nbytes: int) -> tuple[int, int, int]:
+    # A hole is larger than what stands inline, and so than the three samples together.
+    return 0, nbytes // 2, nbytes - _SAMPLE
+
+
+def _copy(moving: list[tuple[int, Hole]], buffer: torch.Tensor) -> None:
+    """Copy each hole's content to its place in a buffer, and let the hole hold that."""
+    whole = buffer.numpy()
+    copies: list[tuple[Hole, memoryview]] = []
+    with ExitStack() as stack:
+        streams: dict[torch.device, torch.cuda.Stream] = {}
+        for at, hole in moving:
+            place = slice(at, at + hole.nbytes)
+            copies.append((hole, whole[place].data))
+            if not isinstance(hole.data, torch.Tensor):
+                whole[place] = np.frombuffer(memory(hole.data), np.uint8)
+            elif hole.data.is_cuda:
+                device = hole.data.device
+                if device not in streams:
+                    streams[device] = _stream(device)
+                    stack.callback(streams[device].synchronize)
+                raw = tensors.flat(hole.data)
+                streams[device].wait_stream(torch.cuda.current_stream(device))
+                with torch.cuda.stream(streams[device]):
+                    buffer[place].copy_(raw, non_blocking=True)
+                    raw.record_stream(streams[device])
+            else:
+                buffer[place].copy_(tensors.flat(hole.data))
+    for hole, content in copies:
+        hole.data = content
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
