@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 from gradient.checkpoint import writer
-from gradient.engine import attaching, parting, ranks
+from gradient.engine import attached, attaching, parting, ranks
 from gradient.engine.anchoring import Anchoring
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
@@ -25,6 +23,7 @@ from gradient.engine.registering import registered
 from gradient.engine.restoring import Restored, restore_run
 from gradient.engine.revision import Revision
 from gradient.engine.standing import Standing
+from gradient.engine.warning import warn
 from gradient.errors import EngineClosedError, InvalidNameError
 from gradient.repo.damage import naming_commits
 from gradient.repo.lines import Line
@@ -41,12 +40,6 @@ if TYPE_CHECKING:
 
     from gradient.repo.config import GradientConfig
     from gradient.repo.lines import Published
-
-_attached: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[GradientEngine], Standing]] = (
-    weakref.WeakKeyDictionary()
-)
-"""Models, the engines they are attached to, and where those stand: that outlives an engine that
-nobody refers to any more."""
 
 
 class GradientEngine:
@@ -121,7 +114,7 @@ class GradientEngine:
         ranks.refuse_sharded(model)
         hparams = None if hparams is None else check_hparams(hparams)
         asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)
-        before = _detach(model)
+        before = attached.detach(model)
         opened = attaching.open_repository(asked)
         parting.remember(opened.path)
         line = Line.open(opened, opened.active_branch(asked.branch))
@@ -131,7 +124,7 @@ class GradientEngine:
         except BaseException:
             engine.close()
             raise
-        _attached[model] = weakref.ref(engine), engine._at
+        attached.remember(model, engine, engine._at)
         return engine
 
     def _begin(self, before: Standing | None) -> None:
@@ -154,7 +147,7 @@ class GradientEngine:
         elif before is not None and before.goes_on(line):
             self._at = before
         elif line.seen is not None:
-            _warn(
+            warn(
                 f"branch {line.branch!r} has history and this run starts afresh beside it: its "
                 f"first commit sets the old line aside. To go on with it, attach with "
                 f'resume="auto" (or run: gradient resume latest -- …); to keep both, name another '
@@ -194,7 +187,7 @@ class GradientEngine:
         self._at.last = revision = self._acknowledged(published, state)
         # Last, for a warning may be an error: what was committed is noted by then.
         for text in (*published.warnings, *self._at.unclaimed(carried)):
-            _warn(text)
+            warn(text)
         return revision
 
     def _committed(self, revision: Revision) -> Revision:
@@ -416,7 +409,7 @@ class GradientEngine:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
-        _attached.pop(self._run.model, None)
+        attached.forget(self._run.model)
         self._finish()
 
     def __enter__(self) -> Self:
@@ -467,25 +460,6 @@ class GradientEngine:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.branch}@{self._at.step}"
         return f"<GradientEngine {self.repo_name} {state}>"
-
-
-def _warn(message: str) -> None:
-    """Warn, pointing at the line of the script that called in."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gradient."):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, UserWarning, stacklevel=level)
-
-
-def _detach(model: Any) -> Standing | None:
-    """Close the engine that the model is attached to in this process; says where it stood."""
-    reference, standing = _attached.pop(model, (None, None))
-    if standing is None or standing.pid != os.getpid():
-        return None
-    engine = reference() if reference is not None else None
-    if engine is not None:
-        engine.close()
-    return standing
 
 
 def _finish(pid: int, generators: Generators, view: ViewFiles) -> None:

@@ -124,14 +124,6 @@ class Line:
         """Return the branch's tip as it is now."""
         return self.repo.refs.read(self.branch)
 
-    def is_same(self, other: Line) -> bool:
-        """Whether both stand on the same branch of the same repo."""
-        return (self.repo.path, self.branch) == (other.repo.path, other.branch)
-
-    def mentions(self, words: str) -> bool:
-        """Whether the reason of any move of the branch contains the words."""
-        return any(words in record.reason for record in self.repo.refs.log(self.branch))
-
     def publish(self, step: int, build: Build, *, reason: str = "commit") -> Published:
         """Make the next commit and move a branch to it, by the table above.
 
