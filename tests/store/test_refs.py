@@ -306,7 +306,12 @@ def test_four_processes_on_one_ref_lose_nothing(tmp_path: Path, *, links: bool) 
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
     log = Refs(DirectoryStorage(tmp_path)).log("main")
-    assert [record.previous for record in log] == [0, *(record.seq for record in log[:-1])]
+    before = [0, *(record.seq for record in log[:-1])]
+    if links:
+        assert [record.previous for record in log] == before
+    # Without links a record may be made after one that its writer withdraws in the end: a writer
+    # that stood still in the middle of its record was taken for a dead one.
+    assert all(seq <= record.previous < record.seq for seq, record in zip(before, log, strict=True))
     acknowledged = {
         line for writer in range(4) for line in lines(tmp_path / f"acknowledged{writer}")
     }
