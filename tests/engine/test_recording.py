@@ -25,7 +25,7 @@ from gradient import (
 from gradient.checkpoint.reader import read_state
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from tests.engine.rig import Rig, assert_same, trained
+from tests.engine.rig import Rig, assert_same, config, trained
 from tests.storage.faults import Fault, observed
 
 
@@ -193,3 +193,23 @@ def test_a_damaged_pack_is_named_with_the_commits_it_affects(
     with pytest.raises(IntegrityError):
         load("exp@2", workspace="work", repo="run")
     caplog.clear()
+
+
+def test_a_view_that_can_not_be_written_never_fails_a_commit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(view="full"))
+    rig.train(engine, 1)
+
+    def full(call: fs.Call) -> None:
+        if call.operation in ("create", "write") and ".gradient-repo" not in call.path:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    rig.step()
+    with observed(full):
+        revision = engine.commit(2)
+    assert (revision, revision.path) == ("main@2", None)
+    assert "The commit is safe" in caplog.text
+    engine.commit(3)
+    assert load("main@2", workspace="work", repo="run")["step"] == 2

@@ -268,3 +268,116 @@ def test_a_difference_in_hyperparameters_is_told_with_the_flag(
     assert "weight_decay" in caplog.text
     assert "gradient fork … --set weight_decay=0.5" in caplog.text
     assert rig.optimizer.param_groups[0]["weight_decay"] == 0.01
+
+
+# -- Parts that are the script's own ------------------------------------------------------------
+
+
+class Warmup:
+    """A scheduler of nobody's: it has two methods more than it needs."""
+
+    def __init__(self, optimizer: Any) -> None:
+        self.optimizer, self.count, self.fails = optimizer, 0, False
+
+    def step(self) -> None:
+        self.count += 1
+        self.optimizer.param_groups[0]["lr"] = 0.001 * self.count
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        if self.fails:
+            self.fails = False
+            raise ZeroDivisionError
+
+
+class Extra(torch.nn.Module):
+    """A model with extra state that may refuse to be set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 2)
+        self.seen: list[int] = []
+        self.fails = False
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(batch))
+        found: torch.Tensor = self.layer(batch)
+        return found
+
+    def get_extra_state(self) -> Any:
+        return {"seen": list(self.seen)}
+
+    def set_extra_state(self, state: Any) -> None:
+        if self.fails:
+            self.fails = False
+            raise ZeroDivisionError
+        self.seen = state["seen"]
+
+
+def own() -> Rig:
+    model = Extra()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    return Rig(model, optimizer, Warmup(optimizer))
+
+
+def test_a_scheduler_and_extra_state_of_the_scripts_own_come_back() -> None:
+    rig = own()
+    engine = rig.attach()
+    rig.train(engine, 1, 2)
+    two = rig.state()
+    rig.train(engine, 3)
+    other = own()
+    other.attach("other").resume("main@2")
+    assert_same(other.state(), two)
+    assert (other.scheduler.count, other.model.seen) == (2, [5, 5])
+    engine.fork(from_ref="main@3", new_branch="again", reset_scheduler=True, scale_lr=2)
+    assert rig.scheduler.count == 0
+    assert rig.optimizer.param_groups[0]["lr"] == 0.02
+
+
+@pytest.mark.parametrize("part", ["model", "scheduler"])
+def test_a_part_of_the_scripts_that_raises_leaves_everything_as_it_was(part: str) -> None:
+    rig = own()
+    engine = rig.attach()
+    rig.train(engine, 1, 2)
+    before = rig.state()
+    getattr(rig, part).fails = True
+    with pytest.raises(ZeroDivisionError):
+        engine.resume("main@1")
+    assert_same(rig.state(), before)
+    assert (engine.branch, engine.current_step) == ("main", 2)
+    rig.train(engine, 3)
+    assert Repository.open("work/run").branches() == ["main"]
+
+
+def test_a_getter_that_raises_stops_the_commit_alone() -> None:
+    rig, engine = trained()
+    broken = True
+
+    def getter() -> int:
+        if broken:
+            raise ZeroDivisionError
+        return 1
+
+    engine.register_state("count", getter, lambda saved: None)
+    engine.log(loss=1.0)
+    with pytest.raises(ZeroDivisionError):
+        rig.train(engine, 1)
+    broken = False
+    engine.commit(1)
+    assert Repository.open("work/run").resolve("main@1").commit.metrics == {"loss": 1.0}
+
+
+def test_wrappers_do_not_change_names() -> None:
+    rig, engine = trained(1)
+    state = rig.state()
+    wrapped = network()
+    holder = torch.nn.Module()
+    holder.module = wrapped
+    other = Rig(holder, torch.optim.AdamW(wrapped.parameters(), lr=0.01))
+    other.attach("other").resume("main@1")
+    assert_same(other.state(), state)
+    del engine
