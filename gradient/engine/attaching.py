@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -12,6 +13,10 @@ from gradient.repo import discovery
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import GradientConfig
 from gradient.repo.repository import Repository
+from gradient.state.names import ParameterNames
+from gradient.state.run import Run
+
+_LOG = logging.getLogger("gradient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +98,18 @@ def branch_moved_by(repo: Repository, reason: str) -> str | None:
     }
     newest = max(times, key=times.__getitem__, default=None)
     return newest if newest is not None and times[newest] else None
+
+
+def tell_outside(run: Run) -> None:
+    """Log which of the optimizer's parameters the model does not own: nobody captures them."""
+    outside = ParameterNames(run.model, run.optimizer).outside
+    if outside:
+        _LOG.warning(
+            "the optimizer has %d parameters that the model does not own (%s): commits hold their "
+            "optimizer state, but not their values; attach the whole model, or register_state them",
+            len(outside),
+            ", ".join(list(outside)[:_SHOWN]) + (", …" if len(outside) > _SHOWN else ""),
+        )
+
+
+_SHOWN = 5

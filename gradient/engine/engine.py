@@ -132,6 +132,7 @@ class GradientEngine:
         asked, line = self._asked, self._at.line
         handoff = asked.handoff
         handoff.consume()
+        attaching.tell_outside(self._run)
         begun = None if handoff.id is None else attaching.branch_moved_by(self._repo, asked.reason)
         if begun is not None:
             # An earlier process of this launch has committed already: a restart goes on from there.

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from gradient import (
     ConfigError,
@@ -242,6 +243,16 @@ def test_another_branch_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Rig().attach("other")
+
+
+def test_parameters_that_nobody_captures_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    model, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1)
+    Rig(model, optimizer).attach()
+    assert "2 parameters that the model does not own (group0.2, group0.3)" in caplog.text
+    caplog.clear()
+    Rig().attach("quiet")
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("branch", ["../x", "a..b", "a b", "-x", "x.lock", "a@b", "/x", "HEAD"])
