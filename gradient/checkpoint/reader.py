@@ -79,6 +79,14 @@ def read_entries(
     return value
 
 
+def read_tensor(store: ObjectReader, component: Tree | ValueTree, node: Json) -> torch.Tensor:
+    """Return one tensor by its description, which stands in a component or in a tree below it."""
+    jobs: list[tuple[Oid, memoryview]] = []
+    tensor = _Source(store, jobs, component).tensor(node)
+    store.read_blobs(jobs)
+    return tensor
+
+
 def component_entries(store: ObjectReader, root: Oid) -> Mapping[str, Json]:
     """Return a root tree's entries: component names to ``{"tree": id}``."""
     tree = trees.parse(store.read(root, Kind.TREE))

@@ -1,0 +1,282 @@
+"""What changed between two sets of named tensors, one tensor at a time.
+
+Tensors of a store that have the same content ids are never read. Of the others that lie in chunks
+alike, memory holds a few chunks at a time, and a chunk that both have is read once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+from gradient.checkpoint.leaves import Leaf
+from gradient.checkpoint.measure import Sums
+from gradient.codec.chunks import ranges
+from gradient.objects.oid import Oid
+from gradient.state import tensors
+from gradient.state.tensors import DTYPES, ITEM_SIZES, TensorSpec
+
+if TYPE_CHECKING:
+    import torch
+
+Status: TypeAlias = Literal["equal", "changed", "reshaped", "added", "removed"]
+
+_CHUNKS_AT_ONCE = 8
+_ELEMENTS_AT_ONCE = 1 << 20
+
+
+class Source(Protocol):
+    """A tensor that can be loaded."""
+
+    @property
+    def dtype(self) -> str:
+        """Its element type, as the store calls it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of each dimension."""
+
+    def load(self) -> torch.Tensor:
+        """Return it, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a tensor is, apart from its values."""
+
+    dtype: str
+    """Its element type."""
+    shape: tuple[int, ...]
+    """The size of each dimension."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorChange:
+    """What happened to one tensor."""
+
+    name: str
+    """Its name."""
+    status: Status
+    """``reshaped``: the shapes differ, so that values can not be compared."""
+    before: Form | None
+    """What it was; None where it was added."""
+    after: Form | None
+    """What it is; None where it was removed."""
+    elements: int
+    """How many numbers it has (had, where it was removed)."""
+    sums: Sums | None
+    """The figures; None where nothing was compared: equal by id, or not comparable."""
+
+    @property
+    def fraction(self) -> float:
+        """The part of its elements that changed."""
+        if self.sums is not None:
+            return self.sums.fraction
+        return 0.0 if self.status == "equal" else 1.0
+
+    @property
+    def relative(self) -> float | None:
+        """The relative L2 change."""
+        return self._figure(None if self.sums is None else self.sums.relative, 0.0)
+
+    @property
+    def max_abs(self) -> float | None:
+        """The largest absolute change of an element."""
+        return self._figure(None if self.sums is None else self.sums.max_abs, 0.0)
+
+    @property
+    def cosine(self) -> float | None:
+        """The cosine between before and after."""
+        return self._figure(None if self.sums is None else self.sums.cosine, 1.0)
+
+    @property
+    def retyped(self) -> bool:
+        """Whether its dtype changed."""
+        return (
+            self.before is not None
+            and self.after is not None
+            and (self.before.dtype != self.after.dtype)
+        )
+
+    def _figure(self, found: float | None, where_equal: float) -> float | None:
+        if self.sums is None and self.status == "equal":
+            return where_equal
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """What happened to the tensors of one layer together."""
+
+    name: str
+    """The names' common beginning: see `layer_of`."""
+    tensors: int
+    """How many there are on either side."""
+    changed_tensors: int
+    """How many are not equal."""
+    elements: int
+    """All their elements."""
+    fraction: float
+    """The part of all their elements that changed."""
+    sums: Sums
+    """The figures of those that changed and could be compared; the others were not read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What changed between two sets of tensors."""
+
+    tensors: tuple[TensorChange, ...]
+    """All of them, the most changed first."""
+    layers: tuple[LayerChange, ...]
+    """All layers, in the model's order."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every tensor is equal, bit by bit."""
+        return all(each.status == "equal" and not each.retyped for each in self.tensors)
+
+    def count(self, status: Status) -> int:
+        """Return how many tensors have a status."""
+        return sum(each.status == status for each in self.tensors)
+
+
+def compare(
+    before: Mapping[str, Source],
+    after: Mapping[str, Source],
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> Difference:
+    """Compare tensors by name; `progress` is called with 1 for each. Raises IntegrityError."""
+    names = list(dict.fromkeys([*before, *after]))
+    changes = []
+    for name in names:
+        changes.append(_change(name, before.get(name), after.get(name)))
+        if progress is not None:
+            progress(1)
+    return Difference(tuple(sorted(changes, key=_rank)), tuple(_layers(changes)))
+
+
+def layer_of(name: str) -> str:
+    """Return the layer that a tensor belongs to.
+
+    That is its name up to the first number (``transformer.h.3`` of
+    ``transformer.h.3.attn.weight``), or without its last part where there is none.
+    """
+    parts = name.split(".")
+    for i, part in enumerate(parts[:-1]):
+        if part.isdecimal():
+            return ".".join(parts[: i + 1])
+    return ".".join(parts[:-1]) or name
+
+
+def _change(name: str, one: Source | None, other: Source | None) -> TensorChange:
+    before, after = _form(one), _form(other)
+    either = before or after
+    elements = math.prod(either.shape) if either is not None else 0
+    if one is None or other is None or before is None or after is None:
+        status: Status = "added" if one is None else "removed"
+        return TensorChange(name, status, before, after, elements, None)
+    if before.shape != after.shape:
+        return TensorChange(name, "reshaped", before, after, elements, None)
+    if _is_known_equal(one, other):
+        return TensorChange(name, "equal", before, after, elements, None)
+    sums = Sums()
+    for a, b in _pieces(one, other):
+        if a is b:
+            sums.add_equal(a)
+        else:
+            sums.add(a, b)
+    equal = sums.changed == 0 and before.dtype == after.dtype
+    return TensorChange(name, "equal" if equal else "changed", before, after, elements, sums)
+
+
+def _form(source: Source | None) -> Form | None:
+    return None if source is None else Form(source.dtype, source.shape)
+
+
+def _is_known_equal(one: Source, other: Source) -> bool:
+    return isinstance(one, Leaf) and isinstance(other, Leaf) and one.content == other.content
+
+
+def _pieces(one: Source, other: Source) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield stretches of both, elements that belong together at the same place.
+
+    The same tensor twice stands for a stretch that is known to be equal.
+    """
+    if isinstance(one, Leaf) and isinstance(other, Leaf) and _is_alike(one, other):
+        a, b = one.chunks(), other.chunks()
+        if a is not None and b is not None and len(a) == len(b) == len(_spans(one)):
+            yield from _chunk_pieces(one, a, b)
+            return
+    left, right = _flat(one.load()), _flat(other.load())
+    for start in range(0, left.numel(), _ELEMENTS_AT_ONCE):
+        stop = start + _ELEMENTS_AT_ONCE
+        yield left[start:stop], right[start:stop]
+
+
+def _is_alike(one: Leaf, other: Leaf) -> bool:
+    fields = ("dtype", "shape", "stride", "storage")
+    return all(one.node.get(field) == other.node.get(field) for field in fields) and (
+        one.memory is None and one.dtype in DTYPES
+    )
+
+
+def _spans(leaf: Leaf) -> list[tuple[int, int]]:
+    return list(ranges(leaf.elements * ITEM_SIZES[leaf.dtype]))
+
+
+def _chunk_pieces(
+    leaf: Leaf, a: list[Oid], b: list[Oid]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    spans = _spans(leaf)
+    for first in range(0, len(spans), _CHUNKS_AT_ONCE):
+        jobs: list[tuple[Oid, memoryview]] = []
+        pairs = []
+        for i in range(first, min(first + _CHUNKS_AT_ONCE, len(spans))):
+            length = spans[i][1] - spans[i][0]
+            mine = _read(jobs, a[i], length, leaf.dtype)
+            pairs.append((mine, mine if a[i] == b[i] else _read(jobs, b[i], length, leaf.dtype)))
+        leaf.store.read_blobs(jobs)
+        yield from pairs
+
+
+def _read(jobs: list[tuple[Oid, memoryview]], oid: Oid, length: int, dtype: str) -> torch.Tensor:
+    """Order a chunk to be read into a tensor that is returned."""
+    tensor = tensors.allocate(TensorSpec(dtype, (length // ITEM_SIZES[dtype],)))
+    jobs.append((oid, tensors.writable_memory(tensor)))
+    return tensor
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().view(-1)
+
+
+def _rank(change: TensorChange) -> tuple[int, float, float, str]:
+    order = {"reshaped": 0, "removed": 1, "added": 2, "changed": 3, "equal": 4}
+    relative = change.relative if change.relative is not None else math.inf
+    return order[change.status], -relative, -(change.max_abs or 0.0), change.name
+
+
+def _layers(changes: list[TensorChange]) -> Iterator[LayerChange]:
+    """Add up by layer; in the order of the first tensor of each."""
+    groups: dict[str, list[TensorChange]] = {}
+    for change in changes:
+        groups.setdefault(layer_of(change.name), []).append(change)
+    for name, members in groups.items():
+        sums = Sums()
+        for each in members:
+            if each.sums is not None and each.status == "changed":
+                sums.include(each.sums)
+        elements = sum(each.elements for each in members)
+        touched = sum(each.fraction * each.elements for each in members)
+        yield LayerChange(
+            name,
+            len(members),
+            sum(each.status != "equal" for each in members),
+            elements,
+            touched / elements if elements else 0.0,
+            sums,
+        )

@@ -1,0 +1,158 @@
+"""The tensors of one component, found in its trees alone; each is read when it is asked for.
+
+Imports no torch until a tensor is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from gradient.checkpoint.references import listed
+from gradient.errors import MalformedObjectError
+from gradient.objects import tree as trees
+from gradient.objects.canonical import MAX_DEPTH, Json
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree, ValueTree
+
+if TYPE_CHECKING:
+    import torch
+
+_MAPPINGS = ("dict", "OrderedDict", "Counter")
+_FLAGS = frozenset({"requires_grad", "parameter"})
+
+
+class BlobReader(Protocol):
+    """What reading tensors needs of the object database."""
+
+    def read(self, oid: Oid, kind: Kind) -> bytes:
+        """Return a verified object."""
+
+    def read_blobs(self, jobs: list[tuple[Oid, memoryview]]) -> None:
+        """Fill every buffer with its verified blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One tensor of a component."""
+
+    name: str
+    """Its name in the component, parts joined by dots."""
+    node: dict[str, Json]
+    """What the tree says of it."""
+    component: Tree | ValueTree
+    """The component's own tree, which has the memory that tensors share."""
+    store: BlobReader
+    """Where its content is."""
+
+    @property
+    def dtype(self) -> str:
+        """Its element type, as it is stored."""
+        return str(self.node.get("dtype"))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The size of each dimension."""
+        shape = self.node.get("shape")
+        if type(shape) is not list or not all(type(size) is int for size in shape):
+            raise MalformedObjectError(f"{self.name} has no shape")
+        return tuple(shape)  # type: ignore[arg-type]
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    @property
+    def content(self) -> Json:
+        """What decides about its values: tensors for which this is equal are equal, bit by bit."""
+        content: dict[str, Json] = {k: v for k, v in self.node.items() if k not in _FLAGS}
+        number = content.get("storage")
+        if type(number) is int and 0 <= number < len(self.component.storages):
+            content["storage"] = self.component.storages[number]
+        return content
+
+    @property
+    def memory(self) -> Json:
+        """The memory that it shares with other tensors of the component; None for its own."""
+        return self.node.get("storage")
+
+    def chunks(self) -> list[Oid] | None:
+        """Return the ids of its chunks in the order of memory; None where it has none of its own.
+
+        Small tensors stand in the tree, shared ones lie in memory of the component.
+        """
+        named = self.node.get("chunks")
+        if type(named) is list:
+            return [Oid.parse(text) for text in named]
+        if "list" in self.node:
+            return listed(self.store.read(Oid.parse(self.node["list"]), Kind.LIST))
+        return None
+
+    def load(self) -> torch.Tensor:
+        """Return the tensor, verified, in memory of its own."""
+        from gradient.checkpoint.reader import read_tensor  # lazily: it imports torch
+
+        return read_tensor(self.store, self.component, self.node)
+
+
+def leaves(store: BlobReader, entry: Json) -> Iterator[Leaf]:
+    """Yield the tensors under one entry of a root tree, in the user's order.
+
+    Values that are no tensors, and tensors in sets, are passed over.
+    """
+    if type(entry) is not dict or entry.keys() != {"tree"}:
+        raise MalformedObjectError(f"not an entry of a root tree: {entry!r:.80}")
+    component = _tree(store, entry["tree"])
+    for name, node in _walk(store, component, "", 0):
+        yield Leaf(name, node, component, store)
+
+
+def _walk(
+    store: BlobReader, tree: Tree | ValueTree, path: str, depth: int
+) -> Iterator[tuple[str, dict[str, Json]]]:
+    if depth > MAX_DEPTH:
+        raise MalformedObjectError(f"trees nested deeper than {MAX_DEPTH} levels")
+    if isinstance(tree, ValueTree):
+        yield from _value(store, tree.value, path, depth)
+    else:
+        for name, node in tree.entries.items():
+            yield from _value(store, node, _join(path, name), depth)
+
+
+def _value(
+    store: BlobReader, node: Json, path: str, depth: int
+) -> Iterator[tuple[str, dict[str, Json]]]:
+    if type(node) is list:
+        for number, item in enumerate(node):
+            yield from _value(store, item, _join(path, str(number)), depth)
+    elif type(node) is dict and len(node) == 1:
+        ((tag, payload),) = node.items()
+        if tag == "tensor" and type(payload) is dict:
+            yield path, payload
+        elif tag == "tree":
+            yield from _walk(store, _tree(store, payload), path, depth + 1)
+        elif tag in _MAPPINGS and type(payload) is list:
+            for pair in payload:
+                if type(pair) is list and len(pair) == 2:
+                    yield from _value(store, pair[1], _join(path, _key(pair[0])), depth)
+        elif tag == "tuple":
+            yield from _value(store, payload, path, depth)
+        elif tag in ("defaultdict", "deque") and type(payload) is dict:
+            items = payload.get("items")
+            inner: Json = {"dict": items} if tag == "defaultdict" else items
+            yield from _value(store, inner, path, depth)
+
+
+def _tree(store: BlobReader, node: Json) -> Tree | ValueTree:
+    return trees.parse(store.read(Oid.parse(node), Kind.TREE))
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _key(node: Json) -> str:
+    return node if type(node) is str else f"{node!r:.40}"
