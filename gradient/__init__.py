@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradient.engine.load import load
     from gradient.errors import (
         AmbiguousRevisionError,
+        AuthError,
         BranchExistsError,
         ConfigError,
         ConflictError,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousRevisionError",
     "BranchExistsError",
+    "AuthError",
     "ConfigError",
     "ConflictError",
     "ContextError",

@@ -244,3 +244,13 @@ class ForeignRepoError(GradientError):
 
     kind = "foreign-repo"
     exit_code = 5
+
+
+class AuthError(GradientError):
+    """An access token was refused, could not be verified, or is not there; it is never shown."""
+
+    kind = "auth"
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status

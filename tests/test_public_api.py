@@ -13,6 +13,7 @@ from gradient import errors
 
 PUBLIC = [
     "AmbiguousRevisionError",
+    "AuthError",
     "BranchExistsError",
     "ConfigError",
     "ConflictError",

@@ -26,6 +26,9 @@ COMMANDS: dict[str, str] = {
     "view": "gradient.cli.view",
     "export": "gradient.cli.export",
     "import": "gradient.cli.import_",
+    "login": "gradient.cli.login",
+    "logout": "gradient.cli.logout",
+    "whoami": "gradient.cli.whoami",
     "completion": "gradient.cli.completion",
 }
 """Each command's module, which has it under the name `command`; in the order of `--help`."""

@@ -228,7 +228,7 @@ def sync_folder(path: str) -> None:
             os.close(fd)
 
 
-def make_folders(path: str, *, durable: bool = False) -> bool:
+def make_folders(path: str, *, durable: bool = False, mode: int = 0o777) -> bool:
     """Create a folder and the missing ones above; returns whether anything was missing.
 
     With `durable` the folder above each *created* one is synced. A folder that another process
@@ -241,7 +241,7 @@ def make_folders(path: str, *, durable: bool = False) -> bool:
     for folder in reversed(missing):
         with _Attempt("make folder", folder):
             try:
-                os.mkdir(folder)
+                os.mkdir(folder, mode)
             except FileExistsError:
                 if not os.path.isdir(folder):
                     raise

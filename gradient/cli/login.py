@@ -1,0 +1,83 @@
+"""`gradient login`: verify an access token, and keep it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from gradient.cli import output
+from gradient.errors import ConfigError, MalformedObjectError
+from gradient.remote.address import Address
+from gradient.remote.credentials import Credentials, Login, system_keyring
+from gradient.remote.token import MAX_LETTERS, Token
+from gradient.remote.verify import verify
+
+VERIFY_URL = "GRADIENT_AUTH_VERIFY_URL"
+
+
+@click.command("login")
+@click.option("--token", metavar="TOKEN", help="The token; better typed at the prompt, or piped.")
+@click.option("--verify-url", metavar="URL", help=f"Who verifies it; else {VERIFY_URL}.")
+@click.option("--insecure", is_flag=True, help="Allow plain http to another machine.")
+def command(token: str | None, verify_url: str | None, insecure: bool) -> None:
+    """Verify an access token and keep it for remote calls.
+
+    Without --token it is asked for, unseen; where input is piped, its first line is taken. It is
+    sent to the URL in a POST, and nowhere else: the URL is the option's, else that of the variable
+    GRADIENT_AUTH_VERIFY_URL, else the last login's. It is kept in the system's keyring where the
+    extra gradient-desc[keyring] is installed, else in ~/.gradient/credentials, readable by you
+    alone.
+
+    \b
+    Example:
+      gradient login --verify-url https://example.org/api/verify < token.txt
+    """
+    credentials = find_credentials()
+    address = Address.parse(_url(credentials, verify_url), insecure=insecure)
+    secret = Token(token if token is not None else _ask())
+    if secret.hide_in(str(address)) != str(address):
+        raise ConfigError("the verify URL contains the token; it would be shown and stored")
+    account = verify(secret, address)
+    done = credentials.store(secret, str(address), account)
+    output.line(f"logged in{_about(done)}")
+    where = "the system's keyring" if done.kept_in == "keyring" else f"{done.kept_in} (mode 0600)"
+    output.note(f"the token is kept in {where}")
+
+
+def find_credentials() -> Credentials:
+    """Return where this person's token is kept."""
+    return Credentials(str(Path.home()), keyring=system_keyring())
+
+
+def _url(credentials: Credentials, named: str | None) -> str:
+    url = named or os.environ.get(VERIFY_URL)
+    if url:
+        return url
+    try:
+        last = credentials.login()
+    except MalformedObjectError:
+        last = None  # the new login replaces it
+    if last is None:
+        raise ConfigError(
+            f"no verify URL: name the server that issued the token, by --verify-url URL or "
+            f"{VERIFY_URL}"
+        )
+    return last.verify_url
+
+
+def _ask() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Access token", hide_input=True, err=True))
+    return sys.stdin.readline(MAX_LETTERS + 2)
+
+
+def _about(login: Login) -> str:
+    account = login.account
+    label = account.name or account.slug or account.id
+    if label is None:
+        return ""
+    more = [each for each in (account.slug, account.id) if each and each != label]
+    return f" to {output.strong(label)}" + (f" ({', '.join(more)})" if more else "")

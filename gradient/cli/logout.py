@@ -1,0 +1,22 @@
+"""`gradient logout`: forget the access token."""
+
+from __future__ import annotations
+
+import click
+
+from gradient.cli import output
+from gradient.cli.login import find_credentials
+
+
+@click.command("logout")
+def command() -> None:
+    """Forget the access token.
+
+    The server is not told: to make the token worthless, revoke it there.
+
+    \b
+    Example:
+      gradient logout
+    """
+    known = find_credentials().forget()
+    output.line("logged out" if known else "not logged in")

@@ -1,0 +1,47 @@
+"""`gradient whoami`: whose access token is kept."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from gradient.cli import output
+from gradient.cli.login import find_credentials
+from gradient.cli.output import json_option
+from gradient.errors import AuthError
+
+
+@click.command("whoami")
+@json_option(
+    {
+        "workspace": "what the server said at login: `name`, `slug`, `id`, each text or null",
+        "verify_url": "where the token was verified",
+        "kept_in": "`keyring`, or the path of the file that holds the token",
+        "time": "when it was verified, UTC",
+    }
+)
+def command(as_json: bool) -> None:
+    """Show whose access token is kept, as of the last login.
+
+    No server is asked, and the token is not shown.
+
+    \b
+    Example:
+      gradient whoami
+    """
+    found = find_credentials().login()
+    if found is None:
+        raise AuthError("not logged in; log in: gradient login")
+    facts = {
+        "workspace": asdict(found.account),
+        "verify_url": found.verify_url,
+        "kept_in": found.kept_in,
+        "time": found.time,
+    }
+    if as_json:
+        output.document(facts)
+        return
+    shown = {f"workspace {name}": value for name, value in asdict(found.account).items()}
+    shown |= {"verified by": found.verify_url, "token in": found.kept_in, "since": found.time}
+    output.table([(name, value) for name, value in shown.items() if value], indent=0)

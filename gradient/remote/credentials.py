@@ -1,0 +1,167 @@
+"""Where a token is kept between commands: the system's keyring, else a file only its owner reads.
+
+Beside it lies a file of facts that are no secret: which server said yes, and to whom it belongs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any, Final, Protocol
+
+from gradient.errors import AuthError, MalformedObjectError
+from gradient.remote.token import MAX_LETTERS, Token
+from gradient.remote.verify import Account
+from gradient.repo import documents
+from gradient.repo.config import timestamp
+from gradient.storage import fs
+
+FOLDER: Final = ".gradient"
+CREDENTIALS: Final = "credentials"
+FACTS: Final = "auth.json"
+
+SERVICE: Final = "gradient"
+"""Under which name the keyring has the token; the user name beside it is the server's origin."""
+
+
+class Keyring(Protocol):
+    """What is asked of a keyring's backend."""
+
+    def get_password(self, service: str, username: str) -> str | None:
+        """Return a secret; None where there is none."""
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        """Keep a secret."""
+
+    def delete_password(self, service: str, username: str) -> None:
+        """Forget a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What is known of the last login, without the token."""
+
+    verify_url: str
+    """Where the token was verified."""
+    account: Account
+    """Whose it is."""
+    kept_in: str
+    """``keyring``, or the file's path."""
+    time: str
+    """When it was verified; UTC."""
+
+
+def system_keyring() -> Keyring | None:
+    """Return the system's keyring; None where the extra or a backend that keeps secrets is absent.
+
+    A backend is never asked for one here: that could open a window.
+    """
+    try:
+        module = importlib.import_module("keyring")
+        backend = module.get_keyring()
+        usable = float(backend.priority) > 0
+    except Exception:  # noqa: BLE001 - backends fail in their own ways; the file serves
+        return None
+    return backend if usable else None
+
+
+class Credentials:
+    """One person's token. Nothing is read or written before a method asks for it."""
+
+    def __init__(self, home: str, *, keyring: Keyring | None = None) -> None:
+        """Keep it under the folder `home`, or in a keyring."""
+        self._folder = str(PurePath(home, FOLDER))
+        self._keyring = keyring
+
+    def __repr__(self) -> str:
+        return f"Credentials({self._folder!r})"
+
+    @property
+    def path(self) -> str:
+        """The file for the token."""
+        return str(PurePath(self._folder, CREDENTIALS))
+
+    def login(self) -> Login | None:
+        """Return what is known of the last login; None where there is none."""
+        told = documents.read(self._facts)
+        if told is None:
+            return None
+        url, kept_in, time = (
+            documents.text(told, name) for name in ("verify_url", "kept_in", "time")
+        )
+        about = told.get("workspace")
+        if not url or not kept_in or not time or not isinstance(about, dict):
+            raise MalformedObjectError(f"{self._facts} is damaged; log in again: gradient login")
+        return Login(
+            url, Account(*(documents.text(about, n) for n in ("name", "slug", "id"))), kept_in, time
+        )
+
+    def store(self, token: Token, url: str, account: Account) -> Login:
+        """Keep a token that was verified, in place of an earlier one, and the facts about it."""
+        self.forget()
+        fs.make_folders(self._folder, mode=0o700)
+        kept_in = self._keep(token, url)
+        login = Login(url, account, kept_in, timestamp())
+        facts: dict[str, Any] = {
+            "verify_url": url,
+            "workspace": asdict(account),
+            "kept_in": kept_in,
+            "time": login.time,
+        }
+        raw = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
+        fs.replace_file(self._facts, raw, durable=True, mode=0o600)
+        return login
+
+    def token(self) -> Token:
+        """Return the token; raises AuthError where there is none."""
+        login = self.login()
+        if login is None:
+            raise AuthError("not logged in; log in: gradient login")
+        if login.kept_in == "keyring":
+            secret = self._ask(login.verify_url)
+        else:
+            raw = documents.read_bytes(self.path, limit=MAX_LETTERS + 1)
+            secret = None if raw is None else raw.decode("ascii", "replace")
+        if secret is None:
+            raise AuthError(f"the token is gone from {login.kept_in}; log in again: gradient login")
+        return Token(secret)
+
+    def forget(self) -> bool:
+        """Forget token and facts; returns whether there was anything."""
+        try:
+            login = self.login()
+        except MalformedObjectError:
+            login = None
+        known = fs.remove(self.path)
+        if login is not None and login.kept_in == "keyring" and self._keyring is not None:
+            try:
+                self._keyring.delete_password(SERVICE, login.verify_url)
+            except Exception:  # noqa: BLE001 - as in `system_keyring`; without its text
+                known = True
+        return fs.remove(self._facts) or known
+
+    @property
+    def _facts(self) -> str:
+        return str(PurePath(self._folder, FACTS))
+
+    def _keep(self, token: Token, url: str) -> str:
+        if self._keyring is not None:
+            try:
+                self._keyring.set_password(SERVICE, url, token.reveal())
+            except Exception:  # noqa: BLE001 - locked, or declined by its owner: the file serves
+                pass
+            else:
+                return "keyring"
+        raw = token.reveal().encode("ascii") + b"\n"
+        fs.replace_file(self.path, raw, durable=True, mode=0o600)
+        return self.path
+
+    def _ask(self, url: str) -> str | None:
+        if self._keyring is None:
+            return None
+        try:
+            return self._keyring.get_password(SERVICE, url)
+        except Exception:  # noqa: BLE001 - as in `system_keyring`
+            return None
