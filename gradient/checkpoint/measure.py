@@ -103,7 +103,6 @@ class Sums:
         both = finite_a & finite_b
         if not bool(both.all()):
             a, b = a[both], b[both]
-            one, other = one[both], other[both]
         delta = _difference(one, other, a, b)
         self.before += float(a.square().sum())
         self.after += float(b.square().sum())
@@ -157,6 +156,8 @@ def _as_bits(tensor: torch.Tensor) -> torch.Tensor:
 def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
     """Convert to double precision, complex numbers to pairs; None where torch cannot."""
     try:
+        if tensor.dtype is torch.complex32:  # which torch can do little with
+            return tensor.view(torch.float16).view(-1, 2).to(torch.float64)
         if tensor.is_complex():
             return torch.view_as_real(tensor.to(torch.complex128))
         return tensor.to(torch.float64)
@@ -180,8 +181,7 @@ def _difference(
 ) -> torch.Tensor:
     """Subtract; large integers as integers, which double precision would round."""
     delta = b - a
-    wide = (torch.int64, torch.uint64)
-    if one.dtype != other.dtype or one.dtype not in wide:
+    if one.dtype != other.dtype or one.dtype not in (torch.int64, torch.uint64):
         return delta
     large = (a.abs() >= _EXACT) | (b.abs() >= _EXACT)
     near = large & (delta.abs() < float(1 << 62))

@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "run": "gradient.cli.run",
     "resume": "gradient.cli.resume",
     "fork": "gradient.cli.fork",
+    "diff": "gradient.cli.diff",
     "view": "gradient.cli.view",
     "export": "gradient.cli.export",
     "import": "gradient.cli.import_",

@@ -8,15 +8,16 @@ came out.
 
 from __future__ import annotations
 
-import pickletools
+import io
 import zipfile
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import IO, Any, Final
 
 import numpy as np
 import torch
 
 from gradient.errors import IntegrityError, MalformedObjectError, UnsupportedValueError
+from gradient.integrations.inert import SavedMachine
 from gradient.storage import fs
 
 _OVERHEAD: Final = 1024
@@ -50,15 +51,24 @@ def load(path: str) -> Any:
     """Return the content of a ``.pt`` file, tensors on the CPU.
 
     Raises IntegrityError for a damaged or dishonest file, UnsupportedValueError for one that needs
-    code to be read.
+    code to be read. Never falls back to a load that would run it.
     """
     size = fs.size(path)
     if size is None:
         raise IntegrityError(f"{path} is missing")
-    _check_archive(path, size)
+    return _load(path, path, size)
+
+
+def load_bytes(raw: bytes, name: str) -> Any:
+    """Return the content of a ``.pt`` file that is in memory; `name` is what errors call it."""
+    return _load(name, io.BytesIO(raw), len(raw))
+
+
+def _load(path: str, source: str | IO[bytes], size: int) -> Any:
+    _check_archive(path, source, size)
     try:
         with torch.serialization.safe_globals(EXTRA_GLOBALS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(source, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises whatever the damage led to
         raise IntegrityError(f"{path} cannot be read: {_reason(error)}") from None
     _check_content(path, content, MAX_GROWTH * size + _SLACK)
@@ -73,10 +83,10 @@ def _reason(error: Exception) -> str:
     return lines[0] if lines else repr(error)
 
 
-def _check_archive(path: str, size: int) -> None:
-    """Check structure and checksums, and the names in the pickle."""
+def _check_archive(path: str, source: str | IO[bytes], size: int) -> None:
+    """Check structure and checksums, and what the pickle would do."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(source) as archive:
             entries = archive.infolist()
             names = [entry.filename for entry in entries]
             if len(set(names)) != len(names):
@@ -94,33 +104,42 @@ def _check_archive(path: str, size: int) -> None:
             pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
             if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE:
                 raise IntegrityError(f"{path} is not a file that torch.save wrote")
-            _check_names(path, archive.read(pickles[0]))
+            folder = pickles[0].filename.removesuffix("data.pkl") + "data/"
+            held = {
+                entry.filename.removeprefix(folder): entry.file_size
+                for entry in entries
+                if entry.filename.startswith(folder)
+            }
+            _check_pickle(path, archive.read(pickles[0]), held)
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
         if isinstance(error, IntegrityError):
             raise
         raise IntegrityError(f"{path} is not a file that torch.save wrote: {error}") from None
 
 
-def _check_names(path: str, pickle: bytes) -> None:
-    """Name everything beyond data that the pickle asks for, before torch stops at the first."""
+def _check_pickle(path: str, pickle: bytes, held: Mapping[str, int]) -> None:
+    """Name everything beyond data that the pickle asks for, before torch stops at the first.
+
+    `held` are the archive's storages and their lengths.
+    """
+    machine = SavedMachine(path, held)
+    try:
+        machine.run(pickle)
+    except IntegrityError:
+        _check_names(path, machine.names)  # which says more, if it was for one of them
+        raise
+    _check_names(path, machine.names)
+
+
+def _check_names(path: str, names: set[str]) -> None:
     allowed = _PLAIN | {_name(item) for item in EXTRA_GLOBALS}
-    foreign = sorted(
-        {name for name in _globals(pickle) if name not in allowed and not _is_torch(name)}
-    )
+    foreign = sorted(name for name in names if name not in allowed and not _is_torch(name))
     if foreign:
         raise UnsupportedValueError(
             path,
             f"holds objects that need code to be read: {', '.join(foreign)}",
             "Save it again with plain data in the getters of the states that were registered",
         )
-
-
-def _globals(pickle: bytes) -> Iterator[str]:
-    for opcode, argument, _ in pickletools.genops(pickle):
-        if opcode.name == "GLOBAL":
-            yield str(argument).replace(" ", ".")
-        elif opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
-            yield opcode.name  # torch.save never writes these
 
 
 def _name(item: Any) -> str:

@@ -61,7 +61,7 @@ class Comparison:
     facts: tuple[Fact, ...]
     """Values that differ; only of sections that both sides have."""
     components: Mapping[str, str]
-    """``equal``, ``differs``, ``added`` or ``removed`` for each component, where both are commits."""
+    """``equal``, ``differs``, ``added`` or ``removed`` for each component of two commits."""
     tensors: Mapping[str, Difference]
     """What changed, by component."""
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from html import escape
 from typing import Any
 
 from gradient.checkpoint.diff import Difference, TensorChange, layer_of
 from gradient.view.compare import Comparison
+from gradient.view.figures import form, heat, number
 
 _MOST_ROWS = 500
-_COLDEST, _HOTTEST = -6.0, 0.0
-"""Relative changes of 10**-6 and less are cold, of 1 and more hot."""
-
 _STYLE = """
 :root { color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; }
@@ -54,22 +51,6 @@ def page(comparison: Comparison) -> str:
     )
 
 
-def number(value: float | None) -> str:
-    """Write a figure; a dash where there is none."""
-    if value is None:
-        return "–"
-    return "0" if value == 0 else f"{value:.3g}"
-
-
-def heat(relative: float | None) -> float:
-    """Return how hot a relative change is: 0 to 1 on a logarithmic scale."""
-    if relative is None or math.isinf(relative):
-        return 1.0
-    if relative <= 0:
-        return 0.0
-    return max(0.0, min(1.0, (math.log10(relative) - _COLDEST) / (_HOTTEST - _COLDEST)))
-
-
 def _facts(comparison: Comparison) -> Iterator[str]:
     if comparison.components:
         said = "; ".join(f"{escape(name)} {how}" for name, how in comparison.components.items())
@@ -85,7 +66,7 @@ def _facts(comparison: Comparison) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    return "–" if value is None else str(value)
+    return "-" if value is None else str(value)
 
 
 def _component(name: str, difference: Difference) -> Iterator[str]:
@@ -130,9 +111,9 @@ def _cell(change: TensorChange | None) -> str:
     return f'<td title="{said}"><i style="background:{_colour(heat(change.relative))}"></i></td>'
 
 
-def _colour(heat: float) -> str:
+def _colour(warmth: float) -> str:
     """From a pale yellow to a dark red."""
-    return f"hsl({55 - 55 * heat:.0f} 85% {82 - 45 * heat:.0f}%)"
+    return f"hsl({55 - 55 * warmth:.0f} 85% {82 - 45 * warmth:.0f}%)"
 
 
 def _table(difference: Difference) -> Iterator[str]:
@@ -151,9 +132,3 @@ def _table(difference: Difference) -> Iterator[str]:
     yield "</table></div>"
     if len(rows) > _MOST_ROWS:
         yield f'<p class="faint">and {len(rows) - _MOST_ROWS} more</p>'
-
-
-def form(change: TensorChange) -> str:
-    """Write dtype and shape, and what they became where that differs."""
-    forms = [f"{each.dtype} {list(each.shape)}" for each in (change.before, change.after) if each]
-    return " → ".join(dict.fromkeys(forms))

@@ -1,0 +1,265 @@
+"""`gradient diff`: what changed between two states, tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gradient.cli import output
+from gradient.cli.complete import complete_revision
+from gradient.cli.output import json_option
+from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.storage import fs
+from gradient.view.figures import form, heat, number
+
+if TYPE_CHECKING:
+    from gradient.checkpoint.diff import Difference, LayerChange, TensorChange
+    from gradient.view.compare import Comparison, Side
+
+_BAR = 24
+
+
+@click.command("diff")
+@place_options
+@click.argument("a", shell_complete=complete_revision)
+@click.argument("b", shell_complete=complete_revision)
+@click.option("--stat", is_flag=True, help="Sum up by layer, with bars.")
+@click.option("--optimizer", is_flag=True, help="Compare the optimizer's state as well.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Write a page with a heat map.")
+@click.option("-n", "most", type=click.IntRange(0), default=20, help="Show so many tensors (20).")
+@json_option(
+    {
+        "before": "the first revision or file",
+        "after": "the second",
+        "facts": "values that differ: `section` (hparams, param groups, metrics, environment, "
+        "code), `name`, `before`, `after`",
+        "components": "for two commits: each one `equal`, `differs`, `added` or `removed`",
+        "tensors": "by component, the most changed first: `name`, `status` (changed, reshaped, "
+        "added, removed, equal), `before` and `after` (`dtype`, `shape`; or null), `relative` (the "
+        "L2 norm of the change by that of the first), `max_abs`, `cosine`, `fraction` (of the "
+        "elements that changed), `not_finite_before`, `not_finite_after`; null where there is no "
+        'such figure, `"inf"` for a change from zero',
+        "layers": "by component, in the model's order: `name`, `tensors`, `changed_tensors`, "
+        "`elements`, `fraction`, `relative`, `max_abs`, `cosine` (these three of the tensors that "
+        "changed)",
+    }
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    a: str,
+    b: str,
+    stat: bool,
+    optimizer: bool,
+    html: str | None,
+    most: int,
+    as_json: bool,
+) -> None:
+    """Show what changed from A to B.
+
+    A and B are revisions, or .pt and .safetensors files. First comes what differs in
+    hyperparameters, param-group options, metrics, environment and code; then the tensors, the most
+    changed first. Tensors that are equal by content are not read.
+
+    \b
+    gradient diff main@100 main@200
+    gradient diff main high_lr --stat --html change.html
+    gradient diff latest downloaded.safetensors
+    """
+    # Here alone: they import torch, which `--help` can do without.
+    from gradient.view.compare import COMPARED, compare
+    from gradient.view.diff_page import page
+
+    before, after = _side(ctx, a), _side(ctx, b)
+    wanted = COMPARED if optimizer else COMPARED[:1]
+    total = sum(
+        len({*before.tensors.get(name, {}), *after.tensors.get(name, {})}) for name in wanted
+    )
+    with output.progress("tensors", total) as advance:
+        found = compare(before, after, optimizer=optimizer, progress=advance)
+    if html is not None:
+        fs.replace_file(fs.absolute(html), page(found).encode("utf-8"))
+    if as_json:
+        output.document(_document(found))
+        return
+    _print_facts(found)
+    for name, difference in found.tensors.items():
+        _print_summary(name, difference)
+        if stat:
+            _print_layers(difference)
+        else:
+            _print_tensors(difference, most)
+    if html is not None:
+        output.line(f"\na page with a heat map: {html}")
+
+
+def _side(ctx: click.Context, text: str) -> Side:
+    from gradient.integrations.live import is_file_name, open_side
+    from gradient.repo.foreign import Mark, read_mark
+    from gradient.view.compare import revision_side
+
+    if is_file_name(text):
+        mark = read_mark(text)
+        if not isinstance(mark, Mark) or mark.kind == "full":
+            return open_side(text)
+        text = str(mark.commit)  # a thin file says which commit it stands for
+    repo = find_repository(ctx)
+    found = repo.resolve(text, branch=active_branch(repo))
+    return revision_side(repo, found.oid, f"{found.commit.revision} ({found.oid.short})")
+
+
+def _print_facts(found: Comparison) -> None:
+    output.line(f"{output.strong(found.before)} → {output.strong(found.after)}")
+    section = None
+    rows: list[tuple[str, ...]] = []
+    for fact in found.facts:
+        name = "" if fact.section == section else fact.section
+        section = fact.section
+        rows.append((name, fact.name, _shown(fact.before), "→", _shown(fact.after)))
+    output.table(rows)
+    others = [f"{name} {how}" for name, how in found.components.items() if how != "differs"]
+    if others:
+        output.line(output.faint(f"  components: {', '.join(others)}"))
+
+
+def _print_summary(name: str, difference: Difference) -> None:
+    parts = [
+        f"{difference.count(status):,} {status}"
+        for status in ("changed", "reshaped", "added", "removed", "equal")
+        if difference.count(status)
+    ]
+    total = output.amount(len(difference.tensors), "tensor")
+    output.line(f"\n{output.strong(name)}: {total}: {', '.join(parts) or 'none'}")
+
+
+def _print_tensors(difference: Difference, most: int) -> None:
+    changes = [each for each in difference.tensors if each.status != "equal"]
+    rows = [("relative", "max abs", "cosine", "changed", "", "tensor", "")]
+    rows += [
+        (
+            *_figures(each),
+            f"{each.fraction:.1%}",
+            _bar(each.relative, each.status),
+            each.name,
+            form(each) if each.retyped or each.status != "changed" else _not_finite(each),
+        )
+        for each in changes[:most]
+    ]
+    if len(rows) > 1:
+        output.table(rows)
+    if len(changes) > most:
+        output.line(output.faint(f"  and {len(changes) - most:,} more; all of them: -n N"))
+
+
+def _print_layers(difference: Difference) -> None:
+    layers = [each for each in difference.layers if each.changed_tensors]
+    rows = [("relative", "max abs", "cosine", "changed", "", "layer", "tensors")]
+    rows += [_layer_cells(each) for each in layers]
+    if layers:
+        output.table(rows)
+
+
+def _layer_cells(layer: LayerChange) -> tuple[str, ...]:
+    comparable = layer.sums.elements > 0
+    status = "changed" if comparable else "reshaped"
+    relative = layer.sums.relative if comparable else None
+    figures = (relative, layer.sums.max_abs, layer.sums.cosine) if comparable else (None,) * 3
+    return (
+        *map(number, figures),
+        f"{layer.fraction:.1%}",
+        _bar(relative, status),
+        layer.name,
+        f"{layer.changed_tensors} of {layer.tensors}",
+    )
+
+
+def _figures(change: TensorChange) -> tuple[str, str, str]:
+    return number(change.relative), number(change.max_abs), number(change.cosine)
+
+
+def _bar(relative: float | None, status: str) -> str:
+    """Draw a bar on the logarithmic scale of the heat map."""
+    if status != "changed":
+        return status.ljust(_BAR)
+    filled = round(heat(relative) * _BAR)
+    return "█" * filled + "░" * (_BAR - filled)
+
+
+def _not_finite(change: TensorChange) -> str:
+    sums = change.sums
+    if sums is None or not (sums.not_finite_before or sums.not_finite_after):
+        return ""
+    return f"not finite: {sums.not_finite_before:,} → {sums.not_finite_after:,}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if type(value) is float:
+        return f"{value:.6g}"
+    text = value if type(value) is str else json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _document(found: Comparison) -> dict[str, Any]:
+    return {
+        "before": found.before,
+        "after": found.after,
+        "facts": [
+            {
+                "section": fact.section,
+                "name": fact.name,
+                "before": _json(fact.before),
+                "after": _json(fact.after),
+            }
+            for fact in found.facts
+        ],
+        "components": dict(found.components),
+        "tensors": {
+            name: [_tensor(each) for each in difference.tensors]
+            for name, difference in found.tensors.items()
+        },
+        "layers": {
+            name: [_layer(each) for each in difference.layers]
+            for name, difference in found.tensors.items()
+        },
+    }
+
+
+def _tensor(change: TensorChange) -> dict[str, Any]:
+    forms = [
+        None if each is None else {"dtype": each.dtype, "shape": list(each.shape)}
+        for each in (change.before, change.after)
+    ]
+    return {
+        "name": change.name,
+        "status": change.status,
+        "before": forms[0],
+        "after": forms[1],
+        "relative": _json(change.relative),
+        "max_abs": _json(change.max_abs),
+        "cosine": _json(change.cosine),
+        "fraction": change.fraction,
+        "not_finite_before": change.sums.not_finite_before if change.sums else None,
+        "not_finite_after": change.sums.not_finite_after if change.sums else None,
+    }
+
+
+def _layer(layer: LayerChange) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "tensors": layer.tensors,
+        "changed_tensors": layer.changed_tensors,
+        "elements": layer.elements,
+        "fraction": layer.fraction,
+        "relative": _json(layer.sums.relative),
+        "max_abs": _json(layer.sums.max_abs),
+        "cosine": _json(layer.sums.cosine),
+    }
+
+
+def _json(value: Any) -> Any:
+    return str(value) if type(value) is float and not math.isfinite(value) else value
