@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         MisfitError,
         MissingObjectError,
         NotFoundError,
+        PendingError,
         RefConflictError,
         StepError,
         StoreChangedError,
@@ -50,8 +51,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousRevisionError",
-    "BranchExistsError",
     "AuthError",
+    "BranchExistsError",
     "ConfigError",
     "ConflictError",
     "ContextError",
@@ -71,6 +72,7 @@ __all__ = [
     "MisfitError",
     "MissingObjectError",
     "NotFoundError",
+    "PendingError",
     "RefConflictError",
     "RepoConfig",
     "StepError",

@@ -147,6 +147,12 @@ class EngineClosedError(GradientError):
     kind = "closed"
 
 
+class PendingError(GradientError, TimeoutError):
+    """A commit in the background did not end in the time that the caller gave it; it goes on."""
+
+    kind = "pending"
+
+
 class MisfitError(GradientError, ValueError):
     """The checkpoint does not fit the live objects. Nothing was changed."""
 

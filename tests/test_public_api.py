@@ -34,6 +34,7 @@ PUBLIC = [
     "MisfitError",
     "MissingObjectError",
     "NotFoundError",
+    "PendingError",
     "RefConflictError",
     "RepoConfig",
     "StepError",

@@ -34,10 +34,19 @@ def forget(model: object) -> None:
 
 def detach(model: object) -> Standing | None:
     """Close the engine that a model is attached to in this process; says where it stood."""
-    reference, standing = _attached.pop(model, (None, None))
+    reference, standing = _attached.get(model, (None, None))
     if standing is None or standing.pid != os.getpid():
         return None
     engine = None if reference is None else reference()
-    if engine is not None:
-        engine.close()
+    try:
+        if engine is not None:
+            engine.close()
+        elif standing.behind is not None:
+            standing.behind.flush()
+            standing.behind.tell(standing)
+    except BaseException:
+        if reference is not None:  # attaching once more goes on from here
+            _attached[model] = reference, standing
+        raise
+    _attached.pop(model, None)
     return standing

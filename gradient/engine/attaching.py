@@ -42,6 +42,12 @@ class Request:
         return Mode(self.config.compression)
 
     @property
+    def background(self) -> bool:
+        """Whether commits are written behind the loop."""
+        asked = self.handoff.background
+        return self.config.background if asked is None else asked
+
+    @property
     def reason(self) -> str:
         """What the refs' logs say about this engine's moves: its launch, where there was one."""
         return "commit" if self.handoff.id is None else f"commit of launch {self.handoff.id}"
@@ -82,7 +88,7 @@ def open_repository(asked: Request) -> Repository:
         workspaces.create_repo(
             place.repo, name=PurePath(place.repo).name, workspace_path=place.workspace
         )
-    opened = Repository.open(place.repo)
+    opened = Repository.open(place.repo, workers=asked.config.workers)
     opened.check_writable()
     return opened
 

@@ -8,25 +8,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
-from gradient.checkpoint import writer
+from gradient.checkpoint.draft import draft
+from gradient.checkpoint.snapshots import Snapshots
 from gradient.engine import attached, attaching, parting, ranks
 from gradient.engine.anchoring import Anchoring
+from gradient.engine.background import Background
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
 from gradient.engine.forking import fork_run
 from gradient.engine.generators import Generators
 from gradient.engine.handoff import ForkOptions, check_interval
 from gradient.engine.hparams import check_hparams
+from gradient.engine.job import Job, acknowledged
 from gradient.engine.metrics import numbers
-from gradient.engine.recording import Recorder, check_step
+from gradient.engine.outcome import Facts
+from gradient.engine.recording import Recorder, check_message, check_step
 from gradient.engine.registering import registered
 from gradient.engine.restoring import Restored, restore_run
-from gradient.engine.revision import Revision
+from gradient.engine.revision import Revision, settled
 from gradient.engine.standing import Standing
 from gradient.engine.warning import warn
 from gradient.errors import EngineClosedError, InvalidNameError
+from gradient.repo.config import timestamp
 from gradient.repo.damage import naming_commits
-from gradient.repo.lines import Line
+from gradient.repo.lines import Line, check_order
 from gradient.repo.repository import Repository
 from gradient.state import edits
 from gradient.state.capture import capture
@@ -39,7 +44,6 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from gradient.repo.config import GradientConfig
-    from gradient.repo.lines import Published
 
 
 class GradientEngine:
@@ -76,9 +80,15 @@ class GradientEngine:
         self._logged: dict[str, int | float] = {}
         self._loaders: list[ResumableLoader] = []
         self._epochs: Epochs | None = None
+        self._background: Background | None = None
+        if asked.background:
+            self._background = Background(Snapshots(repo.store), asked.config.max_pending)
+        self._at.behind = self._background
         self._pid = os.getpid()
         self._closed = False
-        self._finish = weakref.finalize(self, _finish, self._pid, self._generators, self._view)
+        self._finish = weakref.finalize(
+            self, _finish, self._pid, self._generators, self._view, self._background
+        )
 
     # -- Attaching ---------------------------------------------------------------------------
 
@@ -147,6 +157,7 @@ class GradientEngine:
             self.resume(asked.resume)
         elif before is not None and before.goes_on(line):
             self._at = before
+            before.behind = self._background
         elif line.seen is not None:
             warn(
                 f"branch {line.branch!r} has history and this run starts afresh beside it: its "
@@ -166,28 +177,46 @@ class GradientEngine:
         a step that is negative, not an integer or below the line's last, UnsupportedValueError
         for registered state that has no encoding, GradientIOError where the file system refuses;
         the earlier commits stay as they were.
+
+        In the background it returns when the state is copied, and waits before that while
+        `max_pending` commits are unfinished; the revision's `wait` says when it is durable. A
+        commit that failed since the last call is raised here first, and this one is not made.
         """
         self._check_usable()
-        step = check_step(step)
+        self._tell()
+        step, message = check_step(step), check_message(message)
         logged = {**self._logged, **numbers(metrics)}
         if not ranks.commits():
             return self._committed(Revision(self.branch, step))
+        check_order(step, after=self._at.step)
+        if self._background is not None:
+            self._background.room()
+            self._tell()
         state = capture(self._run)
-        carried = self._at.carried(state)
-        published = self._recorder.record(
+        job = Job(
+            self._recorder,
+            self._view,
             self._at.line,
+            draft(state),
+            self._at.carried(state),
             step,
-            lambda transaction, bases: writer.write_state(
-                transaction, state, carried=carried, bases=bases
-            ),
-            message=message,
-            metrics=logged,
-            origin=self._at.origin,
+            message,
+            logged,
+            self._at.origin,
+            timestamp(),
         )
-        self._committed(Revision(published.branch, step, id=str(published.commit)))
-        self._at.last = revision = self._acknowledged(published, state)
+        if self._background is not None:
+            outcome = self._background.submit(job)
+            revision = self._committed(Revision(self.branch, step, of=outcome))
+            warnings: tuple[str, ...] = ()
+        else:
+            published = job.record()
+            self._committed(Revision(published.branch, step))
+            facts = acknowledged(self._view, published, state)
+            self._at.last = revision = Revision(facts.branch, step, of=facts)
+            warnings = published.warnings
         # Last, for a warning may be an error: what was committed is noted by then.
-        for text in (*published.warnings, *self._at.unclaimed(carried)):
+        for text in (*warnings, *self._at.unclaimed(job.carried)):
             warn(text)
         return revision
 
@@ -197,13 +226,24 @@ class GradientEngine:
         self._at.committed(revision)
         return revision
 
-    def _acknowledged(self, published: Published, state: Mapping[str, Any] | None) -> Revision:
-        """Bring the view up to date with a commit that is durable, and name it."""
-        path = self._view.add(published.commit, state)
-        commit = self._repo.read_commit(published.commit)
-        return Revision(
-            published.branch, commit.step, id=str(published.commit), type=commit.type, path=path
-        )
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when every commit that was made in the background is durable.
+
+        Raises what one failed with, unless somebody was told already, and PendingError after
+        `timeout` seconds.
+        """
+        self._check_usable()
+        self._drain(timeout)
+
+    def _drain(self, timeout: float | None = None) -> None:
+        if self._background is not None:
+            self._background.flush(timeout)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Say what happened in the background since the last call: warn, and raise failures."""
+        if self._background is not None:
+            self._background.tell(self._at)
 
     def autocommit(self, every: int) -> None:
         """Let `maybe_commit` commit each step that `every` divides; wins over the environment."""
@@ -218,6 +258,7 @@ class GradientEngine:
         A step that this engine has just committed is not committed again.
         """
         self._check_usable()
+        self._tell()
         step = check_step(step)
         self._generators.release()
         if metrics is not None:
@@ -251,6 +292,8 @@ class GradientEngine:
         object has changed.
         """
         self._check_usable()
+        self._drain()
+        ref = settled(ref)
         with naming_commits(self._repo):
             return self._resume(ref, strict=strict, components=components)
 
@@ -272,6 +315,8 @@ class GradientEngine:
     def _moved(self, line: Line, restored: Restored) -> None:
         self._at.moved(line, restored, claimed=self._run.registered)
         self._generators.hold(restored.generators)
+        if self._background is not None:
+            self._background.snapshots.stand_at(restored.commit.tree)
 
     def _line_of(self, branch: str | None) -> Line:
         """Open the line that a resume by way of `branch` (None: by a tag or an id) goes on with."""
@@ -282,6 +327,7 @@ class GradientEngine:
     def resume_latest(self, missing_ok: bool = False) -> int:
         """Resume the tip of the active branch's line; with `missing_ok`, 0 where there is none."""
         self._check_usable()
+        self._drain()
         if missing_ok and self._repo.tip(self.branch) is None:
             return 0
         return self.resume("latest")
@@ -312,6 +358,7 @@ class GradientEngine:
         raises.
         """
         self._check_usable()
+        self._drain()
         options = ForkOptions(
             reset_optimizer=reset_optimizer,
             reset_scheduler=reset_scheduler,
@@ -322,7 +369,7 @@ class GradientEngine:
             message=message,
         )
         with naming_commits(self._repo):
-            return self._fork(from_ref, new_branch, options)
+            return self._fork(settled(from_ref), new_branch, options)
 
     def _fork(self, from_ref: str, new_branch: str, options: ForkOptions) -> Revision:
         commits = ranks.commits()
@@ -333,10 +380,10 @@ class GradientEngine:
         recorder = self._recorder if commits else None
         forked = fork_run(self._repo, self._run, recorder, line, source, self._baseline, options)
         self._moved(line, forked.restored)
-        if forked.published is None:
-            self._at.last = Revision(new_branch, self._at.step)
-        else:
-            self._at.last = self._acknowledged(forked.published, None)
+        facts = Facts(new_branch)
+        if forked.published is not None:
+            facts = acknowledged(self._view, forked.published, None)
+        self._at.last = Revision(facts.branch, self._at.step, of=facts)
         return self._at.last
 
     def register_state(
@@ -359,6 +406,7 @@ class GradientEngine:
         lacks it, unless `required=False`.
         """
         self._check_usable()
+        self._drain()
         check_name(name)
         if name in self._run.registered:
             raise InvalidNameError(name, "a state is registered under it already")
@@ -406,12 +454,18 @@ class GradientEngine:
     # -- Ending ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Finish what is derived and let go of the model. Again is harmless."""
+        """Finish what is unfinished and let go of the model. Again is harmless.
+
+        Raises what a commit in the background failed with; the engine is closed nevertheless.
+        """
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
-        attached.forget(self._run.model)
-        self._finish()
+        try:
+            self._drain()
+        finally:
+            attached.forget(self._run.model)
+            self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -463,8 +517,14 @@ class GradientEngine:
         return f"<GradientEngine {self.repo_name} {state}>"
 
 
-def _finish(pid: int, generators: Generators, view: ViewFiles) -> None:
+def _finish(
+    pid: int, generators: Generators, view: ViewFiles, background: Background | None
+) -> None:
     """End an engine: by `close`, when nobody refers to it any more, or at exit; once."""
-    if pid == os.getpid():
-        generators.close()
+    if pid != os.getpid():
+        return
+    generators.close()
+    if background is None:
         view.close()
+    else:
+        background.end(view.close)

@@ -19,6 +19,7 @@ REPO = "GRADIENT_REPO"
 BRANCH = "GRADIENT_BRANCH"
 RESUME_REF = "GRADIENT_RESUME_REF"
 AUTOCOMMIT = "GRADIENT_AUTOCOMMIT"
+BACKGROUND = "GRADIENT_BACKGROUND"
 FORK = "GRADIENT_FORK"
 HANDOFF_ID = "GRADIENT_HANDOFF_ID"
 
@@ -95,6 +96,8 @@ class Handoff:
     """Present where `resume` is to be forked into `branch`."""
     id: str | None = None
     """Names one launch: what was begun under it is continued, not repeated."""
+    background: bool | None = None
+    """Whether commits are written behind the loop; None: as the config says."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -111,6 +114,7 @@ class Handoff:
             branch=environ.get(BRANCH) or None,
             resume=None if taken else environ.get(RESUME_REF) or None,
             autocommit=_interval(environ.get(AUTOCOMMIT)),
+            background=_flag(environ.get(BACKGROUND)),
             fork=ForkOptions.parse(fork) if fork and not taken else None,
             id=None if taken else handoff_id,
         )
@@ -130,6 +134,7 @@ class Handoff:
             FORK: self.fork.to_json() if self.fork is not None else None,
             HANDOFF_ID: self.id,
             AUTOCOMMIT: str(self.autocommit) if self.autocommit is not None else None,
+            BACKGROUND: str(int(self.background)) if self.background is not None else None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -150,3 +155,9 @@ def _interval(text: str | None) -> int | None:
         raise ConfigError(
             f"{AUTOCOMMIT}={text!r} is not a positive whole number of steps"
         ) from None
+
+
+def _flag(text: str | None) -> bool | None:
+    if text not in (None, "", "0", "1"):
+        raise ConfigError(f"{BACKGROUND}={text!r} is not 0 or 1")
+    return None if not text else text == "1"

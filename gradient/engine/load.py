@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gradient.engine.revision import settled
 from gradient.errors import MalformedObjectError, NotFoundError
 from gradient.repo import discovery
 from gradient.repo.damage import naming_commits
@@ -34,6 +35,7 @@ def load(
     Raises UnknownRevisionError, ContextError where no repo is found, NotFoundError for a file that
     is not there, IntegrityError for damage.
     """
+    ref = settled(ref)
     if PurePath(ref).suffix == ".pt":
         return _plain(_read_file(fs.absolute(ref)))
     place = discovery.locate(workspace=workspace, repo=repo)

@@ -75,17 +75,18 @@ class Recorder:
         message: str = "",
         metrics: Mapping[str, int | float] | None = None,
         origin: Mapping[str, Any] | None = None,
+        time: str | None = None,
     ) -> Published:
         """Make a commit of the tree that a function writes; it is durable when this returns.
 
         The function is given what chunks may be differences from; None where the commit is to be
         an anchor. With `sharing` it takes over what its source has, differences too. `origin` says
-        what a fork or a warm start took from where.
+        what a fork or a warm start took from where; `time` when it was asked for, by default now.
 
         Raises StepError, BranchExistsError, GradientIOError and, for values without an encoding,
         UnsupportedValueError; then nothing has changed.
         """
-        time = timestamp()
+        made = time or timestamp()
         message = check_message(message)
 
         def write(branch: str, parent: Oid | None) -> Oid:
@@ -100,7 +101,7 @@ class Recorder:
                     anchor=anchor,
                     step=step,
                     branch=branch,
-                    time=time,
+                    time=made,
                     message=message,
                     metrics=dict(metrics or {}),
                     environment=_value(transaction, self.environment, "environment"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradient.engine.restoring import Restored
 from gradient.engine.revision import Revision
 from gradient.objects.canonical import Json
 from gradient.repo.lines import Line
+
+if TYPE_CHECKING:
+    from gradient.engine.background import Background
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class Standing:
     """What a warm start took from where, until it is recorded."""
     claimed: set[str] = field(default_factory=set)
     """Registered states that are live: they are as new as the model, or newer than `restored`."""
+    behind: Background | None = None
+    """What writes its commits behind the loop."""
     pid: int = field(default_factory=os.getpid)
     """The process it is about."""
     _asked: str = ""
@@ -59,6 +64,13 @@ class Standing:
     def committed(self, revision: Revision) -> None:
         """Stand at a commit that was just made."""
         self.last, self.step, self.origin = revision, revision.step, None
+
+    def failed(self, origin: dict[str, Any] | None, *, idle: bool) -> None:
+        """Take back a commit in the background that was not made; `idle`: no later one is."""
+        if self.origin is None:
+            self.origin = origin
+        if idle:
+            self.last, self.step = None, self.line.last_step()
 
     def carried(self, captured: Collection[str]) -> dict[str, Json]:
         """Return the restored components that nobody captures: the next commit takes them over."""

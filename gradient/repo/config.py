@@ -50,6 +50,12 @@ class GradientConfig:
     """``"off"``, ``"auto"`` or ``"aggressive"``."""
     view: ViewMode = "auto"
     """``"auto"``, ``"full"``, ``"thin"`` or ``"off"``."""
+    background: bool = False
+    """Whether `commit` returns after a copy of the state, which is written behind the loop."""
+    max_pending: int = 1
+    """In the background, how many commits may be unfinished: each holds a copy of the state."""
+    workers: int | None = None
+    """Threads that encode and decode; None: one for each core that this process may use."""
 
     def __post_init__(self) -> None:
         self.check()
@@ -63,6 +69,11 @@ class GradientConfig:
             raise ConfigError(
                 f"reanchor_interval is {every!r}; allowed are None and integers from 0 on"
             )
+        if type(self.background) is not bool:
+            raise ConfigError(f"background is {self.background!r}; allowed are True and False")
+        _positive("max_pending", self.max_pending)
+        if self.workers is not None:
+            _positive("workers", self.workers)
         _text("branch", self.branch)
         if self.repo_name is not None:
             check_folder_name(self.repo_name)
@@ -136,6 +147,11 @@ def check_folder_name(name: str) -> None:
 def _text(setting: str, value: object) -> None:
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{setting} is {value!r}; allowed is non-empty text")
+
+
+def _positive(field_name: str, value: object) -> None:
+    if type(value) is not int or value < 1:
+        raise ConfigError(f"{field_name} is {value!r}; allowed are integers from 1 on")
 
 
 def _choice(setting: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -151,14 +151,11 @@ class Line:
         return done or self._divert(build, reason)
 
     def _check_step(self, step: int) -> None:
-        if self.position is None:
-            return
-        last = self.repo.read_commit(self.position).step
-        if step < last:
-            raise StepError(
-                f"step {step} is below {last}, the last one of this line; to go back, resume or "
-                f"fork an earlier commit first"
-            )
+        check_order(step, after=self.last_step())
+
+    def last_step(self) -> int:
+        """Return the step of the commit that this writer stands at; 0 for a fresh run."""
+        return 0 if self.position is None else self.repo.read_commit(self.position).step
 
     def _own_tip(self) -> RefRecord | None:
         tip = self.tip()
@@ -232,6 +229,15 @@ class Line:
         self.position = record.commit
         self._new = False
         self._built.clear()
+
+
+def check_order(step: int, *, after: int) -> None:
+    """Refuse a step that is below a line's last one; raises StepError."""
+    if step < after:
+        raise StepError(
+            f"step {step} is below {after}, the last one of this line; to go back, resume or "
+            f"fork an earlier commit first"
+        )
 
 
 def _same(tip: RefRecord, seen: RefRecord | None) -> bool:

@@ -1,0 +1,174 @@
+"""Commits behind the training loop.
+
+Goals: the loop waits for a copy of the state at most, the copies are bounded in number, and no
+failure and no commit is ever lost without a word.
+
+Rules
+1. A commit is written from memory of its own, by one thread, in the order of the calls.
+2. At most `most` commits are unfinished; before the next is copied, one of them must end.
+3. The thread is no daemon, and ends when there is nothing to write: so the interpreter waits for
+   it at its end, and there is nothing to be shut down. In a forked child it does not exist.
+4. A failed commit is nobody's parent: the line moves with a commit that was published alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from gradient.checkpoint.snapshots import Snapshot, Snapshots
+from gradient.engine.job import Job, acknowledged
+from gradient.engine.outcome import Facts, Outcome
+from gradient.engine.standing import Standing
+from gradient.engine.warning import warn
+from gradient.errors import PendingError
+
+_LOG = logging.getLogger("gradient")
+_Task: TypeAlias = "tuple[Job, Snapshot, Outcome]"
+
+
+class Background:
+    """Writes the commits of one run. Used by one thread, beside its own."""
+
+    def __init__(self, snapshots: Snapshots, most: int) -> None:
+        self.snapshots = snapshots
+        """Where the copies of the state come from."""
+        self._most = most
+        self._changed = threading.Condition()
+        self._tasks: deque[_Task] = deque()
+        self._unfinished = 0
+        self._running = False
+        self._failures: list[Outcome] = []
+        self._notices: deque[str] = deque()
+        self._last: list[Callable[[], None]] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every commit has ended."""
+        return self._unfinished == 0
+
+    def room(self) -> None:
+        """Return when another commit may be submitted."""
+        with self._changed:
+            while self._unfinished >= self._most:
+                self._changed.wait()
+
+    def submit(self, job: Job) -> Outcome:
+        """Copy what a job would read of live objects, and write it when its turn comes.
+
+        There is `room`. Raises MemoryError where there is not.
+        """
+        outcome = Outcome(f"{job.line.branch}@{job.step}", job.origin)
+        snapshot = self.snapshots.take(job.draft)
+        with self._changed:
+            self._tasks.append((job, snapshot, outcome))
+            self._unfinished += 1
+            start, self._running = not self._running, True
+        if start:
+            self._start()
+        return outcome
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when every commit has ended; raises PendingError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            if self._unfinished:
+                _LOG.info("waiting for %d commits to be written", self._unfinished)
+            while self._unfinished:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise PendingError(
+                        f"{self._unfinished} commits are not written yet after {timeout} seconds"
+                    )
+                self._changed.wait(left)
+
+    def tell(self, at: Standing) -> None:
+        """Say what happened since the last call: warn, take back failures, and raise them.
+
+        Of several failures the first is raised, with notes about the others; one that a handle
+        has raised already is not raised again.
+        """
+        while self._notices:
+            warn(self._notices.popleft())
+        with self._changed:
+            failures, self._failures = self._failures, []
+        for outcome in failures:
+            at.failed(outcome.origin, idle=self.is_idle)
+        untold = [outcome.tell() for outcome in failures if not outcome.told]
+        if untold:
+            for other in untold[1:]:
+                untold[0].add_note(f"after it: {other}")
+            raise untold[0]
+
+    def end(self, last: Callable[[], None]) -> None:
+        """Do something after the last commit; never waits."""
+        with self._changed:
+            if self._unfinished:
+                self._last.append(last)
+                return
+        last()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._work, name="gradient-commits", daemon=False)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter is so near its end that it starts no thread
+            self._work()
+
+    def _work(self) -> None:
+        while (task := self._next()) is not None:
+            self._write(*task)
+            del task  # its memory is back with the others
+            with self._changed:
+                self._unfinished -= 1
+                self._changed.notify_all()
+
+    def _next(self) -> _Task | None:
+        while True:
+            with self._changed:
+                if self._tasks:
+                    return self._tasks.popleft()
+                last, self._last = self._last, []
+                if not last:
+                    self._running = False
+                    return None
+            for each in last:
+                each()
+
+    def _write(self, job: Job, snapshot: Snapshot, outcome: Outcome) -> None:
+        late = not threading.main_thread().is_alive()
+        if late:
+            _LOG.info("the script has ended; writing %s before the process does", outcome.revision)
+        try:
+            outcome.succeed(self._written(job, snapshot))
+        except BaseException as error:  # noqa: BLE001 - raised where somebody can act on it
+            _LOG.error("%s was not written: %s", outcome.revision, error)
+            _let_go(error)
+            outcome.fail(error)
+            with self._changed:
+                self._failures.append(outcome)
+
+    def _written(self, job: Job, snapshot: Snapshot) -> Facts:
+        try:
+            published = job.record()
+            self.snapshots.written(snapshot)
+        except BaseException:
+            self.snapshots.failed()
+            raise
+        finally:
+            self.snapshots.ended(snapshot)
+        self._notices.extend(published.warnings)
+        return acknowledged(job.view, published, None)
+
+
+def _let_go(error: BaseException) -> None:
+    """Take the variables out of an error's frames: they would keep a whole snapshot alive."""
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__cause__ or each.__context__

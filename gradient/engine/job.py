@@ -1,0 +1,62 @@
+"""One commit, from the moment its state is fixed: written now, or behind the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradient.checkpoint import writer
+from gradient.checkpoint.draft import Draft
+from gradient.engine.outcome import Facts
+from gradient.engine.recording import Recorder
+from gradient.objects.canonical import Json
+from gradient.repo.lines import Line, Published
+from gradient.view.files import ViewFiles
+
+
+@dataclass(slots=True)
+class Job:
+    """Everything that a commit needs; of the run's objects, at most the tensors of its draft."""
+
+    recorder: Recorder
+    """Writes it."""
+    view: ViewFiles
+    """Shows it."""
+    line: Line
+    """Where it goes."""
+    draft: Draft
+    """The state."""
+    carried: Mapping[str, Json]
+    """Components that are taken over as they are stored."""
+    step: int
+    """The step it was called for."""
+    message: str
+    """What the user says about it."""
+    metrics: Mapping[str, int | float]
+    """Its numbers."""
+    origin: dict[str, Any] | None
+    """What a warm start took from where."""
+    time: str
+    """When `commit` was called."""
+
+    def record(self) -> Published:
+        """Make it durable; raises what `Recorder.record` raises."""
+        return self.recorder.record(
+            self.line,
+            self.step,
+            lambda transaction, bases: writer.write_draft(
+                transaction, self.draft, carried=self.carried, bases=bases
+            ),
+            message=self.message,
+            metrics=self.metrics,
+            origin=self.origin,
+            time=self.time,
+        )
+
+
+def acknowledged(view: ViewFiles, published: Published, state: Mapping[str, Any] | None) -> Facts:
+    """Bring the view up to date with a commit that is durable; returns what is known of it."""
+    path = view.add(published.commit, state)
+    commit = view.repo.read_commit(published.commit)
+    return Facts(published.branch, str(published.commit), commit.type, path)
