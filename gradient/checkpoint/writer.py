@@ -21,6 +21,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
 
 if TYPE_CHECKING:
+    import torch
     from typing_extensions import Buffer
 
     from gradient.store.transaction import Transaction
@@ -81,6 +82,15 @@ def write_value(transaction: Transaction, value: Any, *, name: str) -> Oid:
     component = encode(value, name, holes)
     _fill(transaction, holes)
     return _write_component(transaction, component)
+
+
+def write_tensor(transaction: Transaction, tensor: torch.Tensor, *, path: str) -> Json:
+    """Store the content of one tensor and return the entry that stands for it in a tree."""
+    holes: list[Hole] = []
+    part = encode(tensor, path, holes)
+    assert isinstance(part, ValuePart)
+    _fill(transaction, holes)
+    return part.value
 
 
 def replace_entries(

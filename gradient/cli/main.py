@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "view": "gradient.cli.view",
     "export": "gradient.cli.export",
     "import": "gradient.cli.import_",
+    "merge": "gradient.cli.merge",
     "login": "gradient.cli.login",
     "logout": "gradient.cli.logout",
     "whoami": "gradient.cli.whoami",

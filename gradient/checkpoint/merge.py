@@ -1,0 +1,266 @@
+"""Several models into one, tensor by tensor: a weighted sum of each, in double precision.
+
+Goals: no more in memory than one tensor of each model and stretches of it in double precision;
+nothing is written before all of the models were found to fit; what is equal everywhere keeps its
+chunks. Whatever cannot be averaged (whole numbers, extra state, every component but the model)
+comes from the first; the optimizer is left out, for its moments belong to none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import torch
+
+from gradient.checkpoint import walk, writer
+from gradient.checkpoint.leaves import BlobReader, Leaf, leaves
+from gradient.checkpoint.reader import component_entries, component_tree
+from gradient.errors import MisfitError
+from gradient.objects import tree as trees
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree, ValueTree
+from gradient.state.tensors import DTYPES
+
+if TYPE_CHECKING:
+    from gradient.store.transaction import Transaction
+
+Rule: TypeAlias = Callable[[Sequence[torch.Tensor]], Sequence[float]]
+"""What each model's tensor is multiplied with, before they are added up. It is given the tensor of
+each, flat, in its own dtype."""
+
+AVERAGED: Final = frozenset(
+    {
+        *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
+    }
+)
+"""Element types that can be calculated with. Other fractions are refused, unless they are equal."""
+
+_STRETCH = 1 << 20
+_PARALLEL = 1e-6
+_EXTRA = "_extra_state"
+
+
+def linear(weights: Sequence[float]) -> Rule:
+    """Return the rule of a weighted sum, the same for each tensor."""
+    return lambda parts: weights
+
+
+def slerp(share: float) -> Rule:
+    """Return the rule that goes `share` of the way from the first to the second along an arc.
+
+    A tensor that points (almost) the same or the opposite way in both goes in a straight line.
+    """
+
+    def rule(parts: Sequence[torch.Tensor]) -> Sequence[float]:
+        one, other = parts
+        squares = _product(one, one) * _product(other, other)
+        cosine = _product(one, other) / math.sqrt(squares) if squares > 0 else 1.0
+        angle = math.acos(max(-1.0, min(1.0, cosine))) if math.isfinite(cosine) else 0.0
+        sine = math.sin(angle)
+        if sine < _PARALLEL:
+            return 1 - share, share
+        return math.sin((1 - share) * angle) / sine, math.sin(share * angle) / sine
+
+    return rule
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model of one commit: what it is called, and where its tensors are."""
+
+    name: str
+    """The revision, for messages."""
+    root: Oid
+    """The commit's tree."""
+    component: Tree | ValueTree
+    """The model's own tree."""
+    leaves: Mapping[str, Leaf]
+    """Its tensors, without those of extra state."""
+    store: BlobReader
+    """Where they are."""
+
+    @classmethod
+    def of(cls, store: BlobReader, root: Oid, name: str) -> Model:
+        """Find a model's tensors, without reading them; raises MisfitError where there is none."""
+        entry = component_entries(store, root).get("model")
+        if entry is None:
+            raise MisfitError(f"{name} has no model", missing=["model"])
+        found = {leaf.name: leaf for leaf in leaves(store, entry) if _is_weight(leaf.name)}
+        return cls(name, root, component_tree(store, entry), found, store)
+
+    def storage(self, number: int) -> Leaf:
+        """Return the memory that some of its tensors share as a tensor of its own."""
+        node = self.component.storages[number]
+        assert type(node) is dict
+        return Leaf(f"{{{number}}}", node, self.component, self.store)
+
+
+def check(models: Sequence[Model]) -> None:
+    """Raise MisfitError, listing every difference, unless all models have the same tensors."""
+    first = models[0]
+    missing: list[str] = []
+    unexpected: list[str] = []
+    mismatched: dict[str, str] = {}
+    lines: list[str] = []
+    for other in models[1:]:
+        missing += (absent := [name for name in first.leaves if name not in other.leaves])
+        unexpected += (extra := [name for name in other.leaves if name not in first.leaves])
+        lines += [f"  only in {first.name}: {name}" for name in absent]
+        lines += [f"  only in {other.name}: {name}" for name in extra]
+        for name, leaf in first.leaves.items():
+            difference = _difference(first, leaf, other, other.leaves.get(name))
+            if difference is not None:
+                mismatched[name] = difference
+                lines.append(f"  different: {name}: {difference}")
+    if lines:
+        title = f"{', '.join(model.name for model in models)} are not the same model"
+        text = "\n".join([f"{title}; nothing was written", *lines])
+        raise MisfitError(text, missing=missing, unexpected=unexpected, mismatched=mismatched)
+
+
+def write_merged(
+    transaction: Transaction,
+    models: Sequence[Model],
+    rule: Rule,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> Oid:
+    """Store the merged state as one tree and return its id; `progress` counts tensors.
+
+    The models passed `check`. Raises IntegrityError for damage.
+    """
+    first = models[0]
+    entries = dict(component_entries(first.store, first.root))
+    del entries["model"]
+    entries.pop("optimizer", None)
+    writer.keep(transaction, entries)
+    merge = _Merge(transaction, models, rule, progress or (lambda count: None))
+    entries["model"] = {"tree": str(merge.component())}
+    return writer.write_root(transaction, entries)
+
+
+@dataclass(slots=True)
+class _Merge:
+    """Writes the first model's trees again, with other tensors in them."""
+
+    transaction: Transaction
+    models: Sequence[Model]
+    rule: Rule
+    progress: Callable[[int], object]
+
+    def component(self) -> Oid:
+        tree = self.models[0].component
+        storages = []
+        for number, node in enumerate(tree.storages):
+            merged = self._merged([model.storage(number) for model in self.models])
+            storages.append(merged["tensor"] if type(merged) is dict else node)
+            self._keep(storages[-1])
+        return self._tree(replace(tree, storages=tuple(storages)), "")
+
+    def _tree(self, tree: Tree | ValueTree, path: str) -> Oid:
+        if isinstance(tree, ValueTree):
+            made: Tree | ValueTree = replace(tree, value=self._entry(tree.value, path))
+        else:
+            entries = {
+                name: self._entry(node, f"{path}.{name}" if path else name)
+                for name, node in tree.entries.items()
+            }
+            made = replace(tree, entries=entries)
+        return self.transaction.put(Kind.TREE, made.to_bytes())
+
+    def _entry(self, node: Json, path: str) -> Json:
+        if type(node) is dict and node.keys() == {"tree"}:
+            raw = self.models[0].store.read(Oid.parse(node["tree"]), Kind.TREE)
+            return {"tree": str(self._tree(trees.parse(raw), path))}
+        own = [model.leaves.get(path) for model in self.models]
+        if type(node) is dict and node.keys() == {"tensor"} and own[0] is not None:
+            merged: Json = None
+            if own[0].memory is None:
+                merged = self._merged([leaf for leaf in own if leaf is not None])
+            self.progress(1)
+            node = node if merged is None else merged
+        self._keep(node)
+        return node
+
+    def _merged(self, parts: Sequence[Leaf]) -> Json:
+        """Store the sum of one tensor of each; None where the first one's is to be kept."""
+        content = parts[0].content
+        equal = all(part.content == content for part in parts)
+        if equal or parts[0].dtype not in AVERAGED or not parts[0].elements:
+            return None
+        tensor = parts[0].load()
+        whole = tensor.detach()
+        aligned = [whole, *(torch.empty_like(whole).copy_(part.load()) for part in parts[1:])]
+        flat = [each.as_strided((each.numel(),), (1,)) for each in aligned]
+        _add_up(flat, self.rule(flat))
+        return writer.write_tensor(self.transaction, tensor, path=parts[0].name)
+
+    def _keep(self, node: Json) -> None:
+        self.transaction.keep(walk.blobs(self.transaction, node))
+
+
+def _add_up(parts: Sequence[torch.Tensor], weights: Sequence[float]) -> None:
+    """Put the weighted sum into the first."""
+    wide = torch.complex128 if parts[0].is_complex() else torch.float64
+    for start in range(0, parts[0].numel(), _STRETCH):
+        pieces = [part[start : start + _STRETCH] for part in parts]
+        total = pieces[0].to(wide) * weights[0]
+        for piece, weight in zip(pieces[1:], weights[1:], strict=True):
+            total += piece.to(wide) * weight
+        pieces[0].copy_(total)
+
+
+def _product(one: torch.Tensor, other: torch.Tensor) -> float:
+    wide = torch.complex128 if one.is_complex() else torch.float64
+    total = 0.0
+    for start in range(0, one.numel(), _STRETCH):
+        a, b = (part[start : start + _STRETCH].to(wide) for part in (one, other))
+        total += float(torch.vdot(a, b).real)
+    return total
+
+
+def _is_weight(name: str) -> bool:
+    return _EXTRA not in name.split(".")
+
+
+def _difference(first: Model, leaf: Leaf, other: Model, twin: Leaf | None) -> str | None:
+    if twin is None:
+        return None
+    if (leaf.dtype, leaf.shape) != (twin.dtype, twin.shape):
+        return f"{_form(leaf)} in {first.name}, {_form(twin)} in {other.name}"
+    if _window(leaf) != _window(twin) or _form_of_memory(first, leaf) != _form_of_memory(
+        other, twin
+    ):
+        return f"it shares memory with other tensors than in {other.name}"
+    dtype = leaf.dtype if leaf.memory is None else _form_of_memory(first, leaf)[0]
+    averaged = dtype in AVERAGED or not _is_fraction(leaf.dtype)
+    if not averaged and leaf.content != twin.content:
+        what = "shares memory with another dtype" if dtype != leaf.dtype else f"is {dtype}"
+        return f"it {what}, which cannot be averaged"
+    return None
+
+
+def _window(leaf: Leaf) -> tuple[Json, ...]:
+    fields = ("storage", "offset", "stride") if leaf.memory is not None else ("storage",)
+    return tuple(leaf.node.get(field) for field in fields)
+
+
+def _form_of_memory(model: Model, leaf: Leaf) -> tuple[str, tuple[int, ...]]:
+    if type(leaf.memory) is not int or leaf.memory >= len(model.component.storages):
+        return "", ()
+    storage = model.storage(leaf.memory)
+    return storage.dtype, storage.shape
+
+
+def _is_fraction(dtype: str) -> bool:
+    found = DTYPES.get(dtype)
+    return found is None or found.is_floating_point or found.is_complex
+
+
+def _form(leaf: Leaf) -> str:
+    return f"{leaf.dtype} {list(leaf.shape)}"

@@ -1,0 +1,139 @@
+"""`gradient merge`: several models into one, as a commit with several parents."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import click
+
+from gradient.cli import output
+from gradient.cli.complete import complete_revision
+from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.errors import ConfigError
+from gradient.objects.canonical import Json
+from gradient.repo.merging import line_for, merge_commit
+from gradient.view.files import ViewFiles
+from gradient.view.folder import Folder
+
+if TYPE_CHECKING:
+    from gradient.checkpoint.merge import Rule
+
+DECAY = 0.9
+
+
+@click.command("merge")
+@place_options
+@click.argument(
+    "revs", nargs=-1, required=True, metavar="A B [C...]", shell_complete=complete_revision
+)
+@click.option("--average", "how", flag_value="average", help="The weighted mean of all models.")
+@click.option("--slerp", "how", flag_value="slerp", help="Half-way from A to B along an arc.")
+@click.option("--ema", "how", flag_value="ema", help="A moving average, from A on in this order.")
+@click.option(
+    "--weights",
+    metavar="X,Y,...",
+    help="A weight for each revision, with --average or --slerp; equal ones otherwise.",
+)
+@click.option(
+    "--decay",
+    type=float,
+    metavar="D",
+    help=f"What --ema keeps at each revision; {DECAY} otherwise.",
+)
+@click.option("-b", "--branch", metavar="BRANCH", help="The branch to commit on; A's otherwise.")
+@click.option("-m", "--message", default="", metavar="TEXT", help="The commit's message.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    revs: tuple[str, ...],
+    how: str | None,
+    weights: str | None,
+    decay: float | None,
+    branch: str | None,
+    message: str,
+) -> None:
+    """Merge the weights of models into a commit that has all of them as parents.
+
+    Step, scheduler, generators, whole numbers and registered states come from A. The optimizer is
+    absent: its moments belong to none of the models. BRANCH is new, or one whose newest commit is
+    A; without it, A's own is meant. Models that differ in names, shapes or dtypes are refused.
+
+    \b
+    Example:
+      gradient merge main@1000 high_lr@1000 --average --weights 0.3,0.7 -b soup
+    """
+    if how is None:
+        raise click.UsageError("name the rule: --average, --slerp or --ema", ctx)
+    if len(revs) < 2:
+        raise click.UsageError("a merge takes two revisions or more", ctx)
+    factors, told = _factors(how, len(revs), weights, decay)
+    repo = find_repository(ctx)
+    sources = [repo.resolve(rev, branch=active_branch(repo)) for rev in revs]
+    if len({source.oid for source in sources}) < len(sources):
+        raise ConfigError("a merge takes each commit once; for more of one, give it more weight")
+    repo.check_writable()
+    line = line_for(repo, sources[0], branch)
+    # Here alone: it imports torch, which the checks above can do without.
+    from gradient.checkpoint import merge
+
+    models = [
+        merge.Model.of(repo.store, each.commit.tree, rev)
+        for rev, each in zip(revs, sources, strict=True)
+    ]
+    merge.check(models)
+    rule: Rule = merge.slerp(factors[1]) if how == "slerp" else merge.linear(factors)
+    with output.progress("tensors", len(models[0].leaves)) as advance:
+        made = merge_commit(
+            repo,
+            line,
+            sources,
+            lambda transaction: merge.write_merged(transaction, models, rule, progress=advance),
+            how=told,
+            message=message or f"merge of {', '.join(revs)} by {how}",
+        )
+    for text in made.warnings:
+        output.note(text)
+    view = ViewFiles(repo, "thin" if Folder(repo).marks() else "off")
+    view.add(made.commit)
+    view.close()
+    revision = f"{made.branch}@{sources[0].commit.step}"
+    output.line(f"{output.strong(revision)} ({made.commit.short}) from {', '.join(revs)} by {how}")
+    output.note(
+        f"it has no optimizer; to train on from it: engine.resume({revision!r}, "
+        f'components=("model",)), or strict=False'
+    )
+
+
+def _factors(
+    how: str, count: int, weights: str | None, decay: float | None
+) -> tuple[list[float], dict[str, Json]]:
+    """Return each revision's factor, and what the commit records of the rule."""
+    if decay is not None and how != "ema":
+        raise ConfigError("--decay belongs to --ema")
+    if how == "ema":
+        if weights is not None:
+            raise ConfigError("--ema takes --decay, not --weights")
+        keep = DECAY if decay is None else decay
+        if not 0 <= keep <= 1:
+            raise ConfigError(f"--decay {keep}: it is a number from 0 to 1")
+        newer = [(1 - keep) * keep ** (count - 1 - i) for i in range(1, count)]
+        return [keep ** (count - 1), *newer], {"merge": how, "decay": keep}
+    if how == "slerp" and count != 2:
+        raise ConfigError("--slerp goes from one revision to one other; merge more with --average")
+    given = [1.0] * count if weights is None else _numbers(weights)
+    total = math.fsum(given)
+    if len(given) != count or min(given) < 0 or not 0 < total < math.inf:
+        raise ConfigError(
+            f"--weights {weights}: give {count} numbers from 0 on, with commas between, that are "
+            f"not all 0"
+        )
+    factors = [each / total for each in given]
+    return factors, {"merge": how, "weights": [*factors]}
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--weights {text}: these are not numbers with commas between") from None
