@@ -52,6 +52,6 @@ def _steps(repo: Repository, incomplete: str) -> list[str]:
     branch = incomplete.partition("@")[0]
     if branch not in repo.branches():
         return []
-    steps = dict.fromkeys(commit.step for _, commit in repo.line(branch))
+    steps = dict.fromkeys(link.step for _, link in repo.chain(repo.tip(branch)))
     wanted = (f"{branch}@{step}" for step in steps if f"{branch}@{step}".startswith(incomplete))
     return list(islice(wanted, _MOST_STEPS))

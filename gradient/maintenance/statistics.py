@@ -49,8 +49,8 @@ class Weight:
 
 
 def weigh(repo: Repository, history: History) -> Weight:
-    """Add up a repo. Reads the indexes, and the trees of the branches' tips."""
-    stats = repo.store.stats()
+    """Add up a repo. Reads what ledgers or footers say, and the trees of the branches' tips."""
+    packs, stored = repo.store.packs()
     known: dict[Oid, int] = {}
     summaries = history.summaries()
     represented = 0
@@ -61,8 +61,8 @@ def weigh(repo: Repository, history: History) -> Weight:
     return Weight(
         commits=sum(summary.commits for summary in summaries),
         anchors=sum(summary.anchors for summary in summaries),
-        packs=stats.packs,
-        stored_bytes=stats.stored_bytes,
+        packs=packs,
+        stored_bytes=stored,
         represented_bytes=represented,
     )
 

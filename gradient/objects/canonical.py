@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from gradient.errors import MalformedObjectError
 
@@ -25,6 +25,9 @@ MAX_BYTES = 64 << 20
 MAX_DEPTH = 100
 """Nesting deeper than this is refused on reading and on writing."""
 
+_ENCODER: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
 _SAFE_INT = 1 << 53
 _MAX_INT_BITS = 4096
 
@@ -33,10 +36,7 @@ def dumps(value: Json) -> bytes:
     """Encode to canonical bytes. Raises MalformedObjectError beyond the limits."""
     _check_depth(value)
     try:
-        text = json.dumps(
-            value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
-        )
-        raw = text.encode("utf-8")
+        raw = _ENCODER.encode(value).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise MalformedObjectError(f"not representable as canonical JSON: {error}") from None
     if len(raw) > MAX_BYTES:

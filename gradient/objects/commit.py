@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -13,6 +14,20 @@ from gradient.objects.oid import Kind, Oid
 
 MAX_STEP = (1 << 53) - 1
 """The largest step a commit can carry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a commit says about its place in history: enough to walk 10,000 of them at once."""
+
+    parent: Oid | None
+    """The first parent; None for a root."""
+    step: int
+    """The training step."""
+    anchored: bool
+    """Whether it is an anchor itself."""
+    branch: str
+    """The branch it was made on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +67,12 @@ class Commit:
         """``branch@step``, as it read when the commit was made."""
         return f"{self.branch}@{self.step}"
 
+    @property
+    def link(self) -> Link:
+        """Its place in history."""
+        parent = self.parents[0] if self.parents else None
+        return Link(parent, self.step, self.anchor is None, self.branch)
+
     def to_bytes(self) -> bytes:
         """Encode to the canonical body of a commit object."""
         body: dict[str, Json] = {
@@ -72,8 +93,22 @@ class Commit:
     @classmethod
     def from_bytes(cls, raw: bytes) -> Self:
         """Parse and check a commit body; raises MalformedObjectError."""
-        body = canonical.loads(raw)
-        if type(body) is not dict or not _REQUIRED <= body.keys() <= _REQUIRED | _OPTIONAL_IDS:
+        return cls._of(canonical.loads(raw))
+
+    @classmethod
+    def from_known(cls, raw: bytes) -> Self:
+        """Parse a body that `from_bytes` has accepted before: its spelling is not checked again.
+
+        Twice as fast. Raises MalformedObjectError.
+        """
+        try:
+            return cls._of(json.loads(raw))
+        except (ValueError, RecursionError) as error:
+            raise MalformedObjectError(f"not JSON: {error}") from None
+
+    @classmethod
+    def _of(cls, body: Json) -> Self:
+        if type(body) is not dict or not _REQUIRED <= body.keys() <= _ALLOWED:
             raise MalformedObjectError("a commit has other fields than these")
         metrics, parents, step = body["metrics"], body["parents"], body["step"]
         if type(metrics) is not dict or type(parents) is not list:
@@ -81,17 +116,17 @@ class Commit:
         if type(step) is not int or not 0 <= step <= MAX_STEP:
             raise MalformedObjectError(f"a commit's step is not a step: {step!r:.40}")
         return cls(
-            tree=Oid.parse(body["tree"]),
-            parents=tuple(Oid.parse(parent) for parent in parents),
-            step=step,
-            branch=_text(body, "branch"),
-            time=_text(body, "time"),
-            message=_text(body, "message"),
-            metrics={name: canonical.unpack_number(v) for name, v in metrics.items()},
-            **{
-                name: Oid.parse(body[name]) if name in body else None
-                for name in sorted(_OPTIONAL_IDS)
-            },
+            Oid.parse(body["tree"]),
+            tuple([Oid.parse(parent) for parent in parents]),
+            _optional_id(body, "anchor"),
+            step,
+            _text(body, "branch"),
+            _text(body, "time"),
+            _text(body, "message"),
+            {name: canonical.unpack_number(v) for name, v in metrics.items()},
+            _optional_id(body, "environment"),
+            _optional_id(body, "hparams"),
+            _optional_id(body, "fork"),
         )
 
     @property
@@ -102,6 +137,11 @@ class Commit:
 
 _REQUIRED = {"branch", "message", "metrics", "parents", "step", "time", "tree"}
 _OPTIONAL_IDS = {"anchor", "environment", "fork", "hparams"}
+_ALLOWED = _REQUIRED | _OPTIONAL_IDS
+
+
+def _optional_id(body: dict[str, Json], name: str) -> Oid | None:
+    return Oid.parse(body[name]) if name in body else None
 
 
 def _text(body: dict[str, Json], name: str) -> str:

@@ -13,7 +13,7 @@ from gradient.errors import MalformedObjectError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_HEX = re.compile(r"[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class Kind(Enum):
@@ -52,7 +52,7 @@ class Oid(bytes):
     @classmethod
     def parse(cls, text: object) -> Self:
         """Read 64 lower-case hex digits; raises MalformedObjectError for anything else."""
-        if type(text) is not str or _HEX.fullmatch(text) is None:
+        if type(text) is not str or _HEX(text) is None:
             raise MalformedObjectError(f"not an object id: {text!r:.80}")
         return super().__new__(cls, bytes.fromhex(text))
 

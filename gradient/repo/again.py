@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePath
 
 from gradient.errors import GradientError
@@ -28,7 +29,8 @@ def find(repo: Repository) -> Again | None:
     """Return how to go on with the last run; None where none is known."""
     tips = repo.tips()
     newest = max(tips, key=lambda branch: repo.read_commit(tips[branch]).time, default=None)
-    commits = [commit for _, commit in repo.line(newest)] if newest is not None else []
+    line = repo.line(newest) if newest is not None else iter(())
+    commits = [commit for _, commit in islice(line, runs.MOST_COMMITS)]
     last = runs.last_run(repo, commits)
     if last is None:
         return None

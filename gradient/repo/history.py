@@ -16,8 +16,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
-from gradient.objects.commit import Commit
+from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Oid
 from gradient.repo import names
 from gradient.repo.repository import Repository
@@ -29,15 +30,27 @@ class Entry:
 
     oid: Oid
     """Its id."""
-    commit: Commit
-    """Its content."""
+    link: Link
+    """Its place in history."""
     branch: str
     """The branch that owns it now."""
+    repo: Repository = field(repr=False, compare=False)
+    """The repo it is in."""
+
+    @property
+    def commit(self) -> Commit:
+        """Its content, read when it is asked for."""
+        return self.repo.read_commit(self.oid)
+
+    @property
+    def step(self) -> int:
+        """The training step."""
+        return self.link.step
 
     @property
     def revision(self) -> str:
         """``branch@step``, as it resolves now (to the newest commit of that step)."""
-        return f"{self.branch}@{self.commit.step}"
+        return f"{self.branch}@{self.link.step}"
 
 
 @dataclass(slots=True)
@@ -46,6 +59,7 @@ class _Segment:
 
     branch: str
     oids: list[Oid] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
     joins: tuple[_Segment, int] | None = None
     """Where the rest of the line continues: in which segment, from which place on."""
 
@@ -86,7 +100,9 @@ class History:
         self._beside: dict[str, list[str]] = {}
         for branch in sorted(self.tips, key=lambda name: (names.is_beside(name), name)):
             self._segments[branch] = self._cut(branch)
-        self.entries: dict[Oid, Entry] = {oid: self._entry(oid) for oid in self._places}
+        self.entries: dict[Oid, Entry] = {
+            oid: self._entry(oid, segment, index) for oid, (segment, index) in self._places.items()
+        }
         """Every commit with its owner; a line's commits newest first, lines one after another."""
 
     def has(self, branch: str, oid: Oid) -> bool:
@@ -105,8 +121,8 @@ class History:
         found: dict[tuple[str, int], Entry] = {}
         # All commits of one owner lie on one line, where the deepest is the newest.
         for entry in sorted(self.entries.values(), key=lambda entry: self._depths[entry.oid]):
-            found[entry.branch, entry.commit.step] = entry
-        yield from sorted(found.values(), key=lambda entry: (entry.branch, entry.commit.step))
+            found[entry.branch, entry.step] = entry
+        yield from sorted(found.values(), key=lambda entry: (entry.branch, entry.step))
 
     def summaries(self) -> list[Summary]:
         """Return a summary of every branch, sorted by name."""
@@ -114,29 +130,36 @@ class History:
         anchors: Counter[str] = Counter()
         for entry in self.entries.values():
             commits[entry.branch] += 1
-            anchors[entry.branch] += entry.commit.anchor is None
+            anchors[entry.branch] += entry.link.anchored
         summaries = []
         for branch, tip in sorted(self.tips.items()):
             source = self._source(branch, tip)
-            step = self._repo.read_commit(tip).step
+            step = self.entries[tip].step
             count, full = commits[branch], anchors[branch]
             summaries.append(Summary(branch, tip, step, count, full, source))
         return summaries
 
     def _source(self, branch: str, tip: Oid) -> Oid | None:
         """Return the newest commit on the line that another branch owns."""
-        line = self._repo.walk(tip)
-        return next((oid for oid, _ in line if self.entries[oid].branch != branch), None)
+        segment, start = self._places[tip]
+        while True:
+            for oid in islice(segment.oids, start, None):
+                if self.entries[oid].branch != branch:
+                    return oid
+            if segment.joins is None:
+                return None
+            segment, start = segment.joins
 
     def _cut(self, branch: str) -> _Segment:
         segment = _Segment(branch)
-        for oid, _ in self._repo.walk(self.tips[branch]):
+        for oid, link in self._repo.chain(self.tips[branch]):
             place = self._places.get(oid)
             if place is not None:
                 segment.joins = place
                 break
             self._places[oid] = (segment, len(segment.oids))
             segment.oids.append(oid)
+            segment.links.append(link)
         below = 0 if segment.joins is None else self._depth_at(*segment.joins)
         for depth, oid in enumerate(reversed(segment.oids), below + 1):
             self._depths[oid] = depth
@@ -146,14 +169,14 @@ class History:
         """Return how many commits a line has from its root up to this place."""
         return self._depths[segment.oids[index]]
 
-    def _entry(self, oid: Oid) -> Entry:
-        commit = self._repo.read_commit(oid)
-        made_on = commit.branch
-        if self.has(made_on, oid):
-            return Entry(oid, commit, made_on)
+    def _entry(self, oid: Oid, segment: _Segment, index: int) -> Entry:
+        link = segment.links[index]
+        return Entry(oid, link, self._owner(oid, link.branch, segment), self._repo)
+
+    def _owner(self, oid: Oid, made_on: str, segment: _Segment) -> str:
+        if segment.branch == made_on or self.has(made_on, oid):
+            return made_on
         if made_on not in self._beside:
             self._beside[made_on] = names.lines_beside(made_on, self.tips)
-        for beside in self._beside[made_on]:
-            if self.has(beside, oid):
-                return Entry(oid, commit, beside)
-        return Entry(oid, commit, self._places[oid][0].branch)
+        found = (beside for beside in self._beside[made_on] if self.has(beside, oid))
+        return next(found, segment.branch)

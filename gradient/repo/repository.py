@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 
 from gradient.errors import ContextError, MalformedObjectError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import documents, foreign, layout, names, revisions
 from gradient.repo.config import DEFAULT_BRANCH, RepoConfig
@@ -18,7 +18,7 @@ from gradient.repo.workspace import load_repo
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store.database import ObjectStore
-from gradient.store.refs import Refs
+from gradient.store.refs import RefRecord, Refs
 
 _LOG = logging.getLogger("gradient")
 
@@ -93,9 +93,12 @@ class Repository:
         before it that is there stands in for it, with a logged warning.
         """
         record = self.refs.read(branch)
-        if record is None or record.commit is None or record.commit in self.store:
-            return None if record is None else record.commit
-        moves = (each.commit for each in reversed(self.refs.log(branch)))
+        return None if record is None else self._standing(branch, record)
+
+    def _standing(self, branch: str, record: RefRecord) -> Oid | None:
+        if record.commit is None or record.commit in self.store:
+            return record.commit
+        moves = (each.commit for each in self.refs.backwards(branch))
         found = next((oid for oid in moves if oid is not None and oid in self.store), None)
         if found is not None and record.commit not in self._reported:
             self._reported.add(record.commit)
@@ -116,7 +119,8 @@ class Repository:
 
     def tips(self) -> dict[str, Oid]:
         """Return every branch with the commit it stands on."""
-        found = ((branch, self.tip(branch)) for branch in self.branches())
+        records = self.refs.tips()
+        found = ((branch, self._standing(branch, record)) for branch, record in records.items())
         return {branch: oid for branch, oid in found if oid is not None}
 
     def resolve(self, revision: str, *, branch: str | None = None) -> revisions.Resolved:
@@ -131,9 +135,26 @@ class Repository:
         """Return a commit, verified when it is first read; raises IntegrityError for damage."""
         commit = self._commits.get(oid)
         if commit is None:
-            commit = Commit.from_bytes(self.store.read(oid, Kind.COMMIT))
+            known = self.store.known_commit(oid)
+            if known is not None:
+                commit = Commit.from_known(known)
+            else:
+                commit = Commit.from_bytes(self.store.read(oid, Kind.COMMIT))
             self._commits[oid] = commit
         return commit
+
+    def link(self, oid: Oid) -> Link:
+        """Return a commit's place in history, without reading more of it than needed."""
+        commit = self._commits.get(oid)
+        known = self.store.known_link(oid) if commit is None else None
+        return known or self.read_commit(oid).link
+
+    def chain(self, oid: Oid | None) -> Iterator[tuple[Oid, Link]]:
+        """Yield the places in history of a commit and its first parents, the newest first."""
+        while oid is not None:
+            link = self.link(oid)
+            yield oid, link
+            oid = link.parent
 
     def walk(self, oid: Oid | None) -> Iterator[tuple[Oid, Commit]]:
         """Yield a commit and its first parents, the newest first."""

@@ -107,11 +107,11 @@ def resolve(repo: Repository, text: str, *, branch: str) -> Resolved:
     revision = parse(text)
     oid, through = _resolve_base(repo, revision, branch)
     for _ in range(revision.back):
-        commit = repo.read_commit(oid)
-        if not commit.parents:
-            first = f"{revision.base}@{commit.step}" if through else oid.short
+        link = repo.link(oid)
+        if link.parent is None:
+            first = f"{revision.base}@{link.step}" if through else oid.short
             raise UnknownRevisionError(text, f"the line begins at {first}", [first])
-        oid = commit.parents[0]
+        oid = link.parent
     return Resolved(oid, repo.read_commit(oid), through)
 
 
@@ -159,7 +159,7 @@ def _at_step(repo: Repository, revision: Revision, step: int) -> Oid:
     repo.check_tip(branch)  # before saying that the step never was
     beside = names.lines_beside(branch, repo.branches())
     having = [f"{name}@{step}" for name in beside if _find_step(repo, name, step)]
-    steps = _nearest_steps(step, (commit.step for _, commit in repo.line(branch)))
+    steps = _nearest_steps(step, (link.step for _, link in repo.chain(repo.tip(branch))))
     reason = f"the line of {branch!r} has no step {step}"
     if having:
         reason += f", but {'lines' if len(having) > 1 else 'a line'} set aside from it has"
@@ -168,10 +168,10 @@ def _at_step(repo: Repository, revision: Revision, step: int) -> Oid:
 
 
 def _find_step(repo: Repository, branch: str, step: int) -> Oid | None:
-    for oid, commit in repo.line(branch):
-        if commit.step == step:
+    for oid, link in repo.chain(repo.tip(branch)):
+        if link.step == step:
             return oid
-        if commit.step < step:
+        if link.step < step:
             return None  # steps never go down, so none lies further back
     return None
 

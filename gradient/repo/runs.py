@@ -21,7 +21,8 @@ from gradient.repo.repository import Repository
 from gradient.storage import fs
 
 _NAME: Final = "last-run.json"
-_MOST_COMMITS = 50
+MOST_COMMITS: Final = 50
+"""So many commits are looked through for one that a run made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def _noted(repo_path: str) -> Iterator[LastRun]:
 
 
 def _committed(repo: Repository, commits: Sequence[Commit]) -> Iterator[LastRun]:
-    for commit in commits[:_MOST_COMMITS]:
+    for commit in commits[:MOST_COMMITS]:
         if commit.environment is None:
             continue
         tree = trees.parse(repo.store.read(commit.environment, Kind.TREE))

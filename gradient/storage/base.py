@@ -94,6 +94,13 @@ class Storage(ABC):
         """
 
     @abstractmethod
+    def put_derived(self, name: str, *buffers: Buffer) -> None:
+        """Store what can be made again: whole or not at all for readers, but not durable.
+
+        After a power cut anything may be under the name: its readers must be able to tell.
+        """
+
+    @abstractmethod
     def open(self, name: str) -> Reader:
         """Open a content for reading; an absent one raises GradientIOError (ENOENT)."""
 

@@ -62,6 +62,19 @@ class DirectoryStorage(Storage):
             fs.discard(file.path)
         return True
 
+    def put_derived(self, name: str, *buffers: Buffer) -> None:
+        """Rename a temporary file that is not synced."""
+        target = self._path(name)
+        file = self._create_temporary()
+        try:
+            with file:
+                file.write(*buffers)
+            fs.make_folders(target.rpartition("/")[0])
+            fs.rename(file.path, target)
+        except BaseException:
+            fs.discard(file.path)
+            raise
+
     def open(self, name: str) -> Reader:
         """Open the file; links, pipes and devices are refused."""
         return _DirectoryReader(fs.open_file(self._path(name)))

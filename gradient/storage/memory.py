@@ -37,6 +37,10 @@ class MemoryStorage(Storage):
             self.contents[name] = bytes(data)
             return True
 
+    def put_derived(self, name: str, *buffers: Buffer) -> None:
+        """Store the buffers, one after another."""
+        self.contents[check(name)] = b"".join(bytes(memoryview(each)) for each in buffers)
+
     def open(self, name: str) -> Reader:
         """Open the content as it is now."""
         try:

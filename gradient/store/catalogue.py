@@ -1,8 +1,16 @@
-"""The packs that are there: found by listing, trusted when well formed and of the right length."""
+"""The packs that are there: found by listing, trusted when well formed and of the right length.
+
+What they hold is read from ledgers where those tell of them, from the packs' own footers else. A
+pack that a ledger tells of is *folded* until something but commits is looked for: history is read
+from the ledgers' facts alone. Before an object is called missing or damaged, the footers have been
+asked.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from typing import Final
 
 from gradient.errors import (
     CorruptPackError,
@@ -10,15 +18,24 @@ from gradient.errors import (
     GradientIOError,
     MissingObjectError,
 )
-from gradient.objects.oid import Oid
+from gradient.objects.commit import Link
+from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
+from gradient.store import ledger as ledgers
 from gradient.store import pack as packs
 from gradient.store.index import Index
 from gradient.store.layout import Row
+from gradient.store.ledger import Ledger
 from gradient.store.pack import Pack
 from gradient.store.workers import ForkLock
 
 _LOG = logging.getLogger("gradient")
+
+_FEW: Final = 16
+"""So many packs that appeared are opened without a look at the ledgers."""
+
+_NAMES_PER_BEGIN: Final = 1000
+"""A listing of N times as many names is repeated at every Nth `catch_up`."""
 
 
 class Catalogue:
@@ -31,22 +48,35 @@ class Catalogue:
         self._loaded = False
         self._seen = 0
         self._settled = 0
+        self._skips = 0
         self._names: set[str] = set()
         self._distrusted: set[str] = set()
+        self._ledgers: dict[str, Ledger] | None = {}
+        self._told: dict[str, Ledger] = {}
+        self._folded: set[str] = set()
+        self._commits: dict[bytes, str] = {}
+        self._loose: set[str] = set()
         self.problems: dict[str, GradientError] = {}
         """What is wrong with the packs that can not be used, by pack id."""
 
     @property
     def index(self) -> Index:
-        """The packs known so far."""
-        if not self._loaded:
-            self.refresh()
+        """The packs known so far, with all they hold."""
+        self._load()
+        if self._folded:
+            with self._lock:
+                self._unfold()
         return self._index
 
     @property
     def unsettled(self) -> bool:
         """Whether there are packs whose names another process may not have made durable yet."""
         return self._seen != self._settled
+
+    @property
+    def loose(self) -> int:
+        """How many packs no ledger tells of."""
+        return len(self._loose)
 
     def refresh(self) -> None:
         """Take in packs that appeared, drop those that vanished."""
@@ -55,12 +85,42 @@ class Catalogue:
             vanished, appeared = self._names - names, names - self._names
             self._names = names
             for pack_id in filter(None, map(packs.id_of, vanished)):
-                self._index.drop(pack_id)
+                self._forget(pack_id)
             for pack_id in [each for each in self.problems if each + packs.SUFFIX not in names]:
                 del self.problems[pack_id]
             found = set(filter(None, map(packs.id_of, appeared))) | self.problems.keys()
-            self._open(sorted(found - self._distrusted - self._index.ids))
+            found -= self._distrusted
+            found -= self._index.ids
+            found -= self._folded
+            if len(found) > _FEW:
+                found -= self._fold(found - self.problems.keys())
+            self._open(sorted(found))
             self._loaded = True
+            self._skips = len(names) // _NAMES_PER_BEGIN
+
+    def catch_up(self) -> None:
+        """Refresh, but of a long listing only now and then: so that its cost stays in bounds.
+
+        For writers: what another process wrote in between is written once more at worst.
+        """
+        if self._loaded and self._skips > 0:
+            self._skips -= 1
+        else:
+            self.refresh()
+
+    def recheck(self) -> bool:
+        """Believe the packs' own footers alone from now on; returns whether that is news."""
+        with self._lock:
+            told = set(self._told)
+            news = bool(told)
+            self._ledgers = None
+            self._told.clear()
+            self._folded.clear()
+            self._commits.clear()
+            for pack_id in told:
+                self._index.drop(pack_id)
+            self._open(sorted(told))
+            return news
 
     def add(self, pack: Pack, *, seen: int) -> None:
         """Take in a pack of our own whose name was made durable after `mark` returned `seen`."""
@@ -69,6 +129,7 @@ class Catalogue:
             self._distrusted.discard(pack.id)
             self._index.drop(pack.id)
             self._index.add([pack])
+            self._loose.add(pack.id)
             self.problems.pop(pack.id, None)
             self._settled = max(self._settled, seen)
 
@@ -89,7 +150,7 @@ class Catalogue:
         """
         with self._lock:
             self._distrusted.add(pack_id)
-            self._index.drop(pack_id)
+            self._forget(pack_id)
 
     def sealed(self, pack: Pack) -> bool:
         """Tell whether a pack is still there with its length; one that is not is dropped."""
@@ -121,7 +182,81 @@ class Catalogue:
         if not found:
             self.refresh()
             found = self.index.find(oid)
+        if not found and self.recheck():
+            found = self.index.find(oid)
         return found
+
+    def commit(self, oid: Oid) -> bytes | None:
+        """Return a commit's body, proved, if a ledger has it and its pack is there."""
+        self._load()
+        pack_id = self._commits.get(oid)
+        ledger = None if pack_id is None else self._told.get(pack_id)
+        return None if ledger is None else ledger.body(oid)
+
+    def link(self, oid: Oid) -> Link | None:
+        """Return a commit's place in history if a ledger tells of it and its pack is there."""
+        self._load()
+        pack_id = self._commits.get(oid)
+        ledger = None if pack_id is None else self._told.get(pack_id)
+        return None if ledger is None else ledger.link(oid)
+
+    def has_commit(self, oid: Oid) -> bool:
+        """Whether a ledger has a commit whose pack is there, with its length."""
+        self._load()
+        pack_id = self._commits.get(oid)
+        ledger = None if pack_id is None else self._told.get(pack_id)
+        if pack_id is None or ledger is None:
+            return False
+        if self._storage.size(packs.name_of(pack_id)) == ledger.size(pack_id):
+            return True
+        with self._lock:
+            self._forget(pack_id)
+            self.problems[pack_id] = CorruptPackError(pack_id, "it is cut off")
+        return False
+
+    def commits(self) -> set[Oid]:
+        """Return the ids of all commits."""
+        self._load()
+        told = {Oid(oid) for oid, pack_id in self._commits.items() if pack_id in self._told}
+        return told.union(self._index.of_kind(Kind.COMMIT))
+
+    def packs(self) -> tuple[int, int]:
+        """Return the number of packs, and the length of all."""
+        self._load()
+        opened = self._index.packs
+        folded = [self._told[each].size(each) for each in self._folded]
+        return len(opened) + len(folded), sum(pack.size for pack in opened) + sum(folded)
+
+    def loose_packs(self) -> list[Pack]:
+        """Return the packs that no ledger tells of, sorted."""
+        with self._lock:
+            return [pack for pack in map(self._index.get, sorted(self._loose)) if pack is not None]
+
+    def leave(self, pack_id: str) -> None:
+        """Let no ledger tell of a pack."""
+        self._loose.discard(pack_id)
+
+    def told(self) -> dict[Ledger, set[str]]:
+        """Return the ledgers, with those of their packs that are there."""
+        with self._lock:
+            live: dict[Ledger, set[str]] = {each: set() for each in (self._ledgers or {}).values()}
+            for pack_id, ledger in self._told.items():
+                live[ledger].add(pack_id)
+            return live
+
+    def adopt(self, ledger: Ledger, replaced: Iterable[Ledger]) -> None:
+        """Go on with a ledger that was written, in place of others."""
+        with self._lock:
+            if self._ledgers is None:
+                return
+            for each in replaced:
+                self._ledgers.pop(each.name, None)
+            self._ledgers[ledger.name] = ledger
+            there = [each for each in ledger.ids if each in self._loose or each in self._told]
+            self._loose.difference_update(there)
+            self._told.update(dict.fromkeys(there, ledger))
+            known = set(there)
+            self._commits.update(item for item in ledger.commits() if item[1] in known)
 
     def absence(self, oid: Oid) -> GradientError:
         """Make the error for an object that no pack has: a pack that can not be read, if any."""
@@ -132,8 +267,49 @@ class Catalogue:
 
     def _drop(self, pack: Pack, problem: GradientError) -> None:
         with self._lock:
-            self._index.drop(pack.id)
+            self._forget(pack.id)
             self.problems[pack.id] = problem
+
+    def _forget(self, pack_id: str) -> None:
+        self._index.drop(pack_id)
+        self._loose.discard(pack_id)
+        self._folded.discard(pack_id)
+        self._told.pop(pack_id, None)
+
+    def _load(self) -> None:
+        if not self._loaded:
+            self.refresh()
+
+    def _fold(self, found: set[str]) -> set[str]:
+        """Read the ledgers that are new; returns which of the packs they tell of."""
+        if self._ledgers is None:
+            return set()
+        for ledger in ledgers.read_all(self._storage, but=self._ledgers):
+            self._ledgers[ledger.name] = ledger
+        folded: set[str] = set()
+        for ledger in self._ledgers.values():
+            told = found.intersection(ledger.ids) - folded
+            folded |= told
+            self._told.update(dict.fromkeys(told, ledger))
+            self._commits.update(item for item in ledger.commits() if item[1] in told)
+        self._folded |= folded
+        self._seen += bool(folded)
+        return folded
+
+    def _unfold(self) -> None:
+        """Take in what the ledgers say of the packs' other objects, or the footers instead."""
+        missing: list[str] = []
+        for ledger in {id(each): each for each in self._told.values()}.values():
+            folded = [each for each in ledger.ids if each in self._folded]
+            opened = ledger.packs(self._storage) if folded else []
+            if opened is None:
+                missing += folded
+                for pack_id in folded:
+                    self._told.pop(pack_id)
+            else:
+                self._index.add([pack for pack in opened if pack.id in self._folded])
+        self._folded.clear()
+        self._open(sorted(missing))
 
     def _open(self, pack_ids: list[str]) -> None:
         fresh: list[Pack] = []
@@ -148,4 +324,5 @@ class Catalogue:
                     _LOG.warning("%s", opened)
                 self.problems[pack_id] = opened
         self._index.add(fresh)
+        self._loose.update(pack.id for pack in fresh)
         self._seen += bool(fresh)

@@ -12,8 +12,10 @@ from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.mode import Mode
 from gradient.errors import CorruptObjectError, GradientError, IntegrityError
 from gradient.objects import canonical
+from gradient.objects.commit import Link
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
+from gradient.store.bookkeeping import tidy
 from gradient.store.catalogue import Catalogue
 from gradient.store.frames import MAX_DEPTH, Place, read_object
 from gradient.store.transaction import Transaction
@@ -61,12 +63,13 @@ class ObjectStore:
         self._workers = Workers(workers)
 
     def __contains__(self, oid: Oid) -> bool:
-        return bool(self._catalogue.find(oid))
+        return self._catalogue.has_commit(oid) or bool(self._catalogue.find(oid))
 
     @property
     def problems(self) -> Mapping[str, GradientError]:
         """What is wrong with the packs that can not be used, by pack id."""
         self.refresh()
+        self._catalogue.recheck()
         return dict(self._catalogue.problems)
 
     def refresh(self) -> None:
@@ -131,27 +134,52 @@ class ObjectStore:
         """Yield what each chunk is called, hashed in parallel; nothing is read or written."""
         return self._workers.map(partial(Oid.of, Kind.BLOB), chunks)
 
+    def known_commit(self, oid: Oid) -> bytes | None:
+        """Return the body of a commit that a ledger has; None where `read` is to be asked.
+
+        It is proved by its hash, and was accepted by `Commit.from_bytes` when it got there.
+        """
+        return self._catalogue.commit(oid)
+
+    def known_link(self, oid: Oid) -> Link | None:
+        """Return a commit's place in history where a ledger tells of it."""
+        return self._catalogue.link(oid)
+
     def find_prefix(self, kind: Kind, hex_prefix: str) -> list[Oid]:
         """Return the sorted ids of the objects of a kind that begin with hex digits."""
+        if kind is Kind.COMMIT:
+            return [oid for oid in self.commits() if oid.hex().startswith(hex_prefix)]
         return self._catalogue.index.find_prefix(kind, hex_prefix)
 
     def commits(self) -> Iterator[Oid]:
         """Yield the id of every commit object, sorted; whether a ref leads to it or not."""
         self.refresh()
-        yield from self._catalogue.index.of_kind(Kind.COMMIT)
+        yield from sorted(self._catalogue.commits())
 
     def begin(self, *, mode: Mode, plain: bool = False) -> Transaction:
         """Begin to write objects; `plain`: all without a base, also those stored as differences."""
-        self.refresh()
+        self._catalogue.catch_up()
+        tidy(self._catalogue, self._storage)
         return Transaction(self._storage, self._catalogue, self._workers, mode=mode, plain=plain)
+
+    def tidy(self) -> None:
+        """Make the next opening faster, where there is something to gain; never fails.
+
+        For those who write anyway. `begin` does it by itself.
+        """
+        self.refresh()
+        tidy(self._catalogue, self._storage)
+
+    def packs(self) -> tuple[int, int]:
+        """Return the number of packs, and the length of all together."""
+        self.refresh()
+        return self._catalogue.packs()
 
     def stats(self) -> StoreStats:
         """Add up the indexes; no object is read."""
-        self.refresh()
-        index = self._catalogue.index
-        objects, raw = index.totals()
-        packs = index.packs
-        return StoreStats(len(packs), objects, sum(pack.size for pack in packs), raw)
+        count, stored = self.packs()
+        objects, raw = self._catalogue.index.totals()
+        return StoreStats(count, objects, stored, raw)
 
     def _find(self, oid: Oid, kind: Kind) -> list[Place]:
         places = self._catalogue.find(oid)

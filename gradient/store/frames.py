@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -45,12 +46,8 @@ def read_object(
     """
     first: IntegrityError | GradientIOError | None = None
     tried: set[int] = set()
-    for again in (False, True):
-        if again:
-            # The packs may have been rewritten or repacked since they were looked up.
-            catalogue.refresh()
-            places = catalogue.index.find(oid)
-        for pack, row in places:
+    for chance in _chances(catalogue, oid, places):
+        for pack, row in chance:
             if id(pack) in tried:
                 continue
             tried.add(id(pack))
@@ -62,6 +59,16 @@ def read_object(
             else:
                 return
     raise first or catalogue.absence(oid)
+
+
+def _chances(catalogue: Catalogue, oid: Oid, places: list[Place]) -> Iterator[list[Place]]:
+    """Yield where an object may be: as looked up, as it is now, as the packs themselves say."""
+    yield places
+    # The packs may have been rewritten or repacked since they were looked up.
+    catalogue.refresh()
+    yield catalogue.index.find(oid)
+    if catalogue.recheck():
+        yield catalogue.index.find(oid)
 
 
 def _prove(pack: Pack, row: Row, kind: Kind, out: memoryview) -> None:

@@ -52,6 +52,11 @@ class Index:
         """The packs."""
         return [pack for pack in self._packs if pack is not None]
 
+    def get(self, pack_id: str) -> Pack | None:
+        """Return a pack; None where it is unknown."""
+        slot = self._slots.get(pack_id)
+        return None if slot is None else self._packs[slot]
+
     def add(self, packs: Iterable[Pack]) -> None:
         """Take in packs that are not in it yet."""
         fresh = list(packs)
@@ -61,9 +66,10 @@ class Index:
         self._packs.extend(fresh)
         self._slots.update((pack.id, first + n) for n, pack in enumerate(fresh))
         counts = [len(pack.rows) for pack in fresh]
-        prefixes = np.concatenate([_prefixes(pack.rows) for pack in fresh])
+        prefixes = _prefixes(layout.joined([pack.rows for pack in fresh]))
         slots = np.repeat(np.arange(first, first + len(fresh), dtype=np.uint32), counts)
-        positions = np.concatenate([np.arange(count, dtype=np.uint32) for count in counts])
+        firsts = np.repeat(np.cumsum(counts) - counts, counts)
+        positions = (np.arange(len(prefixes)) - firsts).astype(np.uint32)
         runs = list(self._runs)
         while runs and len(runs[-1].prefixes) < 2 * len(prefixes):
             last = runs.pop()
@@ -117,7 +123,7 @@ class Index:
         rows = [pack.rows for pack in self.packs]
         if not rows:
             return 0, 0
-        _, first = np.unique(np.concatenate([_prefixes(each) for each in rows]), return_index=True)
+        _, first = np.unique(_prefixes(layout.joined(rows)), return_index=True)
         lengths = np.concatenate([each["raw"] for each in rows])
         return len(first), int(lengths[first].sum(dtype=np.uint64))
 

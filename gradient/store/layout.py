@@ -110,6 +110,11 @@ def index_bytes(rows: list[Row]) -> tuple[bytes, int]:
     return table.tobytes() + b"".join(bases), len(bases)
 
 
+def joined(tables: list[Rows]) -> Rows:
+    """Return several tables as one: numpy's own way takes ten times as long for this type."""
+    return np.frombuffer(b"".join([table.tobytes() for table in tables]), ROW)
+
+
 @dataclass(frozen=True, slots=True)
 class Index:
     """One pack's index, not checked yet."""
@@ -133,7 +138,7 @@ def faulty(indexes: list[Index]) -> dict[int, str]:
 
 
 def _fault(indexes: list[Index]) -> str | None:
-    rows = np.concatenate([index.rows for index in indexes])
+    rows = joined([index.rows for index in indexes])
     counts = np.array([len(index.rows) for index in indexes])
     firsts = np.cumsum(counts) - counts
     based = rows["flags"] == HAS_BASE

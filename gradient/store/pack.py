@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,6 +27,7 @@ SUFFIX = ".pack"
 Problem: TypeAlias = CorruptPackError | FormatVersionError | GradientIOError
 """Why a pack can not be used."""
 
+_FILE = re.compile(r"([0-9a-f]{64})\.pack")
 _TAIL_BYTES = 8 << 10
 
 
@@ -36,10 +38,8 @@ def name_of(pack_id: str) -> str:
 
 def id_of(name: str) -> str | None:
     """Return the id in a file name of the pack folder; None for other files."""
-    stem = name.removesuffix(SUFFIX)
-    if stem == name or len(stem) != 64 or not set(stem) <= set("0123456789abcdef"):
-        return None
-    return stem
+    match = _FILE.fullmatch(name)
+    return None if match is None else match[1]
 
 
 class Pack:
@@ -59,6 +59,11 @@ class Pack:
         """The rows, and what they have to agree with."""
         length = self.rows.nbytes + len(self._bases)
         return layout.Index(self.rows, len(self._bases) // 32, self.size - TRAILER.size - length)
+
+    @property
+    def index_bytes(self) -> bytes:
+        """The index as it stands in the file."""
+        return self.rows.tobytes() + self._bases
 
     @property
     def name(self) -> str:

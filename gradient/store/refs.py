@@ -11,7 +11,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, Self, cast
@@ -115,21 +115,38 @@ class Refs:
         self._clock = clock
         self._writers: dict[int, str] = {}
         self._reported: set[str] = set()
+        self._newest: dict[tuple[Space, str], int] = {}
+        """The newest record seen of each ref: from there on a log is looked at, not listed."""
 
     def names(self, space: Space = "heads") -> list[str]:
         """Return the sorted names of the refs that exist."""
+        return list(self.tips(space))
+
+    def tips(self, space: Space = "heads") -> dict[str, RefRecord]:
+        """Return the refs that exist with their last records, sorted by name."""
+        found = {name: self.read(name, space) for name in self.known(space)}
+        return {name: record for name, record in found.items() if record is not None}
+
+    def known(self, space: Space = "heads") -> list[str]:
+        """Return the sorted names of the refs that exist or were deleted: those with a log."""
         found = map(names.unquote, self._storage.names(f"refs/{space}"))
-        return sorted(name for name in found if name is not None and self.read(name, space))
+        return sorted(name for name in found if name is not None)
 
     def read(self, name: str, space: Space = "heads") -> RefRecord | None:
         """Return a ref's last record; None where there is no such ref, or no more."""
-        tip = self._tip(name, space, self._numbers(name, space))
+        tip, _ = self._tip(name, space)
         return None if tip is None or tip.kind == "delete" else tip
 
     def log(self, name: str, space: Space = "heads") -> list[RefRecord]:
         """Return every readable record of a ref, oldest first; also of a deleted one."""
-        records = (self._record(name, space, seq) for seq in self._numbers(name, space))
-        return [record for record in records if record is not None]
+        return list(self.backwards(name, space))[::-1]
+
+    def backwards(self, name: str, space: Space = "heads") -> Iterator[RefRecord]:
+        """Yield the readable records of a ref, newest first; each is read when it is asked for."""
+        for seq in reversed(self._numbers(name, space)):
+            record = self._record(name, space, seq)
+            if record is not None:
+                yield record
 
     def append(
         self,
@@ -165,14 +182,13 @@ class Refs:
         reason: str,
         space: Space,
     ) -> RefRecord:
-        numbers = self._numbers(name, space)
-        tip = self._tip(name, space, numbers, patient=True)
+        tip, last = self._tip(name, space, patient=True)
         if tip is not None and tip.kind == "delete" and after is None:
             after = tip
         if tip != after:
             raise RefConflictError(f"{space}/{name}")
         # A torn record keeps its number: the next one is taken.
-        seq = max(numbers, default=0) + 1
+        seq = last + 1
         record = RefRecord(
             seq=seq,
             commit=commit,
@@ -195,9 +211,9 @@ class Refs:
         can where a place has no hard links and we mistook a record that was being written for a
         torn one, or where an old listing was cached. Ours is then withdrawn.
         """
-        for seq in self._numbers(name, space):
-            between = record.previous < seq < record.seq
-            if (between or seq > record.seq) and not self._follows(name, space, seq, record):
+        between = range(record.previous + 1, record.seq)
+        for seq in (*between, *self._after(name, space, record.seq)):
+            if not self._follows(name, space, seq, record):
                 self._storage.remove(_path(name, space, record.seq))
                 raise RefConflictError(f"{space}/{name}")
 
@@ -206,7 +222,24 @@ class Refs:
         return other is None or (seq > record.seq and other.previous >= record.seq)
 
     def _tip(
-        self, name: str, space: Space, numbers: list[int], *, patient: bool = False
+        self, name: str, space: Space, *, patient: bool = False
+    ) -> tuple[RefRecord | None, int]:
+        """Return the last readable record, and the last number that is taken (0: none).
+
+        What follows the newest record seen before is looked for; the whole log is listed only
+        where that record is gone, or was never seen.
+        """
+        seen = self._newest.get((space, name))
+        if seen is not None:
+            numbers = [seen, *self._after(name, space, seen)]
+            tip = self._last(name, space, numbers, patient=patient)
+            if tip is not None:
+                return tip, numbers[-1]
+        numbers = self._numbers(name, space)
+        return self._last(name, space, numbers, patient=patient), max(numbers, default=0)
+
+    def _last(
+        self, name: str, space: Space, numbers: list[int], *, patient: bool
     ) -> RefRecord | None:
         for seq in reversed(numbers):
             record = self._record(name, space, seq)
@@ -216,8 +249,25 @@ class Refs:
                 time.sleep(wait)
                 record = self._record(name, space, seq)
             if record is not None:
+                self._newest[space, name] = record.seq
                 return record
         return None
+
+    def _after(self, name: str, space: Space, seq: int) -> list[int]:
+        """Return the numbers above `seq` that are taken.
+
+        They follow each other; only records that were withdrawn (see `_confirm`) leave gaps, of
+        which a few are looked across.
+        """
+        found, gap = [], 0
+        while gap < _MOST_GAP:
+            seq += 1
+            if self._storage.size(_path(name, space, seq)) is None:
+                gap += 1
+            else:
+                found.append(seq)
+                gap = 0
+        return found
 
     def _numbers(self, name: str, space: Space) -> list[int]:
         found = self._storage.names(f"refs/{space}/{names.quote(name)}")
@@ -241,6 +291,9 @@ class Refs:
     def _writer(self) -> str:
         return self._writers.setdefault(os.getpid(), uuid.uuid4().hex)
 
+
+_MOST_GAP: Final = 4
+"""So many numbers that are free, one after another, end a log."""
 
 _WAITS: Final = (0.05, 0.2, 0.75)
 """Seconds to wait for a record that is incomplete: another writer may be at it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from gradient.errors import UnsupportedValueError
@@ -27,6 +28,15 @@ MOST_FULL_BYTES: Final = 1 << 30
 """With ``auto``, the oldest full files turn thin while all together are larger."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """A full file: the commit it stands for, when that was made, and its length."""
+
+    commit: Oid
+    time: str
+    size: int
+
+
 class ViewFiles:
     """Keeps a repo's view up to date. Whatever goes wrong is logged: no commit fails for it."""
 
@@ -37,7 +47,7 @@ class ViewFiles:
         self.folder = Folder(repo)
         self._manifest = Manifest(repo)
         self._branches: list[str] = []
-        self._full: dict[str, int] | None = None
+        self._full: dict[str, _Full] | None = None
         _guarded("the view", self._settle)
 
     def add(self, oid: Oid, state: Mapping[str, Any] | None = None) -> str | None:
@@ -60,11 +70,11 @@ class ViewFiles:
             self.folder.remove(name)
         elif self.mode == "thin" or not self._try_full(name, oid, state):
             self.folder.write_thin(name, oid)
-            self._note(name, "thin")
+            self._note(name, oid, "thin")
 
     def full_bytes(self) -> int:
         """Return what all full files weigh together."""
-        return sum(self._full_sizes().values())
+        return sum(file.size for file in self._full_files().values())
 
     def _settle(self) -> None:
         self.folder.sweep(now=time.time())
@@ -99,7 +109,7 @@ class ViewFiles:
             _LOG.warning("%s is a thin file: %s", name, error)
             return False
         self.folder.write_full(name, oid, content)
-        self._note(name, "full")
+        self._note(name, oid, "full")
         if self.mode == "auto":
             self._thin_out()
         return True
@@ -115,28 +125,28 @@ class ViewFiles:
 
     def _thin_out(self) -> None:
         """Turn the oldest full files thin until all together are small enough."""
-        if self.full_bytes() <= MOST_FULL_BYTES:
-            return
-        marks = self.folder.marks()
-        full = {name: mark.commit for name, mark in marks.items() if mark.kind == "full"}
-        for name in sorted(full, key=lambda name: self.repo.read_commit(full[name]).time):
-            if self.full_bytes() <= MOST_FULL_BYTES:
-                return
-            self.folder.write_thin(name, full[name])
-            self._note(name, "thin")
+        files = self._full_files()
+        while files and self.full_bytes() > MOST_FULL_BYTES:
+            oldest = min(files, key=lambda name: files[name].time)
+            oid = files[oldest].commit
+            self.folder.write_thin(oldest, oid)
+            self._note(oldest, oid, "thin")
 
-    def _full_sizes(self) -> dict[str, int]:
+    def _full_files(self) -> dict[str, _Full]:
         if self._full is None:
             marks = self.folder.marks()
-            full = (name for name, mark in marks.items() if mark.kind == "full")
-            self._full = {name: self.folder.size(name) for name in full}
+            full = {name: mark.commit for name, mark in marks.items() if mark.kind == "full"}
+            self._full = {name: self._weighed(name, oid) for name, oid in full.items()}
         return self._full
 
-    def _note(self, name: str, kind: FileKind) -> None:
-        sizes = self._full_sizes()
-        sizes.pop(name, None)
+    def _note(self, name: str, oid: Oid, kind: FileKind) -> None:
+        files = self._full_files()
+        files.pop(name, None)
         if kind == "full":
-            sizes[name] = self.folder.size(name)
+            files[name] = self._weighed(name, oid)
+
+    def _weighed(self, name: str, oid: Oid) -> _Full:
+        return _Full(oid, self.repo.read_commit(oid).time, self.folder.size(name))
 
 
 def _guarded(what: str, work: Callable[[], _Result]) -> _Result | None:

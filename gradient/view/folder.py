@@ -123,4 +123,4 @@ class Folder:
 
 def names_of(history: History) -> dict[str, Entry]:
     """Return the name of each file that there could be, and what it stands for."""
-    return {file_name(entry.branch, entry.commit.step): entry for entry in history.newest()}
+    return {file_name(entry.branch, entry.step): entry for entry in history.newest()}

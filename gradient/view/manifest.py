@@ -22,7 +22,10 @@ LARGE: Final = 200
 """From so many entries on, it is not written at every commit."""
 
 INTERVAL: Final = 5.0
-"""Seconds between two writes of a large manifest; the last state is written at close."""
+"""Seconds between two writes of a large manifest, at least; the last state is written at close."""
+
+SHARE: Final = 50
+"""Between two writes lies so many times what the last one took: 2 % of a run go into them."""
 
 _FOLDER_CHECKED = 50
 """How many entries are looked at to learn where the manifest was written."""
@@ -38,6 +41,7 @@ class Manifest:
         self._stamp: tuple[int, int, int] | None = None
         self._count = 0
         self._written = -math.inf
+        self._took = 0.0
         self._due = False
 
     def exists(self) -> bool:
@@ -58,7 +62,8 @@ class Manifest:
 
     def update(self) -> None:
         """Write it now, or later if it is large and was written a moment ago."""
-        if self._count >= LARGE and time.monotonic() - self._written < INTERVAL:
+        pause = max(INTERVAL, SHARE * self._took)
+        if self._count >= LARGE and time.monotonic() - self._written < pause:
             self._due = True
         else:
             self.write()
@@ -73,11 +78,13 @@ class Manifest:
 
         Raises ForeignRepoError if another program has written entries into it meanwhile.
         """
+        begun = time.monotonic()
         self._refuse_foreign()
         content = self._render(History(self._repo))
         fs.replace_file(self._path, content.encode("utf-8"))
         self._stamp = self._stamp_now()
         self._written = time.monotonic()
+        self._took = self._written - begun
         self._due = False
 
     def _refuse_foreign(self) -> None:
@@ -99,7 +106,7 @@ class Manifest:
     def _render(self, history: History) -> str:
         config = self._repo.config
         here = set(fs.names(self._repo.path))
-        entries = sorted(history.newest(), key=lambda e: (e.commit.time, e.branch, e.commit.step))
+        entries = sorted(history.newest(), key=lambda e: (e.commit.time, e.branch, e.step))
         self._count = len(entries)
         lines: dict[tuple[object, ...], str] = {}
         for entry in entries:
@@ -140,7 +147,7 @@ class Manifest:
 
 def _key(history: History, entry: Entry, here: set[str]) -> tuple[object, ...]:
     """Return what an entry's line depends on: id, branch, file and anchor."""
-    name = file_name(entry.branch, entry.commit.step)
+    name = file_name(entry.branch, entry.step)
     anchor = history.entries.get(entry.commit.anchor or entry.oid)
     revision = None if anchor is None else anchor.revision
     return entry.oid, entry.branch, name if name in here else None, revision

@@ -126,6 +126,14 @@ def test_what_is_removed_is_gone(storage: Storage) -> None:
     assert storage.put_if_absent("a/b", b"y")
 
 
+def test_what_is_derived_replaces_what_was_there(storage: Storage) -> None:
+    storage.put_derived("ledgers/a", b"one ", bytearray(b"two"))
+    assert storage.read("ledgers/a") == b"one two"
+    storage.put_derived("ledgers/a", memoryview(b"three"))
+    assert storage.read("ledgers/a") == b"three"
+    assert storage.names("ledgers") == ["a"]
+
+
 def test_prepared_folders_are_empty_folders(storage: Storage) -> None:
     storage.prepare("objects/pack", "refs/heads")
     storage.prepare("objects/pack")
@@ -139,5 +147,7 @@ def test_names_stay_inside(storage: Storage, name: str) -> None:
             attempt(name)
     with pytest.raises(InvalidNameError):
         storage.put_if_absent(name, b"")
+    with pytest.raises(InvalidNameError):
+        storage.put_derived(name, b"")
     with storage.create() as upload, pytest.raises(InvalidNameError):
         upload.publish(name)

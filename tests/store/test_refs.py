@@ -321,3 +321,45 @@ def test_four_processes_on_one_ref_lose_nothing(tmp_path: Path, *, links: bool) 
 
 def lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
+
+
+def test_a_long_log_is_listed_once(tmp_path: Path) -> None:
+    storage = DirectoryStorage(tmp_path)
+    make(storage).append("main", commit(1), after=None, reason="")
+    refs, other = make(storage), make(storage)
+    tip = refs.read("main")
+    with counted() as counts:
+        for number in range(2, 12):
+            tip = refs.append("main", commit(number), after=tip, reason="")
+            assert refs.read("main") == tip
+    assert counts["list"] == 0
+    # What another writer does is seen all the same.
+    seen = other.read("main")
+    assert seen == tip
+    moved = other.append("main", commit(12), after=seen, reason="")
+    assert refs.read("main") == moved
+    other.delete("main", after=moved, reason="")
+    assert refs.read("main") is None
+    assert refs.known() == ["main"]
+    assert refs.names() == []
+
+
+def test_a_gap_in_the_numbers_is_looked_across() -> None:
+    storage = MemoryStorage()
+    refs, other = make(storage), make(storage)
+    first = refs.append("main", commit(1), after=None, reason="")
+    later = RefRecord(4, commit(4), "move", 1, TIME, "0" * 32, "")
+    storage.contents["refs/heads/main/0000000000000004"] = later.to_bytes("heads/main")
+    assert refs.read("main") == later == other.read("main")
+    with pytest.raises(RefConflictError):
+        refs.append("main", commit(2), after=first, reason="")
+
+
+def test_a_record_that_was_withdrawn_is_no_tip_any_more() -> None:
+    storage = MemoryStorage()
+    refs = make(storage)
+    first = refs.append("main", commit(1), after=None, reason="")
+    refs.append("main", commit(2), after=first, reason="")
+    del storage.contents["refs/heads/main/0000000000000002"]
+    assert refs.read("main") == first
+    assert list(refs.backwards("main")) == [first]

@@ -284,18 +284,26 @@ def test_a_large_manifest_is_written_now_and_then(
     repo: Repository, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest, "LARGE", 2)
-    clock = iter([0.0, 1.0, 2.0, 8.0, 9.0])
+    now = 0.0
     view = ViewFiles(repo, "off")
-    monkeypatch.setattr(manifest.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(manifest.time, "monotonic", lambda: now)
     commit(view, line, 0, STATE)
     commit(view, line, 1, STATE)
     assert len(listed(repo)) == 2
 
+    now = manifest.INTERVAL - 1
     commit(view, line, 2, STATE)
     assert len(listed(repo)) == 2
     view.close()
     assert len(listed(repo)) == 3
-    view.close()
+
+    # One that takes long is written as seldom as to take a small share of the time.
+    view._manifest._took, now = 1.0, now + manifest.INTERVAL + 1
+    commit(view, line, 3, STATE)
+    assert len(listed(repo)) == 3
+    now += manifest.SHARE
+    commit(view, line, 4, STATE)
+    assert len(listed(repo)) == 5
 
 
 # Moving ---------------------------------------------------------------------------------------

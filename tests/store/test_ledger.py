@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradient.codec.mode import Mode
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.storage.base import Storage
+from gradient.storage.memory import MemoryStorage
+from gradient.store import bookkeeping, ledger
+from gradient.store.database import ObjectStore
+
+TREE = Oid(bytes(range(32)))
+
+
+def commit(number: int, parent: Oid | None = None, branch: str = "main") -> Commit:
+    return Commit(
+        tree=TREE,
+        parents=() if parent is None else (parent,),
+        anchor=None if number % 3 == 0 else parent,
+        step=number,
+        branch=branch,
+        time="2026-02-10T12:34:56.000000",
+        message=f"number {number}",
+    )
+
+
+def fill(storage: Storage, count: int, *, first: int = 0, parent: Oid | None = None) -> list[Oid]:
+    """Store so many commits, each in a pack of its own with a blob."""
+    store = ObjectStore(storage, workers=1)
+    oids = []
+    for number in range(first, first + count):
+        with store.begin(mode=Mode.OFF) as transaction:
+            transaction.put(Kind.BLOB, number.to_bytes(8, "little") * 4)
+            parent = transaction.put(
+                Kind.COMMIT, commit(number, parent, f"b{number % 4}").to_bytes()
+            )
+            transaction.seal()
+        oids.append(parent)
+    return oids
+
+
+def write(storage: Storage, *, least: int = 1) -> None:
+    """Write a ledger of all packs that are in none."""
+    store = ObjectStore(storage, workers=1)
+    store.refresh()
+    bookkeeping.tidy(store._catalogue, storage, least=least)
+
+
+def ledgers(storage: MemoryStorage) -> list[str]:
+    return sorted(name for name in storage.contents if name.startswith(ledger.FOLDER))
+
+
+def answers(storage: Storage, oids: list[Oid]) -> dict[str, Any]:
+    """Ask a fresh store everything that a ledger could have a say in."""
+    store = ObjectStore(storage, workers=1)
+    links = [
+        store.known_link(oid) or Commit.from_bytes(store.read(oid, Kind.COMMIT)).link
+        for oid in oids
+    ]
+    bodies = [store.known_commit(oid) or store.read(oid, Kind.COMMIT) for oid in oids]
+    blobs = [Oid.of(Kind.BLOB, number.to_bytes(8, "little") * 4) for number in range(len(oids))]
+    return {
+        "commits": list(store.commits()),
+        "links": links,
+        "bodies": bodies,
+        "blobs": [store.read(oid, Kind.BLOB) for oid in blobs],
+        "prefix": [store.find_prefix(Kind.COMMIT, str(oid)[:6]) for oid in oids],
+        "blob prefix": [store.find_prefix(Kind.BLOB, str(oid)[:6]) for oid in blobs],
+        "there": [oid in store for oid in (*oids, *blobs, TREE)],
+        "packs": store.packs(),
+        "stats": store.stats(),
+        "problems": dict(store.problems),
+    }
+
+
+def opens(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that takes the name of every content that is opened from now on."""
+    seen: list[str] = []
+    before = storage.open
+
+    def note(name: str) -> Any:
+        seen.append(name)
+        return before(name)
+
+    monkeypatch.setattr(storage, "open", note)
+    return seen
+
+
+def test_history_is_read_from_ledgers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 40)
+    write(storage)
+    seen = opens(storage, monkeypatch)
+    store = ObjectStore(storage, workers=1)
+    assert [Commit.from_known(store.known_commit(oid) or b"").step for oid in oids] == [*range(40)]
+    assert [store.known_link(oid) for oid in oids] == [
+        Commit.from_known(store.known_commit(oid) or b"").link for oid in oids
+    ]
+    assert store.packs()[0] == 40
+    assert oids[0] in store
+    assert set(store.commits()) == set(oids)
+    assert seen == ledgers(storage)
+
+
+def test_packs_that_came_later_are_opened_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 40)
+    write(storage)
+    oids += fill(storage, 3, first=40, parent=oids[-1])
+    seen = opens(storage, monkeypatch)
+    store = ObjectStore(storage, workers=1)
+    assert set(store.commits()) == set(oids)
+    assert sorted(name.partition("/")[0] for name in seen) == ["ledgers", *["objects"] * 3]
+
+
+@given(
+    first=st.integers(0, 40),
+    more=st.integers(0, 30),
+    removed=st.sets(st.integers(0, 60)),
+    data=st.data(),
+)
+def test_answers_are_the_same_with_and_without(
+    first: int, more: int, removed: set[int], data: st.DataObject
+) -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, first)
+    write(storage, least=data.draw(st.integers(1, 5)))
+    oids += fill(storage, more, first=first, parent=oids[-1] if oids else None)
+    if data.draw(st.booleans()):
+        write(storage)
+    plain = MemoryStorage()
+    plain.contents = {
+        name: raw for name, raw in storage.contents.items() if not name.startswith(ledger.FOLDER)
+    }
+    assert answers(storage, oids) == answers(plain, oids)
+    # And where packs have gone since.
+    packs = sorted(plain.contents)
+    gone = {packs[number] for number in removed if number < len(packs)}
+    for name in gone:
+        del storage.contents[name], plain.contents[name]
+    with_it, without = ObjectStore(storage, workers=1), ObjectStore(plain, workers=1)
+    assert list(with_it.commits()) == list(without.commits())
+    assert [oid in with_it for oid in oids] == [oid in without for oid in oids]
+    assert with_it.stats() == without.stats()
+
+
+def damaged(raw: bytes, chance: random.Random) -> bytes:
+    way = chance.randrange(4)
+    at = chance.randrange(len(raw))
+    if way == 0:
+        return raw[:at]
+    if way == 1:
+        return raw + b"\0"
+    if way == 2:
+        return bytes(len(raw))
+    return raw[:at] + bytes([raw[at] ^ (1 << chance.randrange(8))]) + raw[at + 1 :]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_damage_costs_time_and_nothing_else(seed: int) -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 24)
+    expected = answers(storage, oids)
+    write(storage)
+    (name,) = ledgers(storage)
+    storage.contents[name] = damaged(storage.contents[name], random.Random(seed))
+    assert answers(storage, oids) == expected
+
+
+def test_what_another_repo_says_is_not_believed_of_this_one() -> None:
+    other, storage = MemoryStorage(), MemoryStorage()
+    fill(other, 30, first=1000)
+    write(other)
+    oids = fill(storage, 20)
+    expected = answers(storage, oids)
+    (name,) = ledgers(other)
+    storage.contents[name] = other.contents[name]
+    assert answers(storage, oids) == expected
+
+
+def test_a_forged_index_is_found_out_where_it_matters() -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 20)
+    expected = answers(storage, oids)
+    store = ObjectStore(storage, workers=1)
+    store.refresh()
+    pages = [
+        page
+        for pack in store._catalogue.loose_packs()
+        if (page := bookkeeping._page(store._catalogue, pack))
+    ]
+    # Every page carries the index of the next pack: well formed, and wrong.
+    swapped = [
+        ledger.Page(page.id, page.size, after.index, after.rows, page.commits)
+        for page, after in zip(pages, pages[1:] + pages[:1], strict=True)
+    ]
+    ledger.write(storage, swapped)
+    del expected["prefix"], expected["blob prefix"]
+    assert {
+        name: found for name, found in answers(storage, oids).items() if name in expected
+    } == expected
+
+
+def test_a_commit_that_was_lost_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 20)
+    write(storage)
+    store = ObjectStore(storage, workers=1)
+    pack_id = store._catalogue._commits[oids[4]] if oids[4] in store else ""
+    name = f"objects/pack/{pack_id}.pack"
+    storage.contents[name] = storage.contents[name][:-1]
+    fresh = ObjectStore(storage, workers=1)
+    assert oids[4] not in fresh
+    assert oids[5] in fresh
+    assert fresh.problems.keys() == {pack_id}
+
+
+def test_few_ledgers_stay_however_long_the_history() -> None:
+    storage = MemoryStorage()
+    store = ObjectStore(storage, workers=1)
+    parent: Oid | None = None
+    written = 0
+    for number in range(700):
+        with store.begin(mode=Mode.OFF) as transaction:
+            parent = transaction.put(Kind.COMMIT, commit(number, parent).to_bytes())
+            transaction.seal()
+        written = max(written, len(ledgers(storage)))
+    assert 1 <= written <= 4
+    told = [
+        pack_id
+        for name in ledgers(storage)
+        if (found := ledger.read(storage, name)) is not None
+        for pack_id in found.ids
+    ]
+    assert len(told) == len(set(told))
+    assert 700 - len(told) <= bookkeeping.LOOSE
+
+
+def test_a_place_that_takes_no_ledger_fails_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+
+    def refuse(name: str, *buffers: object) -> None:
+        raise ledger.GradientIOError("write", name, OSError(28, "no space left"))
+
+    monkeypatch.setattr(storage, "put_derived", refuse)
+    oids = fill(storage, 70)
+    assert set(ObjectStore(storage, workers=1).commits()) == set(oids)
+    assert ledgers(storage) == []
+
+
+def test_a_damaged_commit_is_left_to_its_pack() -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 20)
+    store = ObjectStore(storage, workers=1)
+    pack, row = store._find(oids[3], Kind.COMMIT)[0]
+    raw = bytearray(storage.contents[pack.name])
+    raw[row.offset + row.header_bytes] ^= 1
+    storage.contents[pack.name] = bytes(raw)
+    write(storage)
+    (name,) = ledgers(storage)
+    found = ledger.read(storage, name)
+    assert found is not None
+    assert len(found.ids) == 19
+    assert found.body(oids[3]) is None
+    fresh = ObjectStore(storage, workers=1)
+    assert set(fresh.commits()) == set(oids)
+    assert fresh.known_commit(oids[3]) is None
