@@ -156,3 +156,18 @@ def _join(path: str, name: str) -> str:
 
 def _key(node: Json) -> str:
     return node if type(node) is str else f"{node!r:.40}"
+
+
+def other_names(store: BlobReader, entry: Json) -> list[str]:
+    """Return the names in a component of named values that are no tensors (extra state)."""
+    component = _tree(store, entry["tree"] if type(entry) is dict else None)
+    names: list[str] = []
+    pending: list[tuple[str, Tree | ValueTree]] = [("", component)]
+    while pending:
+        path, tree = pending.pop()
+        for name, node in tree.entries.items() if isinstance(tree, Tree) else ():
+            if type(node) is dict and node.keys() == {"tree"} and tree.flat:
+                pending.append((_join(path, name), _tree(store, node["tree"])))
+            elif type(node) is not dict or node.keys() != {"tensor"}:
+                names.append(_join(path, name))
+    return names

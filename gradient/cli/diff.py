@@ -137,7 +137,8 @@ def _print_summary(name: str, difference: Difference) -> None:
 
 def _print_tensors(difference: Difference, most: int) -> None:
     changes = [each for each in difference.tensors if each.status != "equal"]
-    rows = [("relative", "max abs", "cosine", "changed", "", "tensor", "")]
+    rows: list[tuple[str, ...]] = []
+    rows.append(("relative", "max abs", "cosine", "changed", "", "tensor", ""))
     rows += [
         (
             *_figures(each),
@@ -156,7 +157,8 @@ def _print_tensors(difference: Difference, most: int) -> None:
 
 def _print_layers(difference: Difference) -> None:
     layers = [each for each in difference.layers if each.changed_tensors]
-    rows = [("relative", "max abs", "cosine", "changed", "", "layer", "tensors")]
+    rows: list[tuple[str, ...]] = []
+    rows.append(("relative", "max abs", "cosine", "changed", "", "layer", "tensors"))
     rows += [_layer_cells(each) for each in layers]
     if layers:
         output.table(rows)

@@ -1,40 +1,85 @@
-"""`gradient export`: a commit as a file of its own."""
+"""`gradient export`: a commit as a file or folder of its own."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import PurePath
 
 import click
 
 from gradient.cli import output
 from gradient.cli.complete import complete_revision
 from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.errors import ConflictError
-from gradient.storage import fs
+from gradient.errors import ConfigError
 
-SUFFIXES = (".pt", ".pth")
+SUFFIXES = (".pt", ".pth", ".safetensors")
+DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 @click.command("export")
 @place_options
 @click.argument("rev", shell_complete=complete_revision)
-@click.argument("path", type=click.Path(dir_okay=False))
-@click.option("-f", "--force", is_flag=True, help="Replace a file that is there.")
+@click.argument("path", type=click.Path())
+@click.option("--weights-only", is_flag=True, help="The model's state dict alone.")
+@click.option(
+    "--match",
+    multiple=True,
+    metavar="GLOB",
+    help="Only weights whose name matches, as a whole or from one of its dots on; implies "
+    "--weights-only. May be repeated.",
+)
+@click.option(
+    "--component",
+    "components",
+    multiple=True,
+    metavar="NAME",
+    help="Only this part of the state: model, optimizer, scheduler, … May be repeated.",
+)
+@click.option("--dtype", type=click.Choice(DTYPES), help="Convert floating-point weights.")
+@click.option("-f", "--force", is_flag=True, help="Replace what is there.")
 @click.pass_context
-def command(ctx: click.Context, rev: str, path: str, force: bool) -> None:
-    """Write a commit to a file of its own.
+def command(
+    ctx: click.Context,
+    rev: str,
+    path: str,
+    weights_only: bool,
+    match: tuple[str, ...],
+    components: tuple[str, ...],
+    dtype: str | None,
+    force: bool,
+) -> None:
+    """Write a commit to a file or folder of its own.
 
-    PATH ends in .pt: self-contained, for a plain torch.load anywhere.
+    The ending of PATH names the format. .pt: {'model': …, 'optimizer': …, …}, for a plain
+    torch.load anywhere. .safetensors: the weights under their own names; of tied weights the first
+    name is kept, and the metadata names the others. No ending: a folder with both.
+
+    \b
+    gradient export main@100 model.pt
+    gradient export latest model.safetensors --dtype bfloat16
+    gradient export latest adapter.safetensors --match 'lora_*'
     """
-    if not path.endswith(SUFFIXES):
-        raise click.BadParameter(f"{path!r} ends neither in .pt nor in .pth", param_hint="PATH")
+    if _suffix(path) not in (*SUFFIXES, ""):
+        raise click.BadParameter(
+            f"{path!r} ends in none of {', '.join(SUFFIXES)}; a folder has no ending, or a /",
+            param_hint="PATH",
+        )
     repo = find_repository(ctx)
     found = repo.resolve(rev, branch=active_branch(repo))
-    if fs.exists(path) and not force:
-        raise ConflictError(f"{path} exists; to replace it, add --force")
     # Here alone: it imports torch, which the checks above can do without.
-    from gradient.view.export import export_pt
+    from gradient.view.export import Selection, export
 
-    with output.log_lines(logging.INFO):
-        export_pt(repo, found.oid, path)
+    selection = Selection(components, weights_only, match, dtype)
+    try:
+        with output.log_lines(logging.INFO):
+            done = export(repo, found.oid, path, selection, force=force)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     output.line(f"{found.commit.revision} ({found.oid.short}) in {path}")
+    for name, kept in done.dropped.items():
+        output.note(f"{name} is tied to {kept} and is there under that name")
+    output.line(f"to load it: {done.load.replace(done.path, path)}")
+
+
+def _suffix(path: str) -> str:
+    return "" if path.endswith("/") else PurePath(path).suffix

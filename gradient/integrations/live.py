@@ -56,8 +56,7 @@ def open_side(path: str) -> Side:
     if not fs.is_file(path):
         raise NotFoundError(f"there is no file {path}")
     if path.endswith(".safetensors"):
-        tensors, _ = safetensors.open_tensors(path)
-        return Side(path, {"model": tensors})
+        return Side(path, {"model": safetensors.with_aliases(*safetensors.open_tensors(path))})
     found = torch_file.read(path)
     return of_state(found.state, path, metrics=found.metrics)
 

@@ -79,7 +79,7 @@ def revision_side(repo: Repository, oid: Oid, name: str) -> Side:
     if commit.hparams is not None:
         facts["hparams"] = _flat(read_value(repo.store, commit.hparams))
     if "optimizer" in entries:
-        facts["param groups"] = group_options(_groups(repo, entries["optimizer"]))
+        facts["param groups"] = group_options(read_groups(repo, entries["optimizer"]))
     if commit.environment is not None:
         environment = read_value(repo.store, commit.environment)
         if isinstance(environment, dict):
@@ -119,14 +119,14 @@ def group_options(groups: object) -> dict[str, Any]:
     return options
 
 
-def _groups(repo: Repository, entry: Json) -> object:
-    """Read the groups of a stored optimizer, without the state of its parameters."""
+def read_groups(repo: Repository, entry: Json) -> object:
+    """Return the param groups of a stored optimizer; its parameters' state is not read."""
     tree = component_tree(repo.store, entry)
     if not isinstance(tree, Tree):
         return None
     opaque = tree.entries.get("opaque")
     if isinstance(opaque, dict) and opaque.keys() == {"tree"}:
-        return _groups(repo, opaque)
+        return read_groups(repo, opaque)
     others = [name for name in tree.entries if name not in ("param_groups", "opaque")]
     found = read_entries(repo.store, entry, without=others)
     inner = found.get("opaque")

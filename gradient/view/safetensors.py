@@ -149,6 +149,14 @@ def open_tensors(path: str) -> tuple[dict[str, FileTensor], dict[str, str]]:
     return {name: tensor for _, _, name, tensor in found}, metadata
 
 
+def with_aliases(
+    tensors: Mapping[str, FileTensor], metadata: Mapping[str, str]
+) -> dict[str, FileTensor]:
+    """Add the names of tied weights that the metadata gives: a dropped name, the one kept."""
+    aliases = {name: tensors[kept] for name, kept in metadata.items() if kept in tensors}
+    return {**aliases, **tensors}
+
+
 def _read_header(path: str) -> tuple[bytes, int]:
     with fs.open_file(path) as file:
         size = file.size()
