@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "export": "gradient.cli.export",
     "import": "gradient.cli.import_",
     "merge": "gradient.cli.merge",
+    "bisect": "gradient.cli.bisect",
     "login": "gradient.cli.login",
     "logout": "gradient.cli.logout",
     "whoami": "gradient.cli.whoami",

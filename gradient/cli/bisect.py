@@ -1,0 +1,209 @@
+"""`gradient bisect`: find the first bad commit of a line by halves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from gradient.cli import launch, output
+from gradient.cli.complete import complete_revision
+from gradient.cli.launch import LaunchCommand
+from gradient.cli.output import json_option
+from gradient.cli.place import active_branch, find_place, find_repository, place_options
+from gradient.engine.handoff import Handoff
+from gradient.errors import ConfigError
+from gradient.objects.oid import Oid
+from gradient.repo import bisecting
+from gradient.repo.bisecting import Bisection, Found, Verdict
+from gradient.repo.discovery import Place
+from gradient.repo.repository import Repository
+
+FILE = "GRADIENT_BISECT_FILE"
+"""The variable that tells the command where the commit lies as a ``.pt`` file."""
+
+SKIP = 125
+ABORT = 128
+
+
+@click.group("bisect")
+@place_options
+def command() -> None:
+    """Find the first bad commit of a line in log2 steps.
+
+    A commit is good until something went wrong, and bad from then on. Tell one of each; the middle
+    of what lies between is judged, by a command or by hand, until one commit is left.
+    """
+
+
+@command.command("start")
+@place_options
+@click.argument("bad", shell_complete=complete_revision)
+@click.argument("good", shell_complete=complete_revision)
+@click.pass_context
+def start(ctx: click.Context, bad: str, good: str) -> None:
+    """Begin between a BAD commit and an earlier GOOD one.
+
+    An earlier search is forgotten.
+
+    \b
+    Example:
+      gradient bisect start main@20000 main@100
+      gradient bisect run -- python check.py
+    """
+    repo = find_repository(ctx)
+    oids = [repo.resolve(each, branch=active_branch(repo)).oid for each in (bad, good)]
+    _say_next(repo, Bisection.start(repo, *oids))
+
+
+@command.command("run", cls=LaunchCommand)
+@place_options
+@click.option("--no-file", is_flag=True, help=f"Write no file for {FILE}.")
+@click.pass_context
+def run(ctx: click.Context, no_file: bool) -> None:
+    """Judge by CMD, to the end.
+
+    CMD exits with 0 where the commit is good, with 125 where it cannot tell, and with anything
+    else below 128 where it is bad; 128 and above, as where a signal ended it, stops the search,
+    which can be gone on with. It finds the commit as a .pt file at $GRADIENT_BISECT_FILE, and in
+    $GRADIENT_RESUME_REF for GradientEngine.attach. What it commits goes to a branch of its own,
+    bisect/ID.
+
+    Exits with 0 where the first bad commit was found, with 1 where skipped ones leave several.
+
+    \b
+    Example:
+      gradient bisect run -- python check.py
+      gradient bisect run -- sh -c 'python eval.py "$GRADIENT_BISECT_FILE" | grep -q ok'
+    """
+    words = launch.launched_command(ctx)
+    if not words:
+        raise click.UsageError("name the command that judges: gradient bisect run -- CMD", ctx)
+    if shutil.which(words[0]) is None:
+        raise ConfigError(f"cannot run {words[0]}: not found, or not executable")
+    repo = find_repository(ctx)
+    place = find_place(ctx)
+    bisection = Bisection.load(repo)
+
+    def judge(oid: Oid) -> Verdict:
+        code = _judge(repo, place, oid, words, with_file=not no_file)
+        if code >= ABORT:
+            output.error(
+                f"the command ended with {code} at {_name(repo, oid)}; nothing was judged. Go on: "
+                f"gradient bisect run -- CMD"
+            )
+            ctx.exit(code)
+        verdict: Verdict = "good" if code == 0 else "skip" if code == SKIP else "bad"
+        output.note(f"{_name(repo, oid)}: {verdict}")
+        return verdict
+
+    found = bisecting.search(bisection, judge)
+    _say_found(repo, found)
+    ctx.exit(0 if len(found.candidates) == 1 else 1)
+
+
+def _verdict_command(verdict: Verdict, text: str) -> click.Command:
+    @command.command(verdict, help=text)
+    @place_options
+    @click.argument("rev", required=False, shell_complete=complete_revision)
+    @click.pass_context
+    def judge(ctx: click.Context, rev: str | None) -> None:
+        repo = find_repository(ctx)
+        bisection = Bisection.load(repo)
+        oid = bisection.next() if rev is None else repo.resolve(rev, branch=active_branch(repo)).oid
+        if oid is not None:
+            bisection.judge(verdict, oid)
+        _say_next(repo, bisection)
+
+    return judge
+
+
+good = _verdict_command("good", "Call a commit good: the one asked about, or REV.")
+bad = _verdict_command("bad", "Call a commit bad: the one asked about, or REV.")
+skip = _verdict_command("skip", "Leave a commit out: the one asked about, or REV.")
+
+
+@command.command("log")
+@place_options
+@json_option(
+    {
+        "good": "the newest commit known to be good, its id",
+        "bad": "the oldest commit known to be bad, its id",
+        "log": "all verdicts, the oldest first: `verdict`, `commit`, `revision`, `time`",
+    }
+)
+@click.pass_context
+def log(ctx: click.Context, as_json: bool) -> None:
+    """Show the verdicts so far."""
+    state = bisecting.load_state(find_repository(ctx))
+    if as_json:
+        output.document({**asdict(state), "log": [asdict(each) for each in state.log]})
+        return
+    rows = [(each.verdict, each.revision, each.commit[:12], each.time) for each in state.log]
+    output.table(rows, indent=0)
+
+
+@command.command("reset")
+@place_options
+@click.pass_context
+def reset(ctx: click.Context) -> None:
+    """End the search and forget its verdicts."""
+    known = bisecting.reset(find_repository(ctx))
+    output.line("the search was ended" if known else "no search was begun")
+
+
+def _judge(repo: Repository, place: Place, oid: Oid, words: list[str], *, with_file: bool) -> int:
+    told = Handoff(
+        workspace=place.workspace,
+        repo=place.repo_name,
+        # A branch of its own: what the command commits must not set anybody's line aside.
+        branch=f"bisect/{oid.short}",
+        resume=str(oid),
+        id=uuid.uuid4().hex,
+    )
+    environ = launch.environment(os.environ, told)
+    environ.pop(FILE, None)
+    with tempfile.TemporaryDirectory(prefix="gradient-bisect-") as folder:
+        if with_file:
+            # Here alone: it imports torch, which the search itself can do without.
+            from gradient.view.export import export
+
+            path = str(Path(folder, f"{oid.short}.pt"))
+            export(repo, oid, path)
+            environ[FILE] = path
+        return launch.run(words, environ)
+
+
+def _say_next(repo: Repository, bisection: Bisection) -> None:
+    found = bisection.found()
+    if found is not None:
+        _say_found(repo, found)
+        return
+    oid = bisection.next()
+    assert oid is not None
+    output.line(f"next: {output.strong(_name(repo, oid))}")
+    output.note(
+        f"{output.amount(bisection.open, 'commit')} left, about {bisection.rounds} to judge: "
+        f"gradient bisect good, bad or skip; or: gradient bisect run -- CMD"
+    )
+
+
+def _say_found(repo: Repository, found: Found) -> None:
+    if len(found.candidates) > 1:
+        output.line("some were skipped, so that each of these may be the first bad commit:")
+        output.table([(_name(repo, oid),) for oid in found.candidates])
+    else:
+        output.line(f"{output.strong(_name(repo, found.first_bad))} is the first bad commit")
+    message = repo.read_commit(found.first_bad).message
+    if message:
+        output.line(f"  {message.splitlines()[0]}")
+    output.line(f"what it changed: gradient diff {found.before.short} {found.first_bad.short}")
+
+
+def _name(repo: Repository, oid: Oid) -> str:
+    return f"{repo.read_commit(oid).revision} ({oid.short})"

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.sandbox import ROOT, Sandbox, call, finish, spawn
+
+CHECK = """
+import os, sys
+sys.path.insert(0, {root!r})
+import torch
+state = torch.load(os.environ["GRADIENT_BISECT_FILE"], weights_only=True)
+print(os.environ["GRADIENT_BRANCH"], os.environ["GRADIENT_REPO"], os.environ["GRADIENT_RESUME_REF"])
+sys.exit(1 if state["step"] >= 40 else 0)
+"""
+
+
+@pytest.fixture
+def line(sandbox: Sandbox) -> Sandbox:
+    for step in range(0, 100, 10):
+        sandbox.commit("main", step, message=f"step {step}")
+    return sandbox
+
+
+def script(text: str) -> list[str]:
+    Path("check.py").write_text(text, encoding="utf-8")
+    return ["--", sys.executable, "check.py"]
+
+
+def by_counting(rule: str) -> list[str]:
+    """A command without torch, which learns the step from its note."""
+    steps = Path("steps")
+    steps.write_text("")
+    return script(
+        "import os, sys, json\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from gradient.repo.repository import Repository\n"
+        "place = os.path.join(os.environ['GRADIENT_WORKSPACE'], os.environ['GRADIENT_REPO'])\n"
+        "step = Repository.open(place).resolve(os.environ['GRADIENT_RESUME_REF']).commit.step\n"
+        "open('steps', 'a').write(f'{step} ')\n"
+        "assert 'GRADIENT_BISECT_FILE' not in os.environ\n"
+        f"sys.exit({rule})\n"
+    )
+
+
+def test_a_command_finds_the_first_bad_commit(line: Sandbox) -> None:
+    """Through a real process, a real file, and torch."""
+    call("bisect", "start", "main@90", "main@0")
+    words = script(CHECK.format(root=str(ROOT)))
+    out, err = finish(
+        spawn("bisect", "run", *words, env={**os.environ, "GRADIENT_WORKSPACE": "ws"})
+    )
+    oids = [oid for oid, _ in line.reopen().line("main")][::-1]
+    assert f"main@40 ({oids[4].short}) is the first bad commit" in out
+    assert f"gradient diff {oids[3].short} {oids[4].short}" in out
+    assert f"bisect/{oids[4].short} gpt {oids[4]}" in out
+    assert "main@30" in err
+    assert line.reopen().branches() == ["main"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "code", "said"),
+    [
+        ("0 if step < 70 else 3", 0, "main@70"),
+        ("125 if step == 40 else int(step > 40)", 1, "each of these may be"),
+        ("130", 130, "nothing was judged"),
+    ],
+)
+def test_exit_codes_are_verdicts(line: Sandbox, rule: str, code: int, said: str) -> None:
+    call("bisect", "start", "main", "main@0")
+    words = by_counting(rule)
+    out, err = finish(spawn("bisect", "run", "--no-file", *words), code=code)
+    assert said in out + err
+    assert len(Path("steps").read_text().split()) <= 5
+
+
+def test_a_command_that_is_not_there_judges_nothing(line: Sandbox) -> None:
+    call("bisect", "start", "main", "main@0")
+    assert "not found" in call("bisect", "run", "--", "./absent", code=2).output
+    assert "CMD" in call("bisect", "run", code=2).output
+    assert len(json.loads(call("bisect", "log", "--json").stdout)["log"]) == 2
+
+
+def test_by_hand(line: Sandbox) -> None:
+    assert "no search was begun" in call("bisect", "log", code=4).output
+    assert call("bisect", "start", "main", "main@0").stdout.startswith("next: main@40 ")
+    assert call("bisect", "good").stdout.startswith("next: main@60 ")
+    assert call("bisect", "skip").stdout.startswith("next: main@50 ")
+    assert call("bisect", "bad", "main@60").stdout.startswith("next: main@50 ")
+    done = call("bisect", "bad").stdout
+    assert done.startswith("main@50 (")
+    assert "is the first bad commit" in done
+    assert "step 50" in done
+    assert "does not lie between" in call("bisect", "good", "main@60", code=5).output
+    shown = call("bisect", "log").stdout.splitlines()
+    assert [row.split()[0] for row in shown] == ["bad", "good", "good", "skip", "bad", "bad"]
+    assert "was ended" in call("bisect", "reset").stdout
+    assert "no search" in call("bisect", "reset").stdout
