@@ -165,7 +165,9 @@ def other_names(store: BlobReader, entry: Json) -> list[str]:
     pending: list[tuple[str, Tree | ValueTree]] = [("", component)]
     while pending:
         path, tree = pending.pop()
-        for name, node in tree.entries.items() if isinstance(tree, Tree) else ():
+        if not isinstance(tree, Tree):
+            continue
+        for name, node in tree.entries.items():
             if type(node) is dict and node.keys() == {"tree"} and tree.flat:
                 pending.append((_join(path, name), _tree(store, node["tree"])))
             elif type(node) is not dict or node.keys() != {"tensor"}:

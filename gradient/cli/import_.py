@@ -1,63 +1,91 @@
-"""`gradient import`: the history of a repo that the published package wrote, in a repo of ours."""
+"""`gradient import`: other programs' checkpoints as commits of a new repo, or of one of ours."""
 
 from __future__ import annotations
 
 import os
 import uuid
+from contextlib import contextmanager
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 import click
 
 from gradient.cli import output
-from gradient.cli.place import Wanted, place_options
+from gradient.cli.place import Wanted, find_place, place_options
 from gradient.engine import handoff
 from gradient.errors import ConflictError, ContextError, NotFoundError
-from gradient.repo import discovery, layout
+from gradient.repo import discovery, foreign, layout
 from gradient.repo import workspace as workspaces
-from gradient.repo.config import check_folder_name
+from gradient.repo.config import DEFAULT_BRANCH, check_folder_name
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage import fs
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gradient.integrations.formats import Found
+
 
 @click.command("import")
 @place_options
-@click.argument("path", type=click.Path(file_okay=False))
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
+@click.option("-b", "--branch", metavar="BRANCH", help="Commit to this branch (main).")
+@click.option("--step", type=click.IntRange(0), help="The step, for a single checkpoint.")
 @click.pass_context
-def command(ctx: click.Context, path: str) -> None:
-    """Copy another program's history into a new repo.
+def command(
+    ctx: click.Context, paths: tuple[str, ...], branch: str | None, step: int | None
+) -> None:
+    """Copy other programs' checkpoints into a repo.
 
-    Nothing at PATH is changed.
+    Nothing at PATH is changed, and nothing in it is run.
 
-    PATH is the folder of a repo of the published gradient-desc (up to 0.1.17): branches, steps and
-    messages come over, anchors bit for bit, deltas as that package would restore them, which is
-    not what was trained: they are marked as lossy. The new repo is -r NAME in -w WORKSPACE; by
-    default it lies in this workspace, or in the source's, under the source's name.
+    PATH is a .pt file of torch.save, a .safetensors file, a folder of torch.distributed.checkpoint,
+    a folder checkpoint-N of transformers' Trainer, or a folder with such folders. With -r NAME they
+    go to that repo; it is made if it does not exist. Else a new repo is made under the source's
+    name. The step is --step, or what the checkpoint says, or the number in its name.
+
+    Or PATH is the folder of a repo of the published gradient-desc (up to 0.1.17): branches, steps
+    and messages come over, anchors bit for bit, deltas as that package would restore them, which is
+    not what was trained: they are marked as lossy. It becomes a new repo.
+
+    \b
+    gradient import model.pt --step 1000
+    gradient import results/ -r gpt -b downloaded
+    gradient import epoch_1.pt epoch_2.pt
     """
+    for path in paths:
+        if not fs.exists(path):
+            raise NotFoundError(f"there is no file or folder {path}")
+    if len(paths) == 1 and _is_published(paths[0]):
+        if branch is not None or step is not None:
+            raise click.UsageError("a repo of gradient-desc has branches and steps of its own")
+        _import_history(ctx, paths[0])
+    else:
+        _import_checkpoints(ctx, paths, branch, step)
+
+
+def _is_published(path: str) -> bool:
+    """Whether a folder looks like a repo of the published package, or of ours."""
     if not fs.is_folder(path):
-        raise NotFoundError(f"there is no folder {path}")
+        return False
+    named = fs.is_file(layout.beside(path, layout.MANIFEST)) or foreign.checkpoint_names(path)
+    return bool(named) or fs.is_folder(layout.inside(path))
+
+
+def _import_history(ctx: click.Context, path: str) -> None:
     workspace, name = _target(ctx, fs.absolute(path))
-    target = str(PurePath(workspace, name))
     # Here alone: it imports torch, which the checks above can do without.
     from gradient.integrations.gradient_desc import import_history, open_source
-    from gradient.view.rebuild import rebuild
 
     source = open_source(path)
-    init_workspace(workspace)
-    # Under a name where nobody looks, until it is whole.
-    unfinished = str(PurePath(workspace, layout.WORKSPACE_FOLDER, f"import-{uuid.uuid4().hex}"))
-    create_repo(unfinished, name, source.description)
-    try:
-        repo = Repository.open(unfinished)
-        with output.progress("checkpoints", len(source.checkpoints)) as advance:
-            done = import_history(source, repo, progress=advance)
-        fs.rename(unfinished, target)
-    except BaseException:
-        fs.discard_folder(unfinished)
-        raise
-    fs.sync_folder(workspace)
-    with output.log_lines():
-        rebuild(Repository.open(target))
+    with (
+        _new_repo(workspace, name, source.description) as repo,
+        output.progress("checkpoints", len(source.checkpoints)) as advance,
+    ):
+        done = import_history(source, repo, progress=advance)
+    target = str(PurePath(workspace, name))
+    _finish(target)
     output.line(f"{output.amount(done.commits, 'commit')} in {output.strong(name)} at {target}")
     if done.lossy:
         output.note(
@@ -66,6 +94,81 @@ def command(ctx: click.Context, path: str) -> None:
         )
     for text in done.notes:
         output.note(text)
+
+
+def _import_checkpoints(
+    ctx: click.Context, paths: tuple[str, ...], branch: str | None, step: int | None
+) -> None:
+    existing = _existing(ctx)
+    workspace, name = ("", "") if existing else _target(ctx, fs.absolute(paths[0]))
+    # Here alone: they import torch, which the checks above can do without.
+    from gradient.integrations.formats import find
+    from gradient.integrations.importing import Imported, import_checkpoints
+
+    found = [each for path in paths for each in find(path)]
+    into = branch or str(DEFAULT_BRANCH)
+
+    def work(repo: Repository) -> Imported:
+        with output.progress("checkpoints", len(found)) as advance:
+            return import_checkpoints(
+                repo, found, branch=into, onto=branch is not None, step=step, progress=advance
+            )
+
+    if existing is not None:
+        done = work(existing)
+        target = existing.path
+    else:
+        with _new_repo(workspace, name, _describe(found)) as repo:
+            done = work(repo)
+        target = str(PurePath(workspace, name))
+    _finish(target)
+    first, last = done.steps[0], done.steps[-1]
+    steps = f"step {last}" if first == last else f"steps {first} to {last}"
+    count = output.amount(len(done.steps), "commit")
+    output.line(
+        f"{count} ({steps}) on {done.branch} in {output.strong(PurePath(target).name)} at {target}"
+    )
+    for text in done.notes:
+        output.note(text)
+
+
+def _describe(found: list[Found]) -> str:
+    return f"imported from {PurePath(found[0].path).name}"
+
+
+def _existing(ctx: click.Context) -> Repository | None:
+    """Open the repo that the options name, if there is one."""
+    wanted = ctx.ensure_object(Wanted)
+    if not (wanted.repo or os.environ.get(handoff.REPO)):
+        return None
+    try:
+        place = find_place(ctx)
+    except ContextError:
+        return None
+    return Repository.open(place.repo) if workspaces.is_repo(place.repo) else None
+
+
+@contextmanager
+def _new_repo(workspace: str, name: str, description: str) -> Iterator[Repository]:
+    """Make a repo under a name where nobody looks, and give it its own once it is whole."""
+    init_workspace(workspace)
+    unfinished = str(PurePath(workspace, layout.WORKSPACE_FOLDER, f"import-{uuid.uuid4().hex}"))
+    create_repo(unfinished, name, description)
+    try:
+        yield Repository.open(unfinished)
+        fs.rename(unfinished, str(PurePath(workspace, name)))
+    except BaseException:
+        fs.discard_folder(unfinished)
+        raise
+    fs.sync_folder(workspace)
+
+
+def _finish(target: str) -> None:
+    """Write the view of what was imported."""
+    from gradient.view.rebuild import rebuild
+
+    with output.log_lines():
+        rebuild(Repository.open(target))
 
 
 def _target(ctx: click.Context, source: str) -> tuple[str, str]:
@@ -81,13 +184,16 @@ def _target(ctx: click.Context, source: str) -> tuple[str, str]:
             workspace = str(PurePath(source).parent)
             if not workspaces.is_workspace(workspace):
                 raise
-    if wanted.repo is not None:
-        name = wanted.repo
-        check_folder_name(name)
+    asked = wanted.repo or os.environ.get(handoff.REPO)
+    if asked:
+        name = asked
     else:
         name = PurePath(source).name
+        if not fs.is_folder(source):
+            name = PurePath(source).stem
         if fs.exists(str(PurePath(workspace, name))):
             name = f"{name}-imported"
+    check_folder_name(name)
     target = str(PurePath(workspace, name))
     if fs.exists(target):
         raise ConflictError(f"{target} exists; name the new repo: -r NAME")

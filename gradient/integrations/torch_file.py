@@ -52,6 +52,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
 
 _STEPS: Final = ("step", "global_step", "iteration", "iter", "iter_num", "steps", "epoch")
 _HPARAMS: Final = ("hparams", "hyper_parameters", "config", "args", "model_args")
+_GENERATORS: Final = "the generators' states stay behind: a run that continues draws anew"
 _SHAPE: Final = frozenset({"data", "is_delta"})
 
 
@@ -117,9 +118,16 @@ def _of_parts(content: dict[str, Any], path: str) -> Incoming:
             hparams |= content.pop(name)
     metrics: dict[str, int | float] = {}
     message = content.pop("message", "")
+    meta = content.get("meta")
+    if isinstance(meta, Mapping) and "ckpt_id" in meta:  # an export of ours
+        del content["meta"]
+        message = meta.get("message")
+        metrics |= meta.get("metrics", {})
+    if isinstance(content.pop("rng", None), Mapping):
+        notes.append(_GENERATORS)
     for name, value in content.items():
         if type(value) in (int, float):
-            if name not in ("step",):
+            if name != "step":
                 metrics[name] = value
         elif value is not None:
             _register(state, notes, name, value)
@@ -154,7 +162,7 @@ def _of_view(content: Mapping[str, Any], path: str) -> Incoming:
         elif name == "scheduler":
             state[name] = value
         elif name == "rng":
-            notes.append("the generators' states stay behind; import the repo's folder for them")
+            notes.append(_GENERATORS)
         else:
             wrapped = isinstance(value, Mapping) and value.keys() == {"version", "state"}
             inner = value["state"] if wrapped else value

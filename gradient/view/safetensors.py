@@ -157,6 +157,13 @@ def with_aliases(
     return {**aliases, **tensors}
 
 
+def load(tensors: Mapping[str, FileTensor]) -> dict[str, torch.Tensor]:
+    """Load tensors; those that are one tensor under several names share their memory."""
+    once = {id(tensor): tensor for tensor in tensors.values()}
+    loaded = {key: tensor.load() for key, tensor in once.items()}
+    return {name: loaded[id(tensor)] for name, tensor in tensors.items()}
+
+
 def _read_header(path: str) -> tuple[bytes, int]:
     with fs.open_file(path) as file:
         size = file.size()

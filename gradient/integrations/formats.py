@@ -1,0 +1,111 @@
+"""Which formats can be imported, and which one a path is of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Final
+
+from gradient.errors import NotFoundError
+from gradient.integrations import distributed, torch_file, trainer
+from gradient.integrations.incoming import Incoming, step_of_name
+from gradient.storage import fs
+from gradient.view import safetensors
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format of checkpoints."""
+
+    title: str
+    """What people call it."""
+    checkpoints: Callable[[str], list[str]]
+    """Returns the checkpoints that a path stands for, in the order of their steps; none where it is
+    not of this format. Looks at names only."""
+    read: Callable[[str], Incoming]
+    """Reads one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One checkpoint that can be imported."""
+
+    format: str
+    """Its format: a name of `FORMATS`."""
+    path: str
+    """Where it is."""
+
+    def read(self) -> Incoming:
+        """Read it; raises GradientError, naming the file, for what cannot be."""
+        return FORMATS[self.format].read(self.path)
+
+
+def find(path: str) -> list[Found]:
+    """Return the checkpoints that a path stands for; raises NotFoundError where there are none."""
+    if not fs.exists(path):
+        raise NotFoundError(f"there is no file or folder {path}")
+    for name, each in FORMATS.items():
+        found = each.checkpoints(path)
+        if found:
+            return [Found(name, one) for one in found]
+    titles = "; ".join(each.title for each in FORMATS.values())
+    raise NotFoundError(f"{path} is of no format that can be imported: {titles}")
+
+
+def _read_safetensors(path: str) -> Incoming:
+    tensors, metadata = safetensors.open_tensors(path)
+    return Incoming(
+        path,
+        "safetensors",
+        {
+            "model": torch_file.weights(
+                safetensors.load(safetensors.with_aliases(tensors, metadata))
+            )
+        },
+        step_of_name(metadata.get("gradient.revision", "")),
+    )
+
+
+def _file(*suffixes: str) -> Callable[[str], list[str]]:
+    def checkpoints(path: str) -> list[str]:
+        return [path] if path.endswith(suffixes) and fs.is_file(path) else []
+
+    return checkpoints
+
+
+def _distributed(path: str) -> list[str]:
+    """Find one folder, or those directly in it, by the numbers in their names."""
+    if distributed.is_distributed(path):
+        return [path]
+    if not fs.is_folder(path):
+        return []
+    inside = [str(PurePath(path, name)) for name in fs.names(path)]
+    found = [one for one in inside if distributed.is_distributed(one)]
+    return sorted(found, key=lambda one: (step_of_name(one) or 0, one))
+
+
+def _trainer(path: str) -> list[str]:
+    if not fs.is_folder(path):
+        return []
+    return trainer.checkpoints(path) or ([path] if trainer.is_checkpoint(path) else [])
+
+
+FORMATS: Final[dict[str, Format]] = {
+    "torch": Format(
+        "a .pt, .pth, .bin or .ckpt file of torch.save",
+        _file(*torch_file.SUFFIXES),
+        torch_file.read,
+    ),
+    "safetensors": Format("a .safetensors file", _file(".safetensors"), _read_safetensors),
+    "distributed": Format(
+        "a folder of torch.distributed.checkpoint", _distributed, distributed.read
+    ),
+    "trainer": Format(
+        "a folder checkpoint-N of transformers' Trainer, or one with such folders",
+        _trainer,
+        trainer.read,
+    ),
+}
+"""Every format of single checkpoints. A repo of the published gradient-desc is a history, and has
+an importer of its own: `gradient.integrations.gradient_desc`."""
