@@ -209,7 +209,7 @@ def _pieces(one: Source, other: Source) -> Iterator[tuple[torch.Tensor, torch.Te
     if isinstance(one, Leaf) and isinstance(other, Leaf) and _is_alike(one, other):
         a, b = one.chunks(), other.chunks()
         if a is not None and b is not None and len(a) == len(b) == len(_spans(one)):
-            yield from _chunk_pieces(one, a, b)
+            yield from _chunk_pieces(one, other, a, b)
             return
     left, right = _flat(one.load()), _flat(other.load())
     for start in range(0, left.numel(), _ELEMENTS_AT_ONCE):
@@ -231,15 +231,18 @@ def _spans(leaf: Leaf) -> list[tuple[int, int]]:
 def _chunk_pieces(
     leaf: Leaf, a: list[Oid], b: list[Oid]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    spans = _spans(leaf)
+    spans = _spans(one)
     for first in range(0, len(spans), _CHUNKS_AT_ONCE):
-        jobs: list[tuple[Oid, memoryview]] = []
+        # Each from its own store: the two may be of different repos.
+        mine: list[tuple[Oid, memoryview]] = []
+        theirs: list[tuple[Oid, memoryview]] = []
         pairs = []
         for i in range(first, min(first + _CHUNKS_AT_ONCE, len(spans))):
             length = spans[i][1] - spans[i][0]
-            mine = _read(jobs, a[i], length, leaf.dtype)
-            pairs.append((mine, mine if a[i] == b[i] else _read(jobs, b[i], length, leaf.dtype)))
-        leaf.store.read_blobs(jobs)
+            left = _read(mine, a[i], length, one.dtype)
+            pairs.append((left, left if a[i] == b[i] else _read(theirs, b[i], length, one.dtype)))
+        one.store.read_blobs(mine)
+        other.store.read_blobs(theirs)
         yield from pairs
 
 

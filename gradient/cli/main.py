@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "import": "gradient.cli.import_",
     "merge": "gradient.cli.merge",
     "bisect": "gradient.cli.bisect",
+    "verify": "gradient.cli.verify",
     "login": "gradient.cli.login",
     "logout": "gradient.cli.logout",
     "whoami": "gradient.cli.whoami",

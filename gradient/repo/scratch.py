@@ -1,0 +1,75 @@
+"""One commit alone in a repo of its own, to run something from there that must touch nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import PurePath
+
+from gradient.checkpoint.references import listed, references
+from gradient.codec.mode import Mode
+from gradient.objects import tree as trees
+from gradient.objects.oid import Kind, Oid
+from gradient.repo.repository import Repository
+from gradient.repo.workspace import create_repo, init_workspace
+from gradient.store.transaction import Transaction
+
+
+def make_scratch(
+    repo: Repository,
+    oid: Oid,
+    branch: str,
+    folder: str,
+    *,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[Repository, Oid]:
+    """Make a workspace in an empty folder, with a repo that holds one commit; return its new id.
+
+    Its state is the same, under the same ids; it has no parents, so its own id is another. The
+    branch stands on it. `progress` counts bytes. Raises IntegrityError for damage.
+    """
+    init_workspace(folder)
+    path = str(PurePath(folder, PurePath(repo.path).name))
+    create_repo(path, workspace_path=folder)
+    scratch = Repository.open(path)
+    commit = repo.read_commit(oid)
+    with scratch.store.begin(mode=Mode.OFF, plain=True) as transaction:
+        blobs: dict[Oid, None] = {}
+        for root in (commit.tree, commit.environment, commit.hparams):
+            if root is not None:
+                blobs.update(dict.fromkeys(_copy_trees(repo, transaction, root)))
+        transaction.put_chunks(_read(repo, blobs, progress), width=1)
+        alone = replace(commit, parents=(), anchor=None, branch=branch, fork=None)
+        made = transaction.put(Kind.COMMIT, alone.to_bytes())
+        transaction.seal()
+    scratch.refs.append(branch, made, after=None, reason=f"copy of {commit.revision}")
+    scratch.set_head(branch)
+    return scratch, made
+
+
+def _copy_trees(repo: Repository, transaction: Transaction, root: Oid) -> Iterator[Oid]:
+    """Copy the trees and lists below a tree, and yield the blobs that they name."""
+    pending = [(Kind.TREE, root)]
+    seen: set[Oid] = set()
+    while pending:
+        kind, oid = pending.pop()
+        if kind is Kind.BLOB:
+            yield oid
+        elif oid not in seen:
+            seen.add(oid)
+            raw = repo.store.read(oid, kind)
+            transaction.put(kind, raw)
+            if kind is Kind.TREE:
+                pending.extend(references(trees.parse(raw)))
+            else:
+                yield from listed(raw)
+
+
+def _read(
+    repo: Repository, blobs: Iterable[Oid], progress: Callable[[int], object] | None
+) -> Iterator[bytes]:
+    for oid in blobs:
+        raw = repo.store.read(oid, Kind.BLOB)
+        if progress is not None:
+            progress(len(raw))
+        yield raw
