@@ -229,7 +229,7 @@ def _spans(leaf: Leaf) -> list[tuple[int, int]]:
 
 
 def _chunk_pieces(
-    leaf: Leaf, a: list[Oid], b: list[Oid]
+    one: Leaf, other: Leaf, a: list[Oid], b: list[Oid]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     spans = _spans(one)
     for first in range(0, len(spans), _CHUNKS_AT_ONCE):
