@@ -66,6 +66,8 @@ def load_bytes(raw: bytes, name: str) -> Any:
 
 def _load(path: str, source: str | IO[bytes], size: int) -> Any:
     _check_archive(path, source, size)
+    if not isinstance(source, str):
+        source.seek(0)
     try:
         with torch.serialization.safe_globals(EXTRA_GLOBALS):
             content = torch.load(source, map_location="cpu", weights_only=True)

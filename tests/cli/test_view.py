@@ -44,7 +44,7 @@ def test_export_is_self_contained(revision: Revision) -> None:
     assert "main@5" in result.stdout
     assert "odd" in result.stderr
     code = (
-        "import sys, torch; found = torch.load('model.pt')['data']; "
+        "import sys, torch; found = torch.load('model.pt'); "
         "sys.exit(found['step'] != 5 or 'gradient' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -53,9 +53,9 @@ def test_export_is_self_contained(revision: Revision) -> None:
 def test_export_replaces_nothing_unasked(revision: Revision) -> None:
     call("export", "main@0", "model.pt")
     assert "--force" in call("export", "main@5", "model.pt", code=5).stderr
-    assert torch.load("model.pt", weights_only=True)["data"]["step"] == 0
+    assert torch.load("model.pt", weights_only=True)["step"] == 0
     call("export", "main@5", "model.pt", "--force")
-    assert torch.load("model.pt", weights_only=True)["data"]["step"] == 5
+    assert torch.load("model.pt", weights_only=True)["step"] == 5
 
 
 def test_export_refuses_what_it_cannot_write(revision: Revision) -> None:

@@ -1,0 +1,273 @@
+"""Checkpoints made by the real libraries, and by hand in the layout of those too heavy to have."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from safetensors.torch import save_file, save_model
+
+from gradient.checkpoint.reader import read_state, read_value
+from gradient.errors import (
+    BranchExistsError,
+    ConfigError,
+    IntegrityError,
+    MalformedObjectError,
+    NotFoundError,
+    StepError,
+)
+from gradient.integrations.formats import find
+from gradient.integrations.importing import import_checkpoints
+from gradient.integrations.incoming import Incoming, step_of_name
+from gradient.repo.repository import Repository
+from gradient.state import rng
+from gradient.state.tensors import same_bits
+from gradient.view.create import init_repo
+
+
+class Tied(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = torch.nn.Embedding(7, 4)
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.head = torch.nn.Linear(4, 7, bias=False)
+        self.head.weight = self.wte.weight
+
+
+@pytest.fixture
+def model() -> torch.nn.Module:
+    return Tied()
+
+
+@pytest.fixture
+def optimizer(model: torch.nn.Module) -> torch.optim.Optimizer:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    return optimizer
+
+
+def only(path: str) -> Incoming:
+    (found,) = find(path)
+    return found.read()
+
+
+def check_model(state: Any, model: torch.nn.Module) -> None:
+    expected = model.state_dict()
+    assert state.keys() == expected.keys()
+    assert all(same_bits(state[name], expected[name]) for name in expected)
+
+
+def same_state(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return same_bits(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_state(one[k], other[k]) for k in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same_state, one, other))
+    return bool(one == other)
+
+
+def test_a_state_dict_alone(model: torch.nn.Module) -> None:
+    wrapped = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save(wrapped, "model_500.pt")
+    found = only("model_500.pt")
+    check_model(found.state["model"], model)
+    assert (found.step, step_of_name(found.path)) == (None, 500)
+
+
+@pytest.mark.parametrize(
+    ("names", "step"),
+    [
+        (("model", "optimizer", "scheduler", "step"), 40),
+        (("model_state_dict", "optimizer_state_dict", "scheduler_state_dict", "iteration"), 40),
+        (("state_dict", "optimizer_states", "lr_schedulers", "global_step"), 40),
+    ],
+)
+def test_parts_under_many_names(
+    names: tuple[str, ...],
+    step: int,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+) -> None:
+    lists = names[1].endswith("states")
+    schedule: Any = {"last_epoch": 3}
+    state: Any = optimizer.state_dict()
+    values = [model.state_dict(), [state] if lists else state, [schedule] if lists else schedule]
+    content = dict(zip(names, [*values, step], strict=True))
+    content |= {"best_loss": 0.25, "hparams": {"width": 4}, "ema": {"w": torch.ones(2)}}
+    torch.save(content, "a.pt")
+    found = only("a.pt")
+    check_model(found.state["model"], model)
+    assert same_state(found.state["optimizer"], {"class": None, "opaque": state})
+    assert found.state["scheduler"] == schedule
+    assert found.step == 40
+    assert found.metrics["best_loss"] == 0.25
+    assert found.hparams == {"width": 4}
+    assert torch.equal(found.state["ema"]["w"], torch.ones(2))
+
+
+def test_safetensors_with_tied_weights(model: torch.nn.Module) -> None:
+    save_model(model, "m.safetensors")
+    state = only("m.safetensors").state["model"]
+    assert set(state) == set(model.state_dict())
+    assert state["head.weight"] is state["wte.weight"]
+    assert same_bits(state["wte.weight"], model.state_dict()["wte.weight"])
+
+
+ALONE = "ignore:torch.distributed is disabled:UserWarning"
+"""What torch says where a checkpoint is written without a process group."""
+
+
+@pytest.mark.filterwarnings(ALONE)
+def test_distributed(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    content = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": 7}
+    dcp.save({**content, "note": "x", "big": torch.randn(3, 5)[:, ::2]}, checkpoint_id="dcp")
+    found = only("dcp")
+    check_model(found.state["model"], model)
+    assert same_state(found.state["optimizer"]["opaque"], optimizer.state_dict())
+    assert found.step == 7
+    assert found.state["note"] == "x"
+    assert find(".")[0].path.endswith("dcp")
+
+
+@pytest.mark.filterwarnings(ALONE)
+def test_distributed_with_names(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    state = optimizer.state_dict()
+    named = {
+        "state": {names[i]: value for i, value in state["state"].items()},
+        "param_groups": [{**state["param_groups"][0], "params": names}],
+    }
+    dcp.save({"model": model.state_dict(), "optimizer": named}, checkpoint_id="dcp")
+    captured = only("dcp").state["optimizer"]
+    assert captured["class"] is None
+    assert captured["param_groups"][0]["params"] == names
+    assert same_bits(captured["state"][names[0]]["exp_avg"], state["state"][0]["exp_avg"])
+
+
+def trainer_folder(
+    path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, step: int
+) -> None:
+    path.mkdir(parents=True)
+    save_model(model, str(path / "model.safetensors"))
+    torch.save(optimizer.state_dict(), path / "optimizer.pt")
+    torch.save({"last_epoch": step}, path / "scheduler.pt")
+    generators = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "cpu": torch.get_rng_state(),
+    }
+    torch.save(generators, path / "rng_state.pth")
+    (path / "training_args.bin").write_bytes(b"\x80\x02cos\nsystem\n.")
+    history = [
+        {"step": step - 1, "loss": 0.5, "epoch": 0.1},
+        {"step": step, "eval_loss": 0.25, "epoch": 0.2},
+    ]
+    told = {"global_step": step, "log_history": history, "best_metric": 0.25}
+    (path / "trainer_state.json").write_text(json.dumps(told), encoding="utf-8")
+
+
+def test_trainer(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    for step in (1000, 500):
+        trainer_folder(Path(f"out/checkpoint-{step}"), model, optimizer, step)
+    found = find("out")
+    assert [Path(each.path).name for each in found] == ["checkpoint-500", "checkpoint-1000"]
+    incoming = found[1].read()
+    check_model(incoming.state["model"], model)
+    assert same_state(incoming.state["optimizer"]["opaque"], optimizer.state_dict())
+    assert incoming.step == 1000
+    metrics = {"loss": 0.5, "eval_loss": 0.25, "epoch": 0.2, "best_metric": 0.25}
+    assert incoming.metrics == metrics
+    assert incoming.notes == (
+        f"{found[1].path}: training_args.bin stay behind: they are files of other programs: "
+        "keep them beside",
+    )
+    captured = rng.capture_cpu()
+    assert torch.equal(incoming.state["rng"]["python"]["state"], captured["python"]["state"])
+    assert torch.equal(
+        incoming.state["rng"]["numpy"]["state"]["key"], captured["numpy"]["state"]["key"]
+    )
+
+
+def test_weights_in_several_files(model: torch.nn.Module) -> None:
+    folder = Path("checkpoint-3")
+    folder.mkdir()
+    where = {}
+    for number, (name, value) in enumerate(model.state_dict().items()):
+        where[name] = f"model-{number}.safetensors"
+        save_file({name: value.clone()}, folder / where[name])
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": where}), encoding="utf-8")
+    found = only("checkpoint-3")
+    check_model(found.state["model"], model)
+    assert found.step == 3
+
+
+def test_onto_branches(model: torch.nn.Module) -> None:
+    for step in (3, 1, 2):
+        torch.save({"model": model.state_dict(), "loss": step / 2}, f"step_{step}.pt")
+    init_repo("ws/gpt")
+    repo = Repository.open("ws/gpt", workers=1)
+    found = [find(f"step_{step}.pt")[0] for step in (1, 2)]
+    done = import_checkpoints(repo, found, branch="main")
+    assert (done.branch, done.steps) == ("main", [1, 2])
+    line = [commit for _, commit in repo.line("main")]
+    assert [commit.metrics["loss"] for commit in line] == [1.0, 0.5]
+    assert line[0].fork is not None
+    origin = read_value(repo.store, line[0].fork)
+    assert origin == {"imported": "torch", "source": "step_2.pt"}
+    check_model(read_state(repo.store, line[0].tree)["model"], model)
+    three = find("step_3.pt")
+    with pytest.raises(BranchExistsError):
+        import_checkpoints(repo, three, branch="main")
+    with pytest.raises(StepError, match="below 2"):
+        import_checkpoints(repo, three, branch="main", onto=True, step=1)
+    with pytest.raises(ConfigError, match="one checkpoint"):
+        import_checkpoints(repo, found, branch="new", step=1)
+    import_checkpoints(repo, three, branch="main", onto=True)
+    assert [commit.step for _, commit in repo.line("main")] == [3, 2, 1]
+
+
+def test_one_that_cannot_be_read_leaves_the_branch(model: torch.nn.Module) -> None:
+    torch.save(model.state_dict(), "step_1.pt")
+    Path("step_2.pt").write_bytes(b"damaged")
+    init_repo("ws/gpt")
+    repo = Repository.open("ws/gpt", workers=1)
+    with pytest.raises(Exception, match=r"step_2\.pt"):
+        import_checkpoints(repo, [*find("step_1.pt"), *find("step_2.pt")], branch="main")
+    assert repo.branches() == []
+
+
+def test_what_is_of_no_format() -> None:
+    Path("empty").mkdir()
+    Path("text.txt").write_text("x", encoding="utf-8")
+    for path in ("empty", "text.txt", "absent"):
+        with pytest.raises(NotFoundError):
+            find(path)
+
+
+@pytest.mark.filterwarnings(ALONE)
+def test_a_distributed_checkpoint_that_was_damaged(model: torch.nn.Module) -> None:
+    dcp.save({"model": model.state_dict()}, checkpoint_id="dcp")
+    data = Path("dcp/__0_0.distcp")
+    whole = data.read_bytes()
+    data.write_bytes(whole[:-100])
+    with pytest.raises(IntegrityError, match="too short"):
+        only("dcp")
+    flipped = bytearray(whole)
+    flipped[whole.index(model.state_dict()["wte.weight"].numpy().tobytes())] ^= 1
+    data.write_bytes(flipped)
+    with pytest.raises(IntegrityError, match="checksum"):
+        only("dcp")
+    index = Path("dcp/.metadata")
+    index.write_bytes(index.read_bytes().replace(b"__0_0.distcp", b"../0_0distcp"))
+    with pytest.raises(MalformedObjectError, match="outside of the folder"):
+        only("dcp")
