@@ -22,10 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KILLS = 50
-"""Per round; four rounds make two hundred."""
+"""Per round; four rounds in the foreground make two hundred."""
 COMMITS = 4
 """What a life would commit if it were left alone."""
-ROUNDS = [(1, "auto"), (2, "thin"), (3, "off"), (4, "off")]
+ROUNDS = [
+    (1, "auto", False),
+    (2, "thin", False),
+    (3, "off", False),
+    (4, "off", False),
+    (5, "thin", True),
+]
+"""Seed, view, and whether commits are written behind the loop."""
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +69,17 @@ def check_history(journal: Journal) -> list[int]:
     return steps
 
 
-@pytest.mark.parametrize(("seed", "view"), ROUNDS)
-def test_killed_at_random_moments(seed: int, view: str, server: ForkServer) -> None:
+@pytest.mark.parametrize(("seed", "view", "background"), ROUNDS)
+def test_killed_at_random_moments(
+    seed: int, view: str, background: bool, server: ForkServer
+) -> None:
     moments = random.Random(seed)
     journal = Journal(Path("journal").absolute())
     journal.path.touch()
 
     window, lives, killed = 0.1, 0, 0
     while killed < KILLS:
-        child = server.start(commit_steps, journal.path, COMMITS, view)
+        child = server.start(commit_steps, journal.path, COMMITS, view, background)
         lives += 1
         wait_for(journal, "ready", lives)
         time.sleep(moments.uniform(0, window))
@@ -81,7 +90,7 @@ def test_killed_at_random_moments(seed: int, view: str, server: ForkServer) -> N
         # Whatever the machine's speed: late enough to hit every moment, early enough to hit.
         window *= 1.1 if status else 0.7
         check_history(journal)
-    server.run(commit_steps, journal.path, 1, view)
+    server.run(commit_steps, journal.path, 1, view, background)
 
     for step in check_history(journal):
         check_commit(f"main@{step}", step)

@@ -13,6 +13,8 @@ from tests.parity.drive import Journal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gradient.engine.revision import Revision
+
 
 class Rig:
     """A model and its optimizer, both a function of the step alone."""
@@ -45,22 +47,25 @@ def expected_digest(step: int) -> str:
     return rig.digest()
 
 
-def commit_steps(journal_path: Path, count: int, view: str) -> None:
+def commit_steps(journal_path: Path, count: int, view: str, background: bool = False) -> None:
     """Go on where the last life ended, check what was restored, and commit the next steps."""
     from gradient import GradientConfig, GradientEngine
 
     journal = Journal(journal_path)
     rig = Rig()
     journal.write("ready", 0)
-    config = GradientConfig("work", "run", view=view)
+    config = GradientConfig("work", "run", view=view, background=background)
     engine = GradientEngine.attach(rig.model, rig.optimizer, config=config, resume="auto")
     resumed = engine.current_step
     journal.write("resumed", resumed)
     if resumed:
         assert rig.digest() == expected_digest(resumed)
+    unfinished: list[Revision] = []
     for step in engine.steps(resumed + count):
         rig.fill(step)
         journal.write("attempted", step)
-        revision = engine.commit(step)
-        journal.write("acknowledged", step, id=revision.id)
+        unfinished.append(engine.commit(step))
+        while unfinished and unfinished[0].done:
+            done = unfinished.pop(0)
+            journal.write("acknowledged", done.step, id=done.id)
     engine.close()

@@ -28,7 +28,7 @@ ENDINGS = {
 WRITTEN = {"return", "exit", "exception", "handled SIGTERM"}
 """Endings after which everything is there."""
 
-TIMES = 5
+TIMES = 3
 
 
 @pytest.fixture(scope="module")

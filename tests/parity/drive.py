@@ -93,6 +93,7 @@ def run_steps(engine: GradientEngine, rig: Rig, journal: Journal, stride: int) -
         note(journal, rig, step, train_step(rig, None))
         commit(engine, journal, step)
         if step == first + stride and step < STEPS:
+            engine.flush()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -110,6 +111,7 @@ def run_epochs(engine: GradientEngine, rig: Rig, journal: Journal, stride: int) 
             note(journal, rig, step, train_step(rig, batch))
             commit(engine, journal, step)
             if step == first + stride and step < STEPS:
+                engine.flush()
                 os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -65,3 +65,11 @@ def test_every_compression_is_exact(compression: str, fork_server: ForkServer, t
     options = {"compression": compression, "view": "off"}
     journal = kill_and_resume(fork_server, "gpt-adamw-cosine", 11, options)
     assert journal.read("step") == truth("gpt-adamw-cosine")[1:]
+
+
+@pytest.mark.parametrize("workload", ["gpt-adamw-cosine", "conv-sgd-onecycle-loader"])
+def test_commits_in_the_background_are_exact(
+    workload: str, fork_server: ForkServer, truth: Any
+) -> None:
+    journal = kill_and_resume(fork_server, workload, 13, {"background": True, "view": "off"})
+    assert journal.read("step") == truth(workload)[1:]
