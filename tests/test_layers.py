@@ -75,8 +75,10 @@ def test_only_one_module_changes_the_file_system(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_nothing_is_unpickled(module: str) -> None:
-    found = calls(parse(module), {"pickle.load", "pickle.loads", "pickle.Unpickler"})
+    found = calls(parse(module), {"pickle.load", "pickle.loads"})
     assert found == [] or module.startswith(("state/", "view/"))
+    # One module looks at pickles: its machine finds stand-ins of ours, and never imports a name.
+    assert calls(parse(module), {"pickle.Unpickler"}) == [] or module == "integrations/inert.py"
 
 
 @pytest.mark.parametrize("room", ROOMS)
