@@ -126,14 +126,15 @@ class GradientEngine:
         asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)
         before = attached.detach(model)
         opened = attaching.open_repository(asked)
-        parting.remember(opened.path)
         line = Line.open(opened, opened.active_branch(asked.branch))
+        parting.remember(line)
         engine = cls(opened, line, Run(model, optimizer, scheduler), asked, hparams)
         try:
             engine._begin(before)
         except BaseException:
             engine.close()
             raise
+        parting.remember(engine._at.line)
         attached.remember(model, engine, engine._at)
         return engine
 
@@ -314,6 +315,7 @@ class GradientEngine:
 
     def _moved(self, line: Line, restored: Restored) -> None:
         self._at.moved(line, restored, claimed=self._run.registered)
+        parting.remember(line)
         self._generators.hold(restored.generators)
         if self._background is not None:
             self._background.snapshots.stand_at(restored.commit.tree)

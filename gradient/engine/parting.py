@@ -8,30 +8,44 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import shlex
+import signal
 import sys
 
 from gradient.errors import GradientError
 from gradient.repo import again
+from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 
 _LOG = logging.getLogger("gradient")
-_attached: dict[int, str] = {}
+_attached: dict[int, Line] = {}
 
 
-def remember(repo_path: str) -> None:
-    """Note the repo that this process works on; the last one is meant at its end."""
+def remember(line: Line) -> None:
+    """Note the line that this process works on; the last one is meant at its end."""
     if not _attached:
         atexit.register(_say_how_to_go_on)
-    _attached[os.getpid()] = repo_path
+    _attached[os.getpid()] = line
 
 
 def _say_how_to_go_on() -> None:
-    path = _attached.get(os.getpid())
-    if path is None or getattr(sys, "last_value", None) is None:
+    line = _attached.get(os.getpid())
+    if line is None or getattr(sys, "last_value", None) is None:
         return
+    # A second Ctrl-C, out of impatience or from a launcher that passes it on, comes too late.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        found = again.find(Repository.open(path))
-    except GradientError:
+        repo = Repository.open(line.repo.path)
+        found = again.find(
+            repo,
+            branch=line.branch,
+            command=shlex.join(sys.orig_argv),
+            committed=line.has_moved,
+        )
+    except (GradientError, OSError):
         return  # the exception that ended the process is what matters
+    finally:
+        if before is not None:  # it was not set by Python
+            signal.signal(signal.SIGINT, before)
     if found is not None:
         _LOG.warning("to go on: %s", found.resume)

@@ -25,17 +25,33 @@ class Again:
     """What to type here."""
 
 
-def find(repo: Repository) -> Again | None:
-    """Return how to go on with the last run; None where none is known."""
+def find(
+    repo: Repository,
+    *,
+    branch: str | None = None,
+    command: str | None = None,
+    committed: bool = False,
+) -> Again | None:
+    """Return how to go on with the last run; None where none is known.
+
+    Several may train in one repo at a time: with `branch` it is the last run on that one, with
+    `command` the run of that command line from this folder, with `committed` a run that has made
+    a commit.
+    """
     tips = repo.tips()
-    newest = max(tips, key=lambda branch: repo.read_commit(tips[branch]).time, default=None)
+    newest = branch if branch in tips else None
+    if branch is None:
+        newest = max(tips, key=lambda name: repo.read_commit(tips[name]).time, default=None)
     line = repo.line(newest) if newest is not None else iter(())
     commits = [commit for _, commit in islice(line, runs.MOST_COMMITS)]
     last = runs.last_run(repo, commits)
+    if command is not None and (last is None or last.command != command):
+        last = LastRun(command, str(Path.cwd()), "")
     if last is None:
         return None
     revision = f"{newest}@{commits[0].step}" if commits else None
-    if last.launch is not None and (not commits or commits[0].time < last.time):
+    behind = not commits or commits[0].time < last.time
+    if last.launch is not None and behind and not committed:
         how = last.launch  # it has not committed: nothing but itself leads there again
     else:
         how = f"resume {shlex.quote(revision)}" if revision is not None else "run"

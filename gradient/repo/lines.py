@@ -120,6 +120,11 @@ class Line:
         self.position = commit
         return self
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether this writer has made a commit here."""
+        return bool(self._built)
+
     def tip(self) -> RefRecord | None:
         """Return the branch's tip as it is now."""
         return self.repo.refs.read(self.branch)

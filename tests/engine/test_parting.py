@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,3 +41,52 @@ def test_a_process_that_an_exception_ends_says_how_to_go_on(
 ) -> None:
     output = fork_server.run(train, end, status=status)
     assert (WORDS in output) == said
+
+
+def train_beside_another(committing: bool) -> None:
+    import torch
+
+    from gradient import GradientConfig, GradientEngine
+    from gradient.repo import runs
+
+    sys.orig_argv = ["python", "train.py", "one"]
+    engines = []
+    for branch in ("one", "two"):
+        model = torch.nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        config = GradientConfig(workspace_path="runs", repo_name="gpt", branch=branch)
+        engines.append(GradientEngine.attach(model, optimizer, config=config))
+    other, mine = engines
+    if committing:
+        mine.commit(3)
+    # As another process that is launched and goes on in the same repo.
+    runs.record(mine.repo_path, "python train.py two", cwd=str(Path.cwd()), launch="fork main@1 two")
+    other.commit(8)
+    sys.last_value = RuntimeError("boom")
+
+
+def test_the_way_to_go_on_is_that_of_the_own_branch(fork_server: ForkServer) -> None:
+    output = fork_server.run(train_beside_another, True)
+    assert "to go on: gradient resume two@3 -- python train.py one" in output
+    assert "two@8" not in output
+    output = fork_server.run(train_beside_another, False)
+    assert "python train.py one" in output
+
+
+def interrupt_twice() -> None:
+    from gradient.engine import parting
+    from gradient.repo import again
+
+    find = again.find
+
+    def slow(*arguments: object, **named: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        threading.Event().wait(0.05)  # the interpreter looks for signals
+        return find(*arguments, **named)  # type: ignore[arg-type]
+
+    train("exception")
+    parting.again.find = slow  # type: ignore[assignment]
+
+
+def test_a_second_interrupt_does_not_cut_the_words_off(fork_server: ForkServer) -> None:
+    assert WORDS in fork_server.run(interrupt_twice)
