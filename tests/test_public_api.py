@@ -48,6 +48,7 @@ PUBLIC = [
     "init_repo",
     "init_workspace",
     "load",
+    "open_repo",
     "resolve_context",
     "thin_file_needs_gradient_export",
 ]

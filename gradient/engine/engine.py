@@ -37,6 +37,7 @@ from gradient.state import edits
 from gradient.state.capture import capture
 from gradient.state.loader import ResumableLoader, loader_name
 from gradient.state.run import Run, check_name
+from gradient.view import cards
 from gradient.view.files import ViewFiles
 
 if TYPE_CHECKING:
@@ -517,6 +518,17 @@ class GradientEngine:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{self.branch}@{self._at.step}"
         return f"<GradientEngine {self.repo_name} {state}>"
+
+    def _repr_html_(self) -> str:
+        # Not `current_step`: that a notebook shows the engine is no read of it.
+        facts = {
+            "branch": self.branch,
+            "step": self._at.step,
+            "repo": self.repo_path,
+            "registered": ", ".join(self._run.registered),
+            "state": "closed" if self._closed else "attached",
+        }
+        return cards.card(f"GradientEngine {self.repo_name}", facts)
 
 
 def _finish(
