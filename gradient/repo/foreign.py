@@ -135,7 +135,7 @@ def foreign_entries(raw: bytes) -> list[str]:
         return []
     if type(entries) is not list:
         return []
-    return [_name_of(entry) for entry in entries if not _is_ours(entry)]
+    return [_name_of(entry) for entry in entries if not is_ours(entry)]
 
 
 def _entries(repo: str) -> list[str]:
@@ -143,7 +143,8 @@ def _entries(repo: str) -> list[str]:
     return [] if raw is None else foreign_entries(raw)
 
 
-def _is_ours(entry: object) -> bool:
+def is_ours(entry: object) -> bool:
+    """Whether an entry of a manifest carries a commit id, as ours do."""
     try:
         Oid.parse(entry.get("id") if type(entry) is dict else None)
     except MalformedObjectError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import io
 import logging
 import os
@@ -20,7 +21,7 @@ import stat
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Literal, Self
 
 from gradient.errors import GradientIOError
 
@@ -41,7 +42,7 @@ class Call:
 
     operation: str
     """``open`` ``create`` ``read`` ``write`` ``sync`` ``close`` ``rename`` ``link`` ``remove``
-    ``make folder`` ``sync folder`` ``list`` ``inspect`` ``measure``."""
+    ``make folder`` ``sync folder`` ``list`` ``inspect`` ``measure`` ``lock``."""
     path: str
     """What it is made on."""
     target: str = ""
@@ -49,6 +50,9 @@ class Call:
     data: tuple[memoryview, ...] = ()
     """What ``write`` is asked to write; valid during the call only."""
 
+
+Kind = Literal["file", "folder", "link", "special file"]
+"""What a path may name; pipes, sockets and devices are special."""
 
 Observer = Callable[[Call], "int | None"]
 
@@ -148,6 +152,10 @@ class File:
         """Return the length now."""
         with _Attempt("inspect", self.path):
             return os.fstat(self._fd).st_size
+
+    def fileno(self) -> int:
+        """Return the system's number of it."""
+        return self._fd
 
     def links(self) -> int:
         """Return how many names the file has."""
@@ -294,6 +302,20 @@ def is_plain_file(path: str) -> bool:
             return False
 
 
+def kind(path: str) -> Kind | None:
+    """Return what a path names, links not followed; None where it names nothing."""
+    with _Attempt("inspect", path):
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+    if stat.S_ISREG(mode):
+        return "file"
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "link" if stat.S_ISLNK(mode) else "special file"
+
+
 def is_folder(path: str) -> bool:
     """Tell whether a path is a folder."""
     facts = status(path)
@@ -311,6 +333,53 @@ def free_bytes(path: str) -> int:
     with _Attempt("measure", path):
         facts = os.statvfs(path)
         return facts.f_bavail * facts.f_frsize
+
+
+def free_files(path: str) -> int | None:
+    """Return how many more files there is room for; None where the file system has no limit."""
+    with _Attempt("measure", path):
+        facts = os.statvfs(path)
+        return facts.f_favail if facts.f_files else None
+
+
+def try_lock(file: File) -> bool:
+    """Take an exclusive lock on an open file if no other process has one; closing ends it."""
+    with _Attempt("lock", file.path):
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def mount_type(path: str) -> str | None:
+    """Return the type of the file system that a folder is on; None where the system won't say."""
+    try:
+        with _Attempt("inspect", path):
+            real = os.path.realpath(path)
+        mounts = read_stream("/proc/self/mountinfo").decode("utf-8", "surrogateescape")
+    except GradientIOError:
+        return None
+    best: tuple[int, str] | None = None
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        words = before.split()
+        if len(words) > 4 and after:
+            point = words[4].replace("\\040", " ")
+            inside = real == point or real.startswith(point.rstrip("/") + "/")
+            if inside and (best is None or len(point) >= best[0]):
+                best = len(point), after.split()[0]
+    return None if best is None else best[1]
+
+
+def read_stream(path: str) -> bytes:
+    """Return the content of a file whose length is not known before, such as those of ``/proc``."""
+    content = bytearray()
+    block = bytearray(_COPY_BYTES)
+    with open_file(path) as file:
+        while done := file.read_into(len(content), memoryview(block)):
+            content += block[:done]
+    return bytes(content)
 
 
 def read_file(path: str, *, limit: int | None = None) -> bytes:

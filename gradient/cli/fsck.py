@@ -1,0 +1,212 @@
+"""`gradient fsck`: is every byte what it should be, and what can be saved where it is not?"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+from typing import Any
+
+import click
+
+from gradient.cli import output
+from gradient.cli.output import json_option
+from gradient.cli.place import Wanted, find_place, place_options
+from gradient.errors import ConfigError, ContextError, GradientError
+from gradient.maintenance.fsck import repair as repairing
+from gradient.maintenance.fsck.check import Progress, check
+from gradient.maintenance.fsck.findings import CLASSES, Finding, Report
+from gradient.maintenance.fsck.repair import Repaired
+from gradient.repo import layout
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+from gradient.view.manifest import Manifest
+
+FOUND = 3
+"""What the command returns where stored bytes are not what they should be."""
+
+_SHOWN = 5
+_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+@click.command("fsck")
+@place_options
+@click.option("--quick", is_flag=True, help="Check structure, history and indexes, not contents.")
+@click.option("--subset", metavar="N/T", help="Check the contents of the Nth of T parts.")
+@click.option(
+    "--max-time",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Check contents for so long, beginning elsewhere each time.",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Save what is intact in damaged packs; move what is damaged to lost+found.",
+)
+@json_option(
+    {
+        "path": "the repo's folder, absolute",
+        "sound": "whether nothing that was looked at is wrong",
+        "complete": "whether all contents were looked at",
+        "commits": "the number of commits looked at",
+        "damaged": "the revisions of commits that can not be restored as they should be",
+        "packs": "the number of packs",
+        "frames": "the number of stored contents that were decoded and compared with their ids",
+        "read_bytes": "the bytes of packs read for that",
+        "all_bytes": "the bytes of all packs",
+        "seconds": "how long it took",
+        "findings": "one object each: `id` (a stable word, see guide-fsck.md), `severity` "
+        "(`error`, `warning`, `info`), `path`, `object`, `message`, `commits`, `remedy`",
+        "actions": "with `--repair`, what was done: `what`, `path`, `detail`; else null",
+        "healed": "with `--repair`, the revisions that can be restored again; else null",
+    }
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    quick: bool,
+    subset: str | None,
+    max_time: float | None,
+    repair: bool,
+    as_json: bool,
+) -> int:
+    """Check that every stored byte is what it should be.
+
+    Exit code 3 says that something is wrong. Nothing is written, unless --repair asks for it, and
+    even then nothing is deleted, and no branch is moved.
+    """
+    if repair and (quick or subset is not None or max_time is not None):
+        raise click.UsageError("--repair looks at everything; leave out what limits it", ctx)
+    path = _repo(ctx)
+    part = None if subset is None else _part(subset)
+    started = time.monotonic()
+    repaired = None
+    with output.log_lines(logging.ERROR), _progress() as progress:
+        if repair:
+            repaired = repairing.repair(path, progress=progress)
+            report = repaired.after
+            _renew_manifest(path, report)
+        else:
+            report = check(path, quick=quick, subset=part, max_time=max_time, progress=progress)
+    seconds = time.monotonic() - started
+    if as_json:
+        output.document(_document(path, report, repaired, seconds))
+    else:
+        _print(report, repaired, seconds)
+    return 0 if report.is_sound else FOUND
+
+
+def _repo(ctx: click.Context) -> str:
+    """Return the repo's folder, also where its config is lost so that it does not look like one."""
+    try:
+        return find_place(ctx).repo
+    except ContextError:
+        start = PurePath(fs.absolute(ctx.ensure_object(Wanted).directory or "."))
+        for folder in map(str, (start, *start.parents)):
+            if fs.is_folder(layout.inside(folder)):
+                return folder
+        raise
+
+
+def _part(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text)
+    if match is None or int(match[1]) > int(match[2]):
+        raise ConfigError(f"--subset {text}: write N/T, such as 1/7 for the first of seven parts")
+    return int(match[1]), int(match[2])
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show how far it is, on a terminal, a few times a second."""
+    shown = sys.stderr.isatty()
+    last = 0.0
+
+    def show(what: str, done: int, total: int | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if shown and now - last > 0.2:
+            last = now
+            amount = output.size(done) if what == "bytes" else f"{done:,} {what}"
+            of = f" of {output.size(total)}" if total is not None else ""
+            click.echo(f"\r\x1b[K{amount}{of}", nl=False, err=True)
+
+    try:
+        yield show
+    finally:
+        if last:
+            click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def _renew_manifest(path: str, report: Report) -> None:
+    """Write the manifest anew where it disagrees with the history; it is derived."""
+    if any(finding.id.startswith("manifest-") for finding in report.findings):
+        try:
+            Manifest(Repository.open(path)).write()
+        except GradientError as error:
+            output.note(f"manifest.json is left as it is: {error}")
+
+
+def _document(
+    path: str, report: Report, repaired: Repaired | None, seconds: float
+) -> dict[str, Any]:
+    return {
+        "path": path,
+        "sound": report.is_sound,
+        "complete": report.complete,
+        "commits": report.commits,
+        "damaged": list(report.damaged),
+        "packs": report.packs,
+        "frames": report.frames,
+        "read_bytes": report.read_bytes,
+        "all_bytes": report.all_bytes,
+        "seconds": round(seconds, 3),
+        "findings": [finding.document() for finding in report.findings],
+        "actions": None
+        if repaired is None
+        else [
+            {"what": each.what, "path": each.path, "detail": each.detail}
+            for each in repaired.actions
+        ],
+        "healed": None if repaired is None else repaired.healed,
+    }
+
+
+def _print(report: Report, repaired: Repaired | None, seconds: float) -> None:
+    if repaired is not None:
+        for action in repaired.actions:
+            output.line(f"{action.what:<9} {action.path}: {action.detail}")
+        if repaired.healed:
+            output.line(f"healed: {', '.join(repaired.healed)}")
+        if repaired.lost:
+            output.line(f"still damaged: {', '.join(repaired.lost)}")
+        output.line()
+    for finding in report.findings:
+        _print_finding(finding)
+    commits, packs = output.amount(report.commits, "commit"), output.amount(report.packs, "pack")
+    read = output.size(report.read_bytes)
+    output.line(
+        f"{commits} in {packs}; {report.frames:,} contents compared with their ids "
+        f"({read} in {seconds:.1f} s)"
+    )
+    if not report.complete:
+        output.line("not all contents were looked at: what is not listed may be damaged still")
+    found = {"error": report.count("error"), "warning": report.count("warning")}
+    counts = [output.amount(count, word) for word, count in found.items() if count]
+    output.line(", ".join(counts) if counts else "nothing is wrong")
+
+
+def _print_finding(finding: Finding) -> None:
+    severity = click.style(finding.severity, fg=_COLOURS[finding.severity], bold=True)
+    where = f" {finding.path}" if finding.path else ""
+    output.line(f"{severity} {finding.id}{where}: {finding.message}")
+    if finding.commits:
+        shown = ", ".join(finding.commits[:_SHOWN])
+        more = len(finding.commits) - _SHOWN
+        output.line(f"  needed by {shown}{f' and {more:,} more' if more > 0 else ''}")
+    if finding.severity != "info":
+        output.line(f"  {output.faint('remedy:')} {CLASSES[finding.id].remedy}")

@@ -1,0 +1,261 @@
+"""Everything that can be told about one repo, in one report. Reads, and never writes."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Final, TypeAlias
+
+from gradient.errors import ContextError, GradientError, GradientIOError
+from gradient.maintenance.fsck import derived, packs, settings
+from gradient.maintenance.fsck.findings import Finding, Report, ordered
+from gradient.maintenance.fsck.frames import Fault, FrameCheck, Verified
+from gradient.maintenance.fsck.objects import ObjectCheck
+from gradient.maintenance.fsck.refs import RefCheck, check_refs, path_of
+from gradient.maintenance.fsck.scan import Scanned, scan
+from gradient.objects.oid import Oid
+from gradient.repo import layout
+from gradient.repo.config import RepoConfig
+from gradient.repo.history import History
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+from gradient.store import names, pack
+from gradient.store.index import Index
+from gradient.store.layout import Row
+from gradient.store.workers import Workers
+
+Progress: TypeAlias = Callable[[str, int, int | None], object]
+"""Called with what is being looked at, how much was done, and of how much if that is known."""
+
+_STOPS: Final = {"config-version", "folder-replaced"}
+"""Where one of these is found, nothing below is looked at."""
+
+
+def check(
+    path: str | os.PathLike[str],
+    *,
+    quick: bool = False,
+    subset: tuple[int, int] | None = None,
+    max_time: float | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Look at a repo; raises ContextError where there is none, and for nothing that is damaged.
+
+    `quick` believes the frames that are not needed to walk the history. `subset` (n, t) looks at
+    the frames of the nth of t parts of the packs, the same each time. `max_time`, in seconds, is
+    for the frames: they are begun at another pack each time.
+    """
+    root = fs.absolute(path)
+    if fs.kind(layout.inside(root)) is None:
+        raise ContextError(f"{root} is not a repo; make it one: gradient repo init")
+    return Check(root, workers).run(quick, subset, max_time, progress)
+
+
+class Check:
+    """One look at one repo; `repair` goes on from what it learned."""
+
+    def __init__(self, root: str, workers: int | None = None) -> None:
+        self.root = root
+        self.findings: list[Finding] = []
+        self.shelf = packs.Shelf()
+        self.refs = RefCheck()
+        self.frames = Verified()
+        self.index = Index()
+        self.repo = Repository(RepoConfig(PurePath(root).name, root), workers=workers)
+        self.decoder = FrameCheck(root, self.repo.store, self.index, Workers(workers))
+        self.objects = ObjectCheck(self.repo.store, self.index, ())
+
+    def run(
+        self,
+        quick: bool = False,
+        subset: tuple[int, int] | None = None,
+        max_time: float | None = None,
+        progress: Progress = lambda *_: None,
+    ) -> Report:
+        """Look at everything, and report."""
+        self.findings += settings.check_folders(self.root)
+        self.findings += settings.check_config(self.root)
+        self.findings += settings.check_workspace(self.root)
+        if _STOPS.isdisjoint(finding.id for finding in self.findings):
+            self._look(quick, subset, max_time, progress)
+        damaged = [self.objects.names[oid] for oid, bad in self.objects.bad.items() if bad]
+        whole = not quick and subset is None and self.frames.complete
+        return Report(
+            findings=ordered(self.findings),
+            commits=len(self.objects.bad),
+            damaged=tuple(damaged),
+            packs=len(self.shelf.sound) + len(self.shelf.broken) + len(self.shelf.newer),
+            frames=self.frames.frames,
+            read_bytes=self.frames.bytes,
+            all_bytes=self.shelf.bytes,
+            complete=whole,
+        )
+
+    def _look(
+        self,
+        quick: bool,
+        subset: tuple[int, int] | None,
+        max_time: float | None,
+        progress: Progress,
+    ) -> None:
+        self.shelf = packs.sort_out(self.root)
+        self.index.add(self.shelf.sound)
+        self.refs = check_refs(self.root)
+        self.repo.store.problems  # noqa: B018 - from now on footers are believed, not ledgers
+        self.frames = self._verify(quick, subset, max_time, progress)
+        lost = set(self._lost())
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress("commits", done, None)
+
+        self.objects = ObjectCheck(self.repo.store, self.index, lost, advance)
+        for oid, log, _ in self.refs.commits():
+            if log.tip is not None and self._is_lively(oid, log.tip.commit):
+                self.objects.walk(oid, log.name)
+        self._stray()
+        self.objects.conclude()
+        self._conclude(quick)
+
+    def _is_lively(self, oid: Oid, tip: Oid | None) -> bool:
+        """Whether a commit that a record names is to be there: the tip, or what is there."""
+        return oid == tip or bool(self.index.find(oid))
+
+    def _verify(
+        self,
+        quick: bool,
+        subset: tuple[int, int] | None,
+        max_time: float | None,
+        progress: Progress,
+    ) -> Verified:
+        chosen = self.shelf.sound
+        if quick:
+            return Verified(self.decoder.chains(chosen), complete=False)
+        deadline = None
+        if subset is not None:
+            number, parts = subset
+            chosen = [each for each in chosen if int(each.id[:8], 16) % parts == number - 1]
+        if max_time is not None:
+            deadline = time.monotonic() + max_time
+            chosen = random.Random(time.time_ns()).sample(chosen, len(chosen))
+        total, done = sum(each.size for each in chosen), 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress("bytes", done, total)
+
+        verified = self.decoder.verify(chosen, deadline=deadline, progress=advance)
+        known = {(fault.pack, fault.row.offset) for fault in verified.faults}
+        rest = self.decoder.chains(self.shelf.sound)
+        verified.faults += [f for f in rest if (f.pack, f.row.offset) not in known]
+        return verified
+
+    def _lost(self) -> Iterator[Oid]:
+        """Yield the objects of which no frame is right, as far as frames were looked at."""
+        wrong = {(fault.pack, fault.row.offset) for fault in self.frames.faults}
+        for oid in {fault.row.oid for fault in self.frames.faults}:
+            places = self.index.find(oid)
+            if all((each.id, row.offset) in wrong for each, row in places):
+                yield oid
+
+    def _stray(self) -> None:
+        """Look at the commits that no ref leads to, after those that one does."""
+        reached = set(self.objects.bad)
+        tips = {oid for oid, _, _ in self.refs.commits()}
+        strays = [oid for oid in self.repo.store.commits() if oid not in reached]
+        for oid in strays:
+            self.objects.walk(oid, "?")
+        parents = {p for oid in strays for p in self._parents(oid)}
+        for oid in strays:
+            if oid not in parents and oid not in tips and oid in self.objects.commits:
+                name = self.objects.names[oid]
+                message = f"commit {oid} ({name}) is in the store, and no branch leads to it"
+                self.findings.append(Finding("commit-unreachable", "", message, str(oid)))
+
+    def _parents(self, oid: Oid) -> tuple[Oid, ...]:
+        commit = self.objects.commits.get(oid)
+        return () if commit is None else commit.parents
+
+    def _conclude(self, quick: bool) -> None:
+        """Put the findings together, each with the commits that it concerns."""
+        affected: dict[Oid, list[str]] = defaultdict(list)
+        for commit, bad in self.objects.bad.items():
+            for oid in bad:
+                affected[oid].append(self.objects.names[commit])
+        for oid in affected:
+            finding = self.objects.explain(oid)
+            if finding is not None:
+                self.findings.append(replace(finding, commits=tuple(affected[oid])))
+        self.findings += self.objects.findings
+        self.findings += [_of_frame(fault, affected) for fault in self.frames.faults]
+        self.findings += self.frames.findings
+        self.findings += [
+            self._of_pack(finding, affected, quick) for finding in self.shelf.findings
+        ]
+        self.findings += self.refs.findings
+        self.findings += self._judge_refs()
+        branches = [log.name for log in self.refs.logs if log.space == "heads" and log.tip]
+        self.findings += settings.check_head(self.root, branches)
+        self.findings += derived.check_ledgers(self.root, self.shelf.sound)
+        self.findings += derived.check_leftovers(self.root)
+        self.findings += self._judge_view()
+
+    def _judge_refs(self) -> Iterator[Finding]:
+        for oid, log, is_tip in self.refs.commits():
+            if oid not in self.objects.commits:
+                quoted = names.quote(log.name)
+                message = f"{log.space}/{log.name} names {oid}, which is lost"
+                if is_tip:
+                    called = (self.objects.names.get(oid, f"{log.name} ({oid.short})"),)
+                    path = path_of(log.space, quoted)
+                    yield Finding("ref-tip-lost", path, message, str(oid), called)
+                elif log.tip is not None:
+                    yield Finding("ref-commit-lost", path_of(log.space, quoted), message, str(oid))
+
+    def _of_pack(self, finding: Finding, affected: dict[Oid, list[str]], quick: bool) -> Finding:
+        """Add the commits that need what a pack that can not be used has in it."""
+        name = PurePath(finding.path).name
+        if quick or not affected or name not in self.shelf.broken:
+            return finding
+        held = self.scan(layout.inside(self.root, pack.FOLDER, name)).named
+        needed = dict.fromkeys(word for oid in held & affected.keys() for word in affected[oid])
+        return replace(finding, commits=tuple(needed))
+
+    def scan(self, path: str) -> Scanned:
+        """Search a file that is, or was, a pack for frames."""
+        try:
+            with fs.open_file(path) as file:
+                return scan(file, self._prove)
+        except GradientIOError:
+            return Scanned()
+
+    def _prove(self, row: Row, payload: memoryview) -> bool | None:
+        fault = self.decoder.decode(row, payload)
+        if fault is None:
+            return True
+        return None if "base" in fault[0] else False
+
+    def _judge_view(self) -> Collection[Finding]:
+        commits = self.objects.commits
+        try:
+            listed = {entry.oid: entry.revision for entry in History(self.repo).newest()}
+        except GradientError:
+            listed = {}  # the history is damaged; the view is the smaller trouble then
+        if not listed:
+            return []
+        return list(derived.check_view(self.root, commits, listed))
+
+
+def _of_frame(fault: Fault, affected: dict[Oid, list[str]]) -> Finding:
+    path = packs.path_of(f"{fault.pack}.pack")
+    commits = tuple(affected.get(fault.row.oid, ()))
+    return Finding(fault.word, path, fault.message, str(fault.row.oid), commits)

@@ -1,0 +1,195 @@
+"""What can be saved of a damaged repo, without deleting or overwriting anything.
+
+Damaged files move to ``lost+found/``, and what is intact in them is written anew; nothing is ever
+removed or overwritten. So a repair that was killed can be repeated (packs that lie in
+``lost+found/`` are searched for what is missing), and one that was wrong undone. No ref is moved,
+and no commit that was out of reach comes back by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
+
+from gradient.errors import FormatVersionError, GradientIOError
+from gradient.maintenance.fsck.check import Check, Progress
+from gradient.maintenance.fsck.findings import Finding, Report
+from gradient.maintenance.fsck.salvage import Salvage
+from gradient.repo import layout
+from gradient.repo.config import timestamp
+from gradient.storage import fs
+from gradient.storage.directory import DirectoryStorage
+from gradient.store import pack as packs
+
+LOST: Final = "lost+found"
+"""Where damaged files go, inside of the repo's own folder."""
+
+_MOVED: Final = {
+    *("pack-replaced", "ref-replaced", "head-replaced", "head-malformed", "ledger-malformed"),
+    *("ledger-wrong", "record-large", "record-torn", "record-malformed", "record-check"),
+    "record-misplaced",
+}
+"""The classes whose file is moved aside as it is."""
+
+_CONFIG: Final = {"config-missing", "config-replaced", "config-malformed", "config-unversioned"}
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that was done."""
+
+    what: str
+    """``moved``, ``saved``, ``restored``, ``written`` or ``failed``."""
+    path: str
+    """Which file, relative to the repo's folder."""
+    detail: str
+    """What became of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A repair, with the reports from before and after."""
+
+    before: Report
+    after: Report
+    actions: tuple[Action, ...]
+    """What was done, in order."""
+
+    @property
+    def healed(self) -> list[str]:
+        """The revisions of the commits that can be restored again."""
+        still = set(self.after.damaged)
+        return [name for name in self.before.damaged if name not in still]
+
+    @property
+    def lost(self) -> list[str]:
+        """The revisions of the commits that can not be restored."""
+        return list(self.after.damaged)
+
+
+def repair(
+    root: str, *, workers: int | None = None, progress: Progress = lambda *_: None
+) -> Repaired:
+    """Save what can be saved; raises FormatVersionError for a repo of a newer version.
+
+    Every frame is looked at before and after.
+    """
+    check = Check(fs.absolute(root), workers)
+    before = check.run(progress=progress)
+    newer = [each for each in before.findings if each.id in ("config-version", "pack-version")]
+    if newer:
+        raise FormatVersionError(f"{root} was not repaired: {newer[0].path}: {newer[0].message}")
+    done = _Repair(check, before)
+    done.run()
+    after = Check(check.root, workers).run(progress=progress) if done.actions else before
+    return Repaired(before, after, tuple(done.actions))
+
+
+@dataclass(slots=True)
+class _Repair:
+    check: Check
+    report: Report
+    actions: list[Action] = field(default_factory=list)
+
+    def run(self) -> None:
+        for finding in self.report.findings:
+            if finding.id in _CONFIG:
+                self._attempt(finding.path, self._write_config, finding)
+        self._save_packs()
+        for finding in self.report.findings:
+            if finding.id in _MOVED:
+                self._attempt(finding.path, self._move, finding.path)
+        for name, raw in self.check.refs.misplaced.items():
+            self._attempt(name, self._restore_record, name, raw)
+
+    def _attempt(self, path: str, action: Callable[..., object], *arguments: object) -> None:
+        try:
+            action(*arguments)
+        except GradientIOError as error:
+            self.actions.append(Action("failed", path, str(error)))
+
+    def _save_packs(self) -> None:
+        """Move damaged packs aside, then write what is intact in them.
+
+        IMPORTANT: all are moved before one is written: a pack that lies under another's name would
+        else be replaced by that other one, while the only copy of its own objects is in it.
+        """
+        salvage = Salvage(self.check)
+        moved: dict[str, str] = {}
+        for name in [*self.check.shelf.broken, *sorted(self.check.frames.damaged)]:
+            shown = f"{layout.REPO_FOLDER}/{packs.FOLDER}/{name}"
+            rows = salvage.rows(name)
+            kept = self._move(shown)
+            if kept is not None:
+                moved[kept] = layout.beside(self.check.root, shown)
+                salvage.take(kept, rows)
+        if any(
+            finding.id in ("object-missing", "ref-tip-lost") for finding in self.report.findings
+        ):
+            folder = layout.inside(self.check.root, LOST, packs.FOLDER)
+            for name in fs.names(folder):
+                salvage.take(f"{folder}/{name}", None)
+        try:
+            for source, pack_id, count in salvage.write():
+                moved.pop(source, None)
+                target = f"{layout.REPO_FOLDER}/{packs.name_of(pack_id)}"
+                shown = str(PurePath(source).relative_to(self.check.root))
+                self.actions.append(Action("saved", target, f"{count} objects of {shown}"))
+        except GradientIOError:
+            # No room, as a rule. What is intact in them is of more use where it was.
+            for kept, place in moved.items():
+                if fs.kind(place) is None:
+                    fs.rename(kept, place)
+            raise
+
+    def _move(self, path: str) -> str | None:
+        """Move a file of the repo aside and return where to; what lies there keeps its name."""
+        source = layout.beside(self.check.root, path)
+        if fs.kind(source) is None:
+            return None
+        inside = str(PurePath(path).relative_to(layout.REPO_FOLDER))
+        target = layout.inside(self.check.root, LOST, inside)
+        fs.make_folders(str(PurePath(target).parent), durable=True)
+        if fs.kind(target) is not None:
+            target += f".{uuid.uuid4().hex[:8]}"
+        fs.rename(source, target)
+        fs.sync_folder(str(PurePath(target).parent))
+        fs.sync_folder(str(PurePath(source).parent))
+        kept = str(PurePath(target).relative_to(self.check.root))
+        self.actions.append(Action("moved", path, kept))
+        return target
+
+    def _restore_record(self, name: str, raw: bytes) -> None:
+        """Put a whole record back under the number that it names, where nothing has it."""
+        storage = DirectoryStorage(layout.inside(self.check.root))
+        if storage.put_if_absent(name, raw):
+            path = f"{layout.REPO_FOLDER}/{name}"
+            self.actions.append(Action("restored", path, "the record names this as its place"))
+
+    def _write_config(self, finding: Finding) -> None:
+        """Write what a repo's config must say, keeping what the old one says and can be read."""
+        kept = dict(self._texts())
+        if finding.id != "config-missing":
+            self._move(finding.path)
+        document = {
+            "format": layout.FORMAT,
+            "repo_name": kept.get("repo_name", PurePath(self.check.root).name),
+            "description": kept.get("description", ""),
+            "created_at": kept.get("created_at", timestamp()),
+        }
+        raw = json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
+        fs.replace_file(layout.inside(self.check.root, layout.CONFIG), raw, durable=True)
+        self.actions.append(Action("written", finding.path, "name and date may have to be set"))
+
+    def _texts(self) -> Iterator[tuple[str, str]]:
+        try:
+            raw = fs.read_file(layout.inside(self.check.root, layout.CONFIG), limit=1 << 20)
+            document = json.loads(raw)
+        except (GradientIOError, ValueError, RecursionError):
+            return
+        if type(document) is dict:
+            yield from ((k, v) for k, v in document.items() if type(v) is str and type(k) is str)

@@ -1,0 +1,190 @@
+"""What is intact is saved, nothing is deleted, and no commit comes back or goes by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gradient.errors import FormatVersionError, GradientIOError
+from gradient.maintenance.fsck.check import check
+from gradient.maintenance.fsck.repair import Repaired, repair
+from gradient.objects.oid import Kind, Oid
+from gradient.repo.lines import Line
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+from tests.maintenance import rig
+from tests.maintenance.test_fsck import HEADS, INSIDE, config, first, newer, oids, payload
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return rig.build(tmp_path)
+
+
+def mend(root: Path) -> Repaired:
+    return repair(str(root), workers=1)
+
+
+def everything(root: Path) -> dict[bytes, int]:
+    """Count the contents of all files."""
+    found: dict[bytes, int] = {}
+    for path in root.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            found[content] = found.get(content, 0) + 1
+    return found
+
+
+def test_a_sound_repo_is_left_alone(root: Path) -> None:
+    before = everything(root)
+    done = mend(root)
+    assert done.actions == ()
+    assert everything(root) == before
+
+
+@pytest.mark.parametrize("cut", [1, 90, 100, 200])
+def test_a_lost_index_costs_nothing(root: Path, cut: int) -> None:
+    whole = rig.contents(root)
+    path = first(root)
+    damaged = path.read_bytes()[:-cut]
+    rig.replace(path, damaged)
+    done = mend(root)
+    assert done.after.is_sound
+    assert done.healed == [f"main ({oids(root)[0].short})"]
+    assert rig.contents(root) == whole
+    assert (root / INSIDE / "lost+found/objects/pack" / path.name).read_bytes() == damaged
+
+
+def test_one_bad_frame_costs_its_own_object_alone(root: Path) -> None:
+    path, at = payload(root, 1)
+    rig.alter(path, b"\xff", at)
+    done = mend(root)
+    assert done.healed == []
+    assert done.lost == ["main@1"]
+    assert rig.words(done.after) == {"object-missing"}
+    repo = Repository.open(root, workers=1)
+    assert [commit.step for _, commit in repo.line("main")] == [3, 2, 1]
+
+
+def test_swapped_packs_find_their_names_again(root: Path) -> None:
+    whole = rig.contents(root)
+    one, two, _ = rig.packs(root)
+    contents = one.read_bytes(), two.read_bytes()
+    rig.replace(one, contents[1])
+    rig.replace(two, contents[0])
+    done = mend(root)
+    assert done.after.is_sound
+    assert rig.contents(root) == whole
+    assert (one.read_bytes(), two.read_bytes()) == contents
+
+
+def test_swapped_records_find_their_places_again(root: Path) -> None:
+    whole = rig.contents(root)
+    one, two = root / HEADS / f"{2:016d}", root / HEADS / f"{3:016d}"
+    contents = one.read_bytes(), two.read_bytes()
+    rig.replace(one, contents[1])
+    rig.replace(two, contents[0])
+    done = mend(root)
+    assert done.after.findings == ()
+    assert (one.read_bytes(), two.read_bytes()) == contents
+    assert rig.contents(root) == whole
+
+
+def test_nothing_is_ever_removed(root: Path) -> None:
+    for path in rig.packs(root):
+        rig.replace(path, path.read_bytes()[:-30])
+    rig.replace(root / HEADS / f"{2:016d}", b"{torn")
+    rig.replace(root / INSIDE / "HEAD", b"..\n")
+    rig.replace(root / INSIDE / "config.json", b"{torn too")
+    before = everything(root)
+    done = mend(root)
+    after = everything(root)
+    assert done.after.is_sound
+    assert all(after.get(content, 0) >= count for content, count in before.items())
+
+
+def test_no_ref_is_moved_and_no_stray_commit_comes_back(root: Path) -> None:
+    stray = oids(root)[2]
+    (root / HEADS / f"{3:016d}").unlink()
+    (root / INSIDE / "refs/tags/best" / f"{1:016d}").unlink()
+    path = rig.pack_of(root, stray)
+    rig.replace(path, path.read_bytes()[:-1])
+    done = mend(root)
+    repo = Repository.open(root, workers=1)
+    assert repo.tip("main") == oids(root)[1]
+    assert "commit-unreachable" in rig.words(done.after)
+
+
+def test_a_config_is_written_anew(root: Path) -> None:
+    config(root, format=None)
+    done = mend(root)
+    assert done.after.is_sound
+    assert Repository.open(root).config.name == "run"
+    (root / INSIDE / "config.json").unlink()
+    assert mend(root).after.is_sound
+
+
+@pytest.mark.parametrize("damage", [newer, lambda root: config(root, format=99)])
+def test_what_is_newer_is_not_touched(root: Path, damage: Callable[[Path], None]) -> None:
+    damage(root)
+    before = everything(root)
+    with pytest.raises(FormatVersionError):
+        mend(root)
+    assert everything(root) == before
+
+
+def test_a_full_disk_leaves_the_packs_where_they_were(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = first(root)
+    rig.replace(path, path.read_bytes()[:-1])
+
+    def full(call: fs.Call) -> None:
+        if call.operation == "write":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fs, "observer", full)
+    with pytest.raises(GradientIOError):
+        mend(root)
+    monkeypatch.setattr(fs, "observer", None)
+    assert path.exists()
+    assert mend(root).after.is_sound
+
+
+def test_a_repair_that_was_killed_is_repeated(root: Path) -> None:
+    whole = rig.contents(root)
+    path = first(root)
+    rig.replace(path, path.read_bytes()[:-1])
+    aside = root / INSIDE / "lost+found/objects/pack"
+    aside.mkdir(parents=True)
+    path.rename(aside / path.name)
+    done = mend(root)
+    assert done.after.is_sound
+    assert rig.contents(root) == whole
+
+
+def test_a_difference_is_saved_with_its_base_in_another_damaged_pack(root: Path) -> None:
+    base = bytes(range(256)) * 2
+    changed = base[:-1] + b"\0"
+    repo = Repository.open(root, workers=1)
+    rig.write_pack(root, (Kind.BLOB, base))
+    line = Line.open(repo, "main").moved_to(repo.tip("main"))
+    commit = line.publish(9, rig.builder(repo, 9, changed, base)).commit
+    whole = rig.contents(root)
+    for oid in (Oid.of(Kind.BLOB, base), commit):
+        path = rig.pack_of(root, oid)
+        rig.replace(path, path.read_bytes()[:-1])
+    done = mend(root)
+    assert done.after.is_sound
+    assert rig.contents(root) == whole
+
+
+def test_the_next_commit_of_a_lost_chunk_heals_the_old_one(root: Path) -> None:
+    """What is moved aside does not count as there, so it is written again."""
+    path, at = payload(root, 1)
+    rig.alter(path, b"\xff", at)
+    mend(root)
+    rig.write_pack(root, (Kind.BLOB, bytes([1, 7]) * 150))
+    assert check(root, workers=1).is_sound
