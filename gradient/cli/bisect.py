@@ -13,11 +13,12 @@ import click
 
 from gradient.cli import launch, output
 from gradient.cli.complete import complete_revision
+from gradient.cli.diff import command as diff
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_place, find_repository, place_options
 from gradient.engine.handoff import Handoff
-from gradient.errors import ConfigError
+from gradient.errors import ConfigError, GradientError
 from gradient.objects.oid import Oid
 from gradient.repo import bisecting
 from gradient.repo.bisecting import Bisection, Found, Verdict
@@ -29,6 +30,8 @@ FILE = "GRADIENT_BISECT_FILE"
 
 SKIP = 125
 ABORT = 128
+
+_MOST_TENSORS = 5
 
 
 @click.group("bisect")
@@ -58,7 +61,7 @@ def start(ctx: click.Context, bad: str, good: str) -> None:
     """
     repo = find_repository(ctx)
     oids = [repo.resolve(each, branch=active_branch(repo)).oid for each in (bad, good)]
-    _say_next(repo, Bisection.start(repo, *oids))
+    _say_next(ctx, repo, Bisection.start(repo, *oids))
 
 
 @command.command("run", cls=LaunchCommand)
@@ -103,7 +106,7 @@ def run(ctx: click.Context, no_file: bool) -> None:
         return verdict
 
     found = bisecting.search(bisection, judge)
-    _say_found(repo, found)
+    _say_found(ctx, repo, found)
     ctx.exit(0 if len(found.candidates) == 1 else 1)
 
 
@@ -118,7 +121,7 @@ def _verdict_command(verdict: Verdict, text: str) -> click.Command:
         oid = bisection.next() if rev is None else repo.resolve(rev, branch=active_branch(repo)).oid
         if oid is not None:
             bisection.judge(verdict, oid)
-        _say_next(repo, bisection)
+        _say_next(ctx, repo, bisection)
 
     return judge
 
@@ -179,10 +182,10 @@ def _judge(repo: Repository, place: Place, oid: Oid, words: list[str], *, with_f
         return launch.run(words, environ)
 
 
-def _say_next(repo: Repository, bisection: Bisection) -> None:
+def _say_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> None:
     found = bisection.found()
     if found is not None:
-        _say_found(repo, found)
+        _say_found(ctx, repo, found)
         return
     oid = bisection.next()
     assert oid is not None
@@ -193,7 +196,7 @@ def _say_next(repo: Repository, bisection: Bisection) -> None:
     )
 
 
-def _say_found(repo: Repository, found: Found) -> None:
+def _say_found(ctx: click.Context, repo: Repository, found: Found) -> None:
     if len(found.candidates) > 1:
         output.line("some were skipped, so that each of these may be the first bad commit:")
         output.table([(_name(repo, oid),) for oid in found.candidates])
@@ -202,7 +205,14 @@ def _say_found(repo: Repository, found: Found) -> None:
     message = repo.read_commit(found.first_bad).message
     if message:
         output.line(f"  {message.splitlines()[0]}")
-    output.line(f"what it changed: gradient diff {found.before.short} {found.first_bad.short}")
+    before, after = found.before.short, found.first_bad.short
+    output.line(f"what it changed: gradient diff {before} {after}")
+    if len(found.candidates) == 1:
+        output.line()
+        try:
+            ctx.invoke(diff, a=before, b=after, most=_MOST_TENSORS)
+        except GradientError as error:
+            output.note(f"the two cannot be compared: {error}")
 
 
 def _name(repo: Repository, oid: Oid) -> str:

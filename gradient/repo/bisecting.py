@@ -164,12 +164,13 @@ def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
     Raises ConflictError where `good` is not among them.
     """
     line: list[Oid] = []
-    for oid, commit in repo.walk(bad):
+    first = repo.link(good).step
+    for oid, link in repo.chain(bad):
         line.append(oid)
         if oid == good and len(line) > 1:
             return line[::-1]
-        if commit.step < repo.read_commit(good).step:
-            break
+        if link.step < first:
+            break  # steps never go down, so it does not lie further back
     one, other = (repo.read_commit(each).revision for each in (good, bad))
     raise ConflictError(
         f"{one} ({good.short}) is not before {other} ({bad.short}) on one line; the bad commit "

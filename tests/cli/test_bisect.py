@@ -57,6 +57,7 @@ def test_a_command_finds_the_first_bad_commit(line: Sandbox) -> None:
     oids = [oid for oid, _ in line.reopen().line("main")][::-1]
     assert f"main@40 ({oids[4].short}) is the first bad commit" in out
     assert f"gradient diff {oids[3].short} {oids[4].short}" in out
+    assert "100.0%" in out.partition("gradient diff")[2]
     assert f"bisect/{oids[4].short} gpt {oids[4]}" in out
     assert "main@30" in err
     assert line.reopen().branches() == ["main"]
