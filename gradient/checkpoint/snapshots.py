@@ -120,7 +120,9 @@ class Snapshots:
     def ended(self, snapshot: Snapshot) -> None:
         """Take back the memory of a snapshot whose commit ended, well or not."""
         buffer, snapshot.buffer = snapshot.buffer, None
-        snapshot.draft = Draft({}, [])
+        # Whoever still knows the draft (a failure's traceback) must not keep the memory with it.
+        snapshot.draft.parts.clear()
+        snapshot.draft.holes.clear()
         if buffer is not None:
             self._free.append(buffer)
 

@@ -63,8 +63,8 @@ class Background:
 
         There is `room`. Raises MemoryError where there is not.
         """
-        outcome = Outcome(f"{job.line.branch}@{job.step}", job.origin)
         snapshot = self.snapshots.take(job.draft)
+        outcome = Outcome(f"{job.line.branch}@{job.step}", job.origin)
         with self._changed:
             self._tasks.append((job, snapshot, outcome))
             self._unfinished += 1

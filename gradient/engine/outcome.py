@@ -1,7 +1,7 @@
 """What becomes of a commit that is written behind the training loop.
 
 A failure is told: by the handle, or by the engine's next call. One that nobody was told of when
-the process ends makes its exit status 1.
+the process ends makes its exit status 1, and so does a commit that was cut off.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Facts:
 class Outcome:
     """Facts or a failure, once there is one. Settled by one thread; any may wait."""
 
-    __slots__ = ("__weakref__", "_done", "_pid", "error", "facts", "origin", "revision", "told")
+    __slots__ = ("__weakref__", "_done", "error", "facts", "origin", "pid", "revision", "told")
 
     def __init__(self, revision: str, origin: dict[str, Any] | None = None) -> None:
         self.revision = revision
@@ -44,7 +44,9 @@ class Outcome:
         self.told = False
         """Whether somebody was told of the failure."""
         self._done = threading.Event()
-        self._pid = os.getpid()
+        self.pid = os.getpid()
+        """The process that has to answer for it."""
+        _OPEN.add(self)
 
     @property
     def done(self) -> bool:
@@ -54,12 +56,12 @@ class Outcome:
     def succeed(self, facts: Facts) -> None:
         """Settle it well."""
         self.facts = facts
+        _OPEN.discard(self)
         self._done.set()
 
     def fail(self, error: BaseException) -> None:
         """Settle it badly."""
         error.add_note(f"{self.revision} was written in the background when this happened")
-        _UNTOLD.add(self)
         self.error = error
         self._done.set()
 
@@ -70,7 +72,7 @@ class Outcome:
         in a forked child, where nobody writes it.
         """
         if not self.done:
-            if self._pid != os.getpid():
+            if self.pid != os.getpid():
                 raise EngineClosedError(
                     f"{self.revision} was being written by the process that forked this one"
                 )
@@ -84,20 +86,16 @@ class Outcome:
         """Return the failure for somebody to raise."""
         assert self.error is not None
         self.told = True
-        _UNTOLD.discard(self)
+        _OPEN.discard(self)
         return self.error
 
-    @property
-    def is_untold(self) -> bool:
-        """Whether it is a failure of this process that nobody was told of."""
-        return self.error is not None and not self.told and self._pid == os.getpid()
 
-
-_UNTOLD: Final[set[Outcome]] = set()
+_OPEN: Final[set[Outcome]] = set()
+"""What is not settled, or a failure that nobody was told of."""
 
 
 class _LastWord:
-    """Ends the process with status 1 for a failure that was told to nobody.
+    """Ends the process with status 1 for a commit that is not made, if nobody was told.
 
     It speaks when the interpreter takes this module apart: after all the threads, exit handlers
     and streams of others had their turn, which an exit any earlier would take from them.
@@ -105,11 +103,13 @@ class _LastWord:
 
     def __init__(self) -> None:
         # Its own references: the module's names may be gone by then.
-        self._untold = _UNTOLD
+        self._open = _OPEN
+        self._process: Callable[[], int] = os.getpid
         self._leave: Callable[[int], object] = os._exit
 
     def __del__(self) -> None:
-        if any(outcome.is_untold for outcome in self._untold):
+        process = self._process()
+        if any(outcome.pid == process for outcome in self._open):
             self._leave(1)
 
 
