@@ -27,8 +27,10 @@ from gradient.engine.handoff import Handoff
 from gradient.errors import GradientError, GradientIOError
 from gradient.repo import again, runs
 from gradient.repo import workspace as workspaces
+from gradient.repo.config import timestamp
 from gradient.repo.discovery import Place
 from gradient.repo.repository import Repository
+from gradient.repo.runs import LastRun
 
 PASSED_ON = (
     signal.SIGINT,
@@ -95,27 +97,33 @@ def start(
 
     Where a signal ended it, the way to go on is said: the process itself had no time to.
     """
+    this = LastRun(shlex.join(command), str(Path.cwd()), timestamp(), ctx.meta.get(_LAUNCH))
     if place is not None and workspaces.is_repo(place.repo):
-        try:
-            runs.record(
-                place.repo,
-                shlex.join(command),
-                cwd=str(Path.cwd()),
-                launch=ctx.meta.get(_LAUNCH),
-            )
-        except GradientIOError as error:
-            output.note(f"the command is not noted for `gradient status`: {error}")
+        _note(place.repo, this)
     code = run(command, environment(os.environ, told))
     # After an exception, Ctrl-C among them, the engine has said it.
     if code - 128 in list(signal.Signals) and code - 128 != signal.SIGINT:
-        _say_how_to_go_on(ctx, signal.Signals(code - 128))
+        _say_how_to_go_on(ctx, told, this, signal.Signals(code - 128))
     ctx.exit(code)
 
 
-def _say_how_to_go_on(ctx: click.Context, number: signal.Signals) -> None:
+def _note(repo: str, this: LastRun) -> None:
     try:
-        place = find_place(ctx)  # the command may have made it
-        found = again.find(Repository.open(place.repo))
+        Repository.open(repo).check_writable()
+        runs.record(repo, this)
+    except GradientIOError as error:
+        output.note(f"the command is not noted for `gradient status`: {error}")
+    except GradientError:
+        return  # another program's repo, or one of a newer Gradient: nothing in it is touched
+
+
+def _say_how_to_go_on(
+    ctx: click.Context, told: Handoff, this: LastRun, number: signal.Signals
+) -> None:
+    try:
+        repo = Repository.open(find_place(ctx).repo)  # the command may have made it
+        branch = runs.branch_moved_by(repo, told.reason)
+        found = again.find(repo, branch=branch, run=this, committed=branch is not None)
     except GradientError:
         return  # the command's end is what matters; `gradient status` will say what is wrong
     if found is not None:

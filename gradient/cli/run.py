@@ -16,6 +16,8 @@ from gradient.engine import handoff
 from gradient.engine.handoff import Handoff
 from gradient.errors import ContextError
 from gradient.repo import names
+from gradient.repo import workspace as workspaces
+from gradient.repo.repository import Repository
 
 
 @click.command("run", cls=LaunchCommand)
@@ -53,5 +55,7 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
         # What CMD attaches to will be made, or chosen, by itself.
         launch.start(ctx, None, told, words)
     if is_named(ctx):
+        if workspaces.is_repo(place.repo):
+            Repository.open(place.repo).check_writable()  # before anything is launched
         told = replace(told, workspace=place.workspace, repo=place.repo_name)
     launch.start(ctx, place, told, words)

@@ -50,7 +50,7 @@ class Request:
     @property
     def reason(self) -> str:
         """What the refs' logs say about this engine's moves: its launch, where there was one."""
-        return "commit" if self.handoff.id is None else f"commit of launch {self.handoff.id}"
+        return self.handoff.reason
 
 
 def request(
@@ -91,19 +91,6 @@ def open_repository(asked: Request) -> Repository:
     opened = Repository.open(place.repo, workers=asked.config.workers)
     opened.check_writable()
     return opened
-
-
-def branch_moved_by(repo: Repository, reason: str) -> str | None:
-    """Return the branch that was moved last for `reason`; None where none ever was.
-
-    With a launch's reason it is where that launch stands, also after it diverted to a new branch.
-    """
-    times = {
-        branch: max((r.time for r in repo.refs.log(branch) if r.reason == reason), default="")
-        for branch in repo.branches()
-    }
-    newest = max(times, key=times.__getitem__, default=None)
-    return newest if newest is not None and times[newest] else None
 
 
 def tell_outside(run: Run) -> None:

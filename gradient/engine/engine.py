@@ -29,6 +29,7 @@ from gradient.engine.revision import Revision, settled
 from gradient.engine.standing import Standing
 from gradient.engine.warning import warn
 from gradient.errors import EngineClosedError, InvalidNameError
+from gradient.repo import runs
 from gradient.repo.config import timestamp
 from gradient.repo.damage import naming_commits
 from gradient.repo.lines import Line, check_order
@@ -145,7 +146,7 @@ class GradientEngine:
         handoff = asked.handoff
         handoff.consume()
         attaching.tell_outside(self._run)
-        begun = None if handoff.id is None else attaching.branch_moved_by(self._repo, asked.reason)
+        begun = None if handoff.id is None else runs.branch_moved_by(self._repo, asked.reason)
         if begun is not None:
             # An earlier process of this launch has committed already: a restart goes on from there.
             self._at.line = Line.open(self._repo, begun)

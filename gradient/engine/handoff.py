@@ -119,6 +119,11 @@ class Handoff:
             id=None if taken else handoff_id,
         )
 
+    @property
+    def reason(self) -> str:
+        """What the refs' logs say about the moves of the run that this is handed to."""
+        return "commit" if self.id is None else f"commit of launch {self.id}"
+
     def consume(self) -> None:
         """Note that this process has taken the handoff."""
         if self.id is not None:

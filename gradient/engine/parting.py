@@ -11,11 +11,13 @@ import os
 import shlex
 import signal
 import sys
+from pathlib import Path
 
 from gradient.errors import GradientError
-from gradient.repo import again
+from gradient.repo import again, runs
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
+from gradient.repo.runs import LastRun
 
 _LOG = logging.getLogger("gradient")
 _attached: dict[int, Line] = {}
@@ -36,12 +38,11 @@ def _say_how_to_go_on() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         repo = Repository.open(line.repo.path)
-        found = again.find(
-            repo,
-            branch=line.branch,
-            command=shlex.join(sys.orig_argv),
-            committed=line.has_moved,
-        )
+        run = LastRun(shlex.join(sys.orig_argv), str(Path.cwd()), "")
+        note = runs.noted(repo.path)
+        if note is not None and note.command == run.command:
+            run = note  # it says what launched it
+        found = again.find(repo, branch=line.branch, run=run, committed=line.has_moved)
     except (GradientError, OSError):
         return  # the exception that ended the process is what matters
     finally:

@@ -29,14 +29,13 @@ def find(
     repo: Repository,
     *,
     branch: str | None = None,
-    command: str | None = None,
+    run: LastRun | None = None,
     committed: bool = False,
 ) -> Again | None:
     """Return how to go on with the last run; None where none is known.
 
-    Several may train in one repo at a time: with `branch` it is the last run on that one, with
-    `command` the run of that command line from this folder, with `committed` a run that has made
-    a commit.
+    Several may train in one repo at a time. Who knows more than the repo says it: which `run` is
+    meant, which `branch` it stands on, and whether it has `committed`.
     """
     tips = repo.tips()
     newest = branch if branch in tips else None
@@ -44,9 +43,7 @@ def find(
         newest = max(tips, key=lambda name: repo.read_commit(tips[name]).time, default=None)
     line = repo.line(newest) if newest is not None else iter(())
     commits = [commit for _, commit in islice(line, runs.MOST_COMMITS)]
-    last = runs.last_run(repo, commits)
-    if command is not None and (last is None or last.command != command):
-        last = LastRun(command, str(Path.cwd()), "")
+    last = run or runs.last_run(repo, commits)
     if last is None:
         return None
     revision = f"{newest}@{commits[0].step}" if commits else None

@@ -16,7 +16,6 @@ from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind
 from gradient.objects.tree import Tree
 from gradient.repo import documents, layout
-from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 
@@ -39,9 +38,8 @@ class LastRun:
     """What launched it (``resume main@100``), where that is known."""
 
 
-def record(repo_path: str, command: str, *, cwd: str, launch: str | None = None) -> None:
+def record(repo_path: str, run: LastRun) -> None:
     """Note a command that is about to run."""
-    run = LastRun(command, cwd, timestamp(), launch)
     raw = json.dumps(asdict(run), indent=2, ensure_ascii=False)
     fs.replace_file(layout.inside(repo_path, _NAME), raw.encode("utf-8") + b"\n")
 
@@ -51,21 +49,33 @@ def last_run(repo: Repository, commits: Sequence[Commit]) -> LastRun | None:
 
     `commits` are looked through for one that a run made, in the order given.
     """
-    known = [*_noted(repo.path), *_committed(repo, commits)]
+    known = [run for run in (noted(repo.path), *_committed(repo, commits)) if run is not None]
     return max(known, key=lambda run: run.time, default=None)
 
 
-def _noted(repo_path: str) -> Iterator[LastRun]:
+def branch_moved_by(repo: Repository, reason: str) -> str | None:
+    """Return the branch that was moved last for `reason`; None where none ever was.
+
+    With a launch's reason it is where that launch stands, also after it diverted to a new branch.
+    """
+    times = {
+        branch: max((r.time for r in repo.refs.log(branch) if r.reason == reason), default="")
+        for branch in repo.branches()
+    }
+    newest = max(times, key=times.__getitem__, default=None)
+    return newest if newest is not None and times[newest] else None
+
+
+def noted(repo_path: str) -> LastRun | None:
+    """Return the note; None where there is none that can be read."""
     try:
         note = documents.read(layout.inside(repo_path, _NAME))
     except MalformedObjectError:
-        return  # a power cut may leave an empty file
-    if note is not None:
-        command, cwd, time, launch = (
-            documents.text(note, name) for name in ("command", "cwd", "time", "launch")
-        )
-        if command and cwd and time:
-            yield LastRun(command, cwd, time, launch)
+        return None  # a power cut may leave an empty file
+    command, cwd, time, launch = (
+        documents.text(note or {}, name) for name in ("command", "cwd", "time", "launch")
+    )
+    return LastRun(command, cwd, time, launch) if command and cwd and time else None
 
 
 def _committed(repo: Repository, commits: Sequence[Commit]) -> Iterator[LastRun]:

@@ -129,6 +129,17 @@ def test_nothing_is_launched_for_what_cannot_be_meant(
     assert not Path("launched").exists()
 
 
+def test_a_launch_touches_nothing_in_another_programs_repo(sandbox: Sandbox) -> None:
+    folder = sandbox.workspace / "gpt" / ".gradient-repo"
+    (folder / "config.json").write_text('{"name": "gpt", "repo_path": "/somewhere"}')
+    before = sorted(folder.rglob("*"))
+    call("run", "--", "true")
+    assert sorted(folder.rglob("*")) == before
+    refused = call("-r", "gpt", "run", "--", "touch", "launched", code=5)
+    assert "gradient import" in refused.stderr
+    assert not Path("launched").exists()
+
+
 def test_a_miss_names_the_nearest(history: Sandbox) -> None:
     assert "main@50" in call("resume", "main@49", "--", "true", code=4).stderr
 

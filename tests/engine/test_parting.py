@@ -48,6 +48,8 @@ def train_beside_another(committing: bool) -> None:
 
     from gradient import GradientConfig, GradientEngine
     from gradient.repo import runs
+    from gradient.repo.config import timestamp
+    from gradient.repo.runs import LastRun
 
     sys.orig_argv = ["python", "train.py", "one"]
     engines = []
@@ -60,7 +62,8 @@ def train_beside_another(committing: bool) -> None:
     if committing:
         mine.commit(3)
     # As another process that is launched and goes on in the same repo.
-    runs.record(mine.repo_path, "python train.py two", cwd=str(Path.cwd()), launch="fork main@1 two")
+    other_run = LastRun("python train.py two", str(Path.cwd()), timestamp(), "fork main@1 two")
+    runs.record(mine.repo_path, other_run)
     other.commit(8)
     sys.last_value = RuntimeError("boom")
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.repo import layout, runs
+from gradient.repo.config import timestamp
 from gradient.repo.runs import LastRun
 from tests.repo.making import make_repo
 
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
 def test_the_note_comes_back(tmp_path: Path) -> None:
     repo = make_repo(tmp_path)
     assert runs.last_run(repo, []) is None
-    runs.record(repo.path, "python 'a b.py'", cwd="/somewhere", launch="resume main@1")
-    found = runs.last_run(repo, [])
-    assert found is not None
-    assert found == LastRun("python 'a b.py'", "/somewhere", found.time, "resume main@1")
+    run = LastRun("python 'a b.py'", "/somewhere", timestamp(), "resume main@1")
+    runs.record(repo.path, run)
+    assert runs.noted(repo.path) == runs.last_run(repo, []) == run
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"command": 1, "cwd": "a", "time": "b"}'])
