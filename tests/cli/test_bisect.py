@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gradient.cli import bisect, launch
+from gradient.repo.discovery import Place
+from gradient.repo.repository import Repository
 from tests.cli.sandbox import ROOT, Sandbox, call, finish, spawn
 
 CHECK = """
@@ -101,3 +104,38 @@ def test_by_hand(line: Sandbox) -> None:
     assert [row.split()[0] for row in shown] == ["bad", "good", "good", "skip", "bad", "bad"]
     assert "was ended" in call("bisect", "reset").stdout
     assert "no search" in call("bisect", "reset").stdout
+
+
+def test_what_the_command_commits_sets_nobody_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from gradient.engine.engine import GradientEngine
+
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    workspace = tmp_path / "ws"
+    with GradientEngine.attach(model, optimizer, workspace=workspace, repo="gpt") as engine:
+        for step in range(4):
+            engine.commit(step)
+    place = Place(str(workspace), str(workspace / "gpt"))
+    repo = Repository.open(place.repo)
+    oid = repo.resolve("main@1").oid
+    judged: list[int] = []
+
+    def run(words: list[str], environ: dict[str, str]) -> int:
+        with monkeypatch.context() as patched:
+            for name in ("WORKSPACE", "REPO", "BRANCH", "RESUME_REF", "HANDOFF_ID"):
+                patched.setenv(f"GRADIENT_{name}", environ[f"GRADIENT_{name}"])
+            with GradientEngine.attach(model, optimizer) as engine:
+                judged.append(engine.current_step)
+                engine.commit(engine.current_step + 1)
+        return 0
+
+    monkeypatch.setattr(launch, "run", run)
+    assert bisect._judge(repo, place, oid, ["train"], with_file=False) == 0
+    again = Repository.open(place.repo)
+    assert judged == [1]
+    assert again.branches() == [f"bisect/{oid.short}", "main"]
+    assert again.tip("main") == repo.tip("main")

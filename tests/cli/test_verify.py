@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gradient.cli import verify as verify_command
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from tests.cli.sandbox import ROOT, call, finish, spawn
@@ -143,3 +144,19 @@ def test_ranges_lead_forward_on_a_line(trained: Path, revs: str, code: int, reas
 def test_a_command_is_needed(trained: Path) -> None:
     call("-w", str(trained), "verify", "main@2..main@4", code=2)
     call("-w", str(trained), "verify", "main@2..main@4", "--", "./absent", code=2)
+
+
+def test_a_command_that_will_not_end_is_killed_with_its_children(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verify_command, "GRACE_SECONDS", 0.05)
+    Path("stubborn.sh").write_text("trap '' TERM\nsleep 600 &\necho $! > child\nwait\nsleep 600\n")
+    child = Path("child")
+
+    def done() -> bool:
+        return child.exists() and bool(child.read_text())
+
+    assert verify_command._run_until(["sh", "stubborn.sh"], dict(os.environ), done) is None
+    pid = int(child.read_text())
+    state = Path("/proc", str(pid), "stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
