@@ -224,13 +224,15 @@ class CorruptPackError(IntegrityError):
 
 
 class MissingObjectError(IntegrityError):
-    """An object that something stored refers to is not in the store."""
+    """An object that something stored refers to is not in the store; `commits` need it."""
 
     kind = "missing-object"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"object {name} is missing from the store")
+    def __init__(self, name: str, *, commits: Sequence[str] = ()) -> None:
+        needed = f" (needed by {', '.join(commits)})" if commits else ""
+        super().__init__(f"object {name} is missing from the store{needed}")
         self.name = name
+        self.commits = tuple(commits)
 
 
 class MalformedObjectError(IntegrityError):

@@ -11,8 +11,8 @@ import click
 
 from gradient._version import __version__
 from gradient.cli import output
-from gradient.cli.place import place_options
-from gradient.errors import GradientError
+from gradient.cli.place import OPENED, place_options
+from gradient.errors import GradientError, IntegrityError
 
 COMMANDS: dict[str, str] = {
     "workspace": "gradient.cli.workspace",
@@ -79,6 +79,19 @@ class Gradient(click.Group):
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text(LAUNCHED)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error for damage learns which commits it affects."""
+        try:
+            return super().invoke(ctx)
+        except IntegrityError:
+            repo = ctx.meta.get(OPENED)
+            if repo is None:
+                raise
+            from gradient.repo.damage import naming_commits
+
+            with naming_commits(repo):
+                raise
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any

@@ -19,6 +19,9 @@ from gradient.storage import fs
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
+OPENED = "gradient.cli.place.opened"
+"""The key in a context's `meta` of the repo that its command opened."""
+
 
 @dataclass
 class Wanted:
@@ -104,7 +107,9 @@ def find_repository(ctx: click.Context) -> Repository:
         raise ContextError(
             f"no repo {place.repo_name!r} in the workspace {place.workspace}; {there}", repos
         )
-    return Repository.open(place.repo)
+    repo = Repository.open(place.repo)
+    ctx.meta[OPENED] = repo
+    return repo
 
 
 def active_branch(repo: Repository) -> str:

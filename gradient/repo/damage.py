@@ -28,6 +28,13 @@ def naming_commits(repo: Repository) -> Iterator[None]:
             raise
         commits = damaged_commits(repo)
         raise CorruptPackError(error.pack, error.reason, commits=commits) from error
+    except MissingObjectError as error:
+        if error.commits:
+            raise
+        commits = damaged_commits(repo)
+        if not commits:  # what was asked for never was there
+            raise
+        raise MissingObjectError(error.name, commits=commits) from error
     except CorruptObjectError as error:
         if error.pack is None:
             raise

@@ -105,3 +105,15 @@ def test_an_error_learns_the_commits_once(repo: Repository) -> None:
     assert again.value is caught.value
     with pytest.raises(MissingObjectError), naming_commits(repo):
         raise MissingObjectError("x")
+
+
+def test_a_lost_pack_is_told_with_its_commits(repo: Repository, tmp_path: Path) -> None:
+    line = Line.open(repo, "main")
+    first = commit(line, 1, {"w": torch.randn(300)})
+    second = commit(line, 2, {"w": torch.randn(300)})
+    pack_of(tmp_path / "run", first).unlink()
+    opened = Repository.open(tmp_path / "run")
+    with pytest.raises(MissingObjectError) as caught, naming_commits(opened):
+        opened.read_commit(first)
+    assert caught.value.commits == (f"main ({first.short})",)
+    assert opened.read_commit(second).step == 2
