@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _BATCH = 16
+_SCHEDULE = 400
 _RATES = {torch.float32: 1e-3, torch.bfloat16: 1e-4}
 
 
@@ -85,7 +86,7 @@ def train(
     data = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).long()
     model = Gpt(shape).to(dtype)
     optimizer = optimizer_of(model, dtype)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(steps, 400))
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=_SCHEDULE)
     for step in range(1, steps + 1):
         starts = torch.randint(len(data) - shape.context - 1, (_BATCH, 1))
         window = data[starts + torch.arange(shape.context + 1)]

@@ -35,7 +35,9 @@ class Plan:
     megabytes: int
     """Bytes of a state, about; the real run's are what its shape makes them."""
     rounds: int
-    """Checkpoints after the first, and restores of each kind."""
+    """Checkpoints after the first."""
+    restores: int
+    """Restores of the first checkpoint, and of the last."""
     shape: gpt.Shape
     """The real run's model."""
     scratch: Path
@@ -152,9 +154,9 @@ class Bench:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_IMPORTED)
 
-    def outcomes(self, *, durable: bool) -> Iterator[Outcome]:
+    def outcomes(self, names: Iterable[str], *, durable: bool) -> Iterator[Outcome]:
         """Do each workload with each system."""
-        for name in self._plan.workloads:
+        for name in names:
             yield self._workload(name, durable=durable)
 
     def train(self) -> None:
@@ -205,9 +207,9 @@ class Bench:
             for child in children.values():
                 child.close()  # the engines are closed by their processes' ends
             wanted = [0] if workload.forks else [0, saves]
-            for turn in range(plan.rounds):
+            for turn in range(plan.restores):
                 for system in _turns(plan.systems, turn):
-                    _progress(f"{name}: restore {turn + 1} of {plan.rounds}, {system}")
+                    _progress(f"{name}: restore {turn + 1} of {plan.restores}, {system}")
                     self._restore(outcome.figures[system], places[system], wanted)
         return outcome
 

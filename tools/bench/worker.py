@@ -53,7 +53,8 @@ class Checkpoint:
     written: int
     """Bytes that the folder grew by."""
     memory: int | None
-    """Peak of the process's memory over what it was before; None where it is not known."""
+    """Peak of the process's memory over what it was before the first checkpoint, so that buffers
+    which a system keeps count; None where it is not known."""
     digest: str
     """Of the state that was saved."""
 
@@ -111,6 +112,7 @@ class _Session:
         self._workload.begin(self.run, place.scratch)
         self._system = _system(place)
         self._system.open(self.run)
+        self._held: int | None = None
 
     def save(self, number: int) -> Checkpoint:
         """Move on to checkpoint `number`, and save it."""
@@ -120,10 +122,12 @@ class _Session:
         before = _bytes_under(self._place.folder)
         if not self._place.durable:
             os.sync()  # nobody waits for the bytes that another left in the page cache
-        start = _reset_peak()
+        held = _reset_peak()
+        if self._held is None:
+            self._held = held
         saved = act(self.run, number)
         peak = _memory("VmHWM")
-        memory = None if start is None or peak is None else peak - start
+        memory = None if self._held is None or peak is None else peak - self._held
         written = _bytes_under(self._place.folder) - before
         return Checkpoint(saved.blocked, saved.durable, written, memory, self.run.digest())
 

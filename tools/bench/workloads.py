@@ -197,9 +197,9 @@ def _first(dtype: str) -> Callable[[Run, Path], None]:
 
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
-REAL_START: Final = 100
+REAL_START: Final = 200
 """The step of the real run's first checkpoint."""
-REAL_SAVES: Final = {1: 10, 10: 10, 50: 5}
+REAL_SAVES: Final = {1: 10, 10: 10, 50: 4}
 """Steps between checkpoints, and how many follow the first."""
 
 
