@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,15 @@ def test_a_command_that_will_not_end_is_killed_with_its_children(
         return child.exists() and bool(child.read_text())
 
     assert verify_command._run_until(["sh", "stubborn.sh"], dict(os.environ), done) is None
-    pid = int(child.read_text())
-    state = Path("/proc", str(pid), "stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    wait_for_end(int(child.read_text()))
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process that is nobody's child of ours has ended; forever, if it does not."""
+    while True:
+        try:
+            if Path("/proc", str(pid), "stat").read_text().split()[2] == "Z":
+                return
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        time.sleep(0.01)
