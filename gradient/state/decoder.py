@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
@@ -91,7 +92,9 @@ class Decoder:
     def _deque(self, node: Json) -> deque[Any]:
         items, maxlen = _fields(node, "items", "maxlen")
         values = self._list(items)
-        if maxlen is not None and (type(maxlen) is not int or maxlen < len(values)):
+        if maxlen is not None and (
+            type(maxlen) is not int or not len(values) <= maxlen <= sys.maxsize
+        ):
             raise _malformed("a maximal length", maxlen)
         return deque(values, maxlen)
 
@@ -114,7 +117,7 @@ class Decoder:
 
     def _size(self, node: Json) -> torch.Size:
         sizes = self._list(node)
-        if not all(type(size) is int for size in sizes):
+        if not all(type(size) is int and abs(size) <= sys.maxsize for size in sizes):
             raise _malformed("a size", node)
         return torch.Size(sizes)
 
