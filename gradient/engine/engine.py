@@ -37,7 +37,7 @@ from gradient.repo.repository import Repository
 from gradient.state import edits
 from gradient.state.capture import capture
 from gradient.state.loader import ResumableLoader, loader_name
-from gradient.state.run import Run, check_name
+from gradient.state.run import Run, check_name, check_objects
 from gradient.view import cards
 from gradient.view.files import ViewFiles
 
@@ -123,6 +123,7 @@ class GradientEngine:
         program, ConfigError for bad settings, UnsupportedValueError for a sharded model, and what
         `resume` raises.
         """
+        check_objects(model, optimizer, scheduler)
         ranks.refuse_sharded(model)
         hparams = None if hparams is None else check_hparams(hparams)
         asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)

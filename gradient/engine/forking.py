@@ -66,7 +66,18 @@ def fork_run(
         at.generators = state["rng"]
         done.append(Forked(published, at))
 
-    restore_run(repo, run, source, strict=not options.partial, without=without, then=finish)
+    settled = set(options.set or {})
+    if options.reset_scheduler:
+        settled |= {name for group in baseline.groups for name in group}
+    restore_run(
+        repo,
+        run,
+        source,
+        strict=not options.partial,
+        without=without,
+        then=finish,
+        settled=settled,
+    )
     return done[0]
 
 

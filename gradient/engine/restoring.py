@@ -68,10 +68,12 @@ def restore_run(
     components: Sequence[str] | None = None,
     without: Collection[str] = (),
     then: Callable[[Restored], None] | None = None,
+    settled: Collection[str] = (),
 ) -> Restored:
     """Put a run back to a commit, or the named components of it, or all `without` some.
 
-    `then` belongs to it: what it raises, too, leaves the run as it was. Raises MisfitError,
+    `then` belongs to it: what it raises, too, leaves the run as it was. It decides the options
+    that are `settled`: that script and checkpoint differ there is not told. Raises MisfitError,
     IntegrityError or ConfigError with nothing changed.
     """
     restored = Restored.of(repo, oid)
@@ -82,7 +84,7 @@ def restore_run(
     if "rng" in plan.components:
         restored.generators = state["rng"]
     report = plan.apply(None if then is None else lambda: then(restored))
-    _tell(restored.commit.revision, report, strict=strict)
+    _tell(restored.commit.revision, report, strict=strict, settled=settled)
     return restored
 
 
@@ -112,10 +114,12 @@ def _wanted(
     return list(components)
 
 
-def _tell(revision: str, report: Report, *, strict: bool) -> None:
+def _tell(revision: str, report: Report, *, strict: bool, settled: Collection[str]) -> None:
     """Log what a user would want to know of a restore."""
     for difference in report.differences:
         option = difference.option
+        if option in settled:
+            continue
         remedy = ""
         if difference.where.startswith("optimizer") and option != "initial_lr":
             remedy = (

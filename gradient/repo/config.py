@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Final, Literal, TypeAlias
 
 from gradient.errors import ConfigError, InvalidNameError
+from gradient.repo.names import check_branch_name
 from gradient.storage import fs
 
 Compression: TypeAlias = Literal["off", "auto", "aggressive"]
@@ -61,7 +62,10 @@ class GradientConfig:
         self.check()
 
     def check(self) -> None:
-        """Refuse values that are not allowed; raises ConfigError naming those that are."""
+        """Refuse values that are not allowed; raises ConfigError naming those that are.
+
+        A name that no branch or repo may have raises InvalidNameError.
+        """
         _choice("compression", self.compression, COMPRESSIONS)
         _choice("view", self.view, VIEW_MODES)
         every = self.reanchor_interval
@@ -75,6 +79,7 @@ class GradientConfig:
         if self.workers is not None:
             _positive("workers", self.workers)
         _text("branch", self.branch)
+        check_branch_name(self.branch)
         if self.repo_name is not None:
             check_folder_name(self.repo_name)
         if self.workspace_path is not None:

@@ -61,7 +61,7 @@ def prepare(
     """
     plan = Plan(run, state, components)
     if strict and plan.misfit:
-        raise plan.misfit.error(" and ".join(plan.components) or "state")
+        raise plan.misfit.error(components[0] if components and len(components) == 1 else "state")
     return plan
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from gradient.errors import ConfigError, InvalidNameError
 from gradient.state.optimizer import Stateful
-
-if TYPE_CHECKING:
-    import torch
 
 BUILT_IN = ("model", "optimizer", "scheduler", "rng")
 """The components every run has (a scheduler if there is one)."""
@@ -62,6 +61,24 @@ class Run:
     """Anything with ``state_dict`` and ``load_state_dict``."""
     registered: dict[str, Registered] = field(default_factory=dict)
     """Further state by name; the names stand beside the built-in ones."""
+
+
+def check_objects(model: object, optimizer: object, scheduler: object) -> None:
+    """Refuse objects whose state cannot be taken and put back; raises ConfigError."""
+    wanted = "attach takes the model, the optimizer and the scheduler, in this order"
+    if not isinstance(model, torch.nn.Module):
+        raise ConfigError(
+            f"the model is of type {type(model).__name__}, no torch.nn.Module: {wanted}"
+        )
+    if isinstance(optimizer, torch.nn.Module):
+        raise ConfigError(f"the optimizer is a torch.nn.Module: {wanted}")
+    for role, thing in (("optimizer", optimizer), ("scheduler", scheduler)):
+        methods = (getattr(thing, name, None) for name in ("state_dict", "load_state_dict"))
+        if thing is not None and not all(map(callable, methods)):
+            raise ConfigError(
+                f"the {role} is of type {type(thing).__name__}, which has no "
+                f"state_dict/load_state_dict: {wanted}"
+            )
 
 
 def check_name(name: str) -> None:

@@ -111,6 +111,19 @@ def test_a_workspace_without_a_repo_names_the_remedy() -> None:
         attach()
 
 
+def test_objects_without_state_are_refused_before_anything_is_made() -> None:
+    rig = Rig()
+    for objects, what in (
+        ((rig.optimizer, rig.model), "the model is of type AdamW"),
+        ((rig.model, rig.model), "the optimizer is a torch.nn.Module"),
+        ((rig.model, [rig.optimizer]), "the optimizer is of type list"),
+        ((rig.model, rig.optimizer, object()), "the scheduler is of type object"),
+    ):
+        with pytest.raises(ConfigError, match=what):
+            GradientEngine.attach(*objects, workspace="work", repo="gpt")  # type: ignore[arg-type]
+    assert not Path("work").exists()
+
+
 def test_several_workspaces_are_listed() -> None:
     for name in ("one", "two"):
         init_workspace(name)

@@ -247,6 +247,19 @@ def test_a_reset_scheduler_may_be_of_another_class_than_the_sources() -> None:
     assert rates(rig, 3) == expected
 
 
+def test_what_a_fork_decides_is_not_told_as_a_difference(caplog: pytest.LogCaptureFixture) -> None:
+    trained(1, 2)[1].close()
+    rig = Rig(optimizer=None)
+    rig.optimizer.param_groups[0].update(lr=0.5, initial_lr=0.5, weight_decay=0.3, eps=0.1)
+    rig.scheduler = StepLR(rig.optimizer, 2, gamma=0.5)
+    engine = rig.attach("other")
+    engine.fork(from_ref="main@2", new_branch="one", set={"lr": 0.1, "weight_decay": 0.2})
+    engine.fork(from_ref="main@2", new_branch="two", reset_scheduler=True)
+    told = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert told.count("optimizer.param_groups[0].lr") == 0
+    assert "optimizer.param_groups[0].eps" in told
+
+
 def test_resets_and_settings_together() -> None:
     rig, engine = trained(1, 2, 3)
     engine.fork(

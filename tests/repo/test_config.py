@@ -29,6 +29,12 @@ def test_bad_values_are_refused_and_the_allowed_ones_named(
     assert setting in str(caught.value)
 
 
+@pytest.mark.parametrize("branch", ["../x", "a b", "latest", "x@1"])
+def test_a_name_that_no_branch_may_have_is_refused(branch: str) -> None:
+    with pytest.raises(InvalidNameError, match=branch):
+        GradientConfig(branch=branch)
+
+
 def test_values_set_later_are_checked_too() -> None:
     config = GradientConfig()
     config.compression = "zip"  # type: ignore[assignment]
