@@ -52,6 +52,14 @@ that of the active branch, `main~2` two commits before it; a tag and the first d
 id (four or more) name commits as well. The active branch is the one that `GRADIENT_BRANCH` names,
 else the one that `gradient switch` chose, else main.
 
+| form | the commit |
+|---|---|
+| `main@{{1}}` | that main stood on one move ago, by its reflog; also of a deleted branch |
+| `main@last-finite` | the newest on main's line that has metrics, all of them finite |
+| `main@best:val_loss` | on main's line with the lowest `val_loss`; of several the newest |
+| `main@best:acc:max` | with the highest `acc` |
+| `main@100..main@500` | a range: what main@500's line has and main@100's has not, so 100 is outside; an end that is left out is `latest` |
+
 ## Launching a command
 
 `run`, `resume` and `fork` set variables that `GradientEngine.attach` reads, and run what follows

@@ -96,7 +96,12 @@ class Writer:
 
     def _share(self, writer: PackWriter) -> None:
         facts: dict[str, dict[str, Json]] = {
-            "environment": {"python": "3.11.9", "torch": "2.10.0", "command": "python train.py"},
+            "environment": {
+                "python": "3.11.9",
+                "torch": "2.10.0",
+                "command": "python train.py",
+                "cwd": ".",
+            },
             "hparams": {"lr": 0.0003, "layers": 12},
         }
         for name, entries in facts.items():

@@ -1,4 +1,4 @@
-"""`gradient branch`: the branches, where they stand and where they came from."""
+"""`gradient branch`: list, create, rename and delete branches."""
 
 from __future__ import annotations
 
@@ -7,39 +7,112 @@ from typing import Any
 import click
 
 from gradient.cli import output
+from gradient.cli.commits import value
+from gradient.cli.complete import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.repo import names
+from gradient.errors import UnknownRevisionError
+from gradient.repo import moving, names
 from gradient.repo.history import History, Summary
 from gradient.repo.repository import Repository
+from gradient.repo.revisions import split_metric
+from gradient.view.following import follow_refs
 
 
 @click.command("branch")
 @place_options
+@click.argument("names_", metavar="[NAME [REV]]", nargs=-1, shell_complete=complete_revision)
 @click.option("-v", "--verbose", is_flag=True, help="Also show each tip's time and message.")
+@click.option(
+    "--metric",
+    metavar="NAME[:max]",
+    help="Also show a metric at each tip, and its best value on the line.",
+)
+@click.option("-m", "--move", "rename", is_flag=True, help="Rename: gradient branch -m OLD NEW.")
+@click.option("-d", "--delete", is_flag=True, help="Delete the branch NAME.")
 @json_option(
     {
         "active": "the active branch, which need not have commits yet",
         "branches": "one object per branch: `name`, `active`, `tip` (commit id), `step`, "
         "`commits`, `anchors`, `deltas`, `fork_point` (the revision it left another line at, or "
         "null), `set_aside` (whether it is a line that was set aside or diverted), `time`, "
-        "`message`, `metrics`",
+        "`message`, `metrics`; with `--metric` also `best` (`revision`, `value`; or null)",
     }
 )
 @click.pass_context
-def command(ctx: click.Context, as_json: bool, verbose: bool) -> None:
-    """List the branches: tip, steps, fork point."""
+def command(
+    ctx: click.Context,
+    names_: tuple[str, ...],
+    verbose: bool,
+    metric: str | None,
+    rename: bool,
+    delete: bool,
+    as_json: bool,
+) -> None:
+    """List the branches, or make, rename, delete one.
+
+    NAME begins at REV (the latest commit) without a commit of its own; to train on it, switch to
+    it. A deleted branch's commits stay reachable as NAME@{0}.
+
+    \b
+    Examples:
+      gradient branch -v --metric val_loss
+      gradient branch idea main@100
+      gradient branch -m idea warm-restart
+      gradient branch -d warm-restart
+    """
     repo = find_repository(ctx)
+    if names_ or rename or delete:
+        _change(ctx, repo, names_, rename=rename, delete=delete)
+        return
     active = active_branch(repo)
     history = History(repo)
     rows = [describe(repo, history, each, active) for each in history.summaries()]
+    if metric is not None:
+        for row in rows:
+            row["best"] = _best(repo, row["name"], metric)
     if as_json:
         output.document({"active": active, "branches": rows})
         return
     if not rows:
         output.note(f"no commits yet; the active branch is {active}")
         return
-    output.table([_cells(row, verbose) for row in rows], indent=0)
+    output.table([_cells(row, verbose, metric) for row in rows], indent=0)
+
+
+def _change(
+    ctx: click.Context, repo: Repository, given: tuple[str, ...], *, rename: bool, delete: bool
+) -> None:
+    if rename and delete:
+        raise click.UsageError("-m and -d exclude each other", ctx)
+    fitting = {2} if rename else {1} if delete else {1, 2}
+    if len(given) not in fitting:
+        wanted = "OLD NEW" if rename else "NAME" if delete else "NAME [REV]"
+        raise click.UsageError(f"give {wanted}", ctx)
+    if not rename and not delete:
+        found = repo.resolve((*given, "latest")[1], branch=active_branch(repo))
+    repo.check_writable()
+    if rename:
+        moving.rename_branch(repo, *given)
+        output.line(f"{given[0]} is called {output.strong(given[1])} now")
+    elif delete:
+        oid = moving.delete_branch(repo, given[0])
+        output.line(f"deleted branch {given[0]} (it stood on {oid.short})")
+        output.note(f"to have it back: gradient branch {given[0]} '{given[0]}@{{0}}'")
+    else:
+        moving.create_branch(repo, given[0], found.oid, reason=f"branch at {found.commit.revision}")
+        output.line(f"{output.strong(given[0])} is at {found.commit.revision}")
+    repo.store.tidy()
+    follow_refs(repo)
+
+
+def _best(repo: Repository, branch: str, metric: str) -> dict[str, Any] | None:
+    name, _ = split_metric(metric)
+    try:
+        found = repo.resolve(f"{branch}@best:{metric}")
+    except UnknownRevisionError:
+        return None
+    return {"revision": f"{branch}@{found.commit.step}", "value": found.commit.metrics[name]}
 
 
 def describe(repo: Repository, history: History, each: Summary, active: str) -> dict[str, Any]:
@@ -74,9 +147,15 @@ def summary_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _cells(row: dict[str, Any], verbose: bool) -> list[str]:
+def _cells(row: dict[str, Any], verbose: bool, metric: str | None) -> list[str]:
     cells = [*summary_cells(row), output.faint(row["tip"][:10])]
     if verbose:
         message = row["message"].splitlines()
         cells += [row["time"].partition(".")[0], message[0] if message else ""]
+    if metric is not None:
+        name, _ = split_metric(metric)
+        best = row["best"]
+        last = row["metrics"].get(name)
+        cells.append("" if last is None else f"{name}={last if type(last) is str else value(last)}")
+        cells.append(f"best {value(best['value'])} at {best['revision']}" if best else "")
     return cells

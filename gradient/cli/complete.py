@@ -35,7 +35,8 @@ def complete_revision(
     param: click.Parameter,
     incomplete: str,
 ) -> list[CompletionItem]:
-    """Offer ``latest``, branches and tags; after an ``@`` the branch's steps, newest first."""
+    """Offer ``latest``, branches and tags; after an ``@`` the branch's steps, newest first,
+    and its metrics."""
     try:
         repo = find_repository(ctx)
         words = _steps(repo, incomplete) if "@" in incomplete else _names(repo)
@@ -52,6 +53,9 @@ def _steps(repo: Repository, incomplete: str) -> list[str]:
     branch = incomplete.partition("@")[0]
     if branch not in repo.branches():
         return []
-    steps = dict.fromkeys(link.step for _, link in repo.chain(repo.tip(branch)))
+    tip = repo.tip(branch)
+    metrics = sorted(repo.read_commit(tip).metrics) if tip is not None else []
+    words = [f"{branch}@last-finite", *(f"{branch}@best:{name}" for name in metrics)]
+    steps = dict.fromkeys(link.step for _, link in repo.chain(tip))
     wanted = (f"{branch}@{step}" for step in steps if f"{branch}@{step}".startswith(incomplete))
-    return list(islice(wanted, _MOST_STEPS))
+    return [*islice(wanted, _MOST_STEPS), *words]

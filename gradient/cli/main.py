@@ -12,6 +12,7 @@ import click
 from gradient._version import __version__
 from gradient.cli import output
 from gradient.cli.place import OPENED, place_options
+from gradient.cli.summaries import SUMMARIES
 from gradient.errors import GradientError, IntegrityError
 
 COMMANDS: dict[str, str] = {
@@ -23,7 +24,17 @@ COMMANDS: dict[str, str] = {
     "run": "gradient.cli.run",
     "resume": "gradient.cli.resume",
     "fork": "gradient.cli.fork",
+    "log": "gradient.cli.log",
+    "show": "gradient.cli.show",
     "diff": "gradient.cli.diff",
+    "metrics": "gradient.cli.metrics",
+    "tag": "gradient.cli.tag",
+    "reset": "gradient.cli.reset",
+    "reflog": "gradient.cli.reflog",
+    "rev-parse": "gradient.cli.rev_parse",
+    "ls-tree": "gradient.cli.ls_tree",
+    "cat-file": "gradient.cli.cat_file",
+    "du": "gradient.cli.du",
     "view": "gradient.cli.view",
     "export": "gradient.cli.export",
     "import": "gradient.cli.import_",
@@ -71,6 +82,19 @@ class Gradient(click.Group):
         command = importlib.import_module(module).command
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their summaries, importing only those that have none noted."""
+        names = self.list_commands(ctx)
+        room = formatter.width - 6 - max(map(len, names))
+        rows = []
+        for name in names:
+            noted = SUMMARIES.get(name)
+            command = self.get_command(ctx, name) if noted is None else None
+            told = command or click.Command(name, help=noted)
+            rows.append((name, told.get_short_help_str(room)))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table of exit codes."""

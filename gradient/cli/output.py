@@ -6,14 +6,18 @@ import json
 import logging
 import math
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import click
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_BATCH = 256
 
 JSON_FIELDS = "__gradient_json_fields__"
 """The attribute of a command's function that says what its ``--json`` prints."""
@@ -39,6 +43,11 @@ def line(text: str = "") -> None:
     click.echo(text)
 
 
+def raw(content: bytes) -> None:
+    """Print bytes as they are."""
+    click.echo(content, nl=False)
+
+
 def strong(text: str) -> str:
     """Set off a name."""
     return click.style(text, bold=True)
@@ -51,11 +60,34 @@ def faint(text: str) -> str:
 
 def table(rows: Iterable[Sequence[str]], *, indent: int = 2) -> None:
     """Print rows with aligned columns, two blanks between."""
+    for each in aligned(rows, indent=indent):
+        line(each)
+
+
+def aligned(rows: Iterable[Sequence[str]], *, indent: int = 0) -> Iterator[str]:
+    """Yield rows as lines with aligned columns."""
     rows = [list(row) for row in rows]
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell + " " * (size - _width(cell)) for cell, size in zip(row, widths, strict=True))
-        line((" " * indent + "  ".join(cells)).rstrip())
+        yield (" " * indent + "  ".join(cells)).rstrip()
+
+
+def pages(lines: Iterable[str]) -> None:
+    """Print lines: on a terminal through the pager where they are more than it shows at once."""
+    source = iter(lines)
+    if not sys.stdout.isatty():
+        for batch in iter(lambda: list(islice(source, _BATCH)), []):
+            click.echo("\n".join(batch))
+        return
+    first = list(islice(source, max(shutil.get_terminal_size().lines - 1, 1)))
+    following = next(source, None)
+    if following is None:
+        for each in first:
+            line(each)
+        return
+    os.environ.setdefault("LESS", "FRX")
+    click.echo_via_pager((f"{each}\n" for each in chain(first, [following], source)), colour())
 
 
 def document(value: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,8 +14,10 @@ from gradient.errors import ContextError, GradientError
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import WorkspaceConfig
 from gradient.repo.discovery import Place, locate, locate_workspace
-from gradient.repo.repository import Repository
 from gradient.storage import fs
+
+if TYPE_CHECKING:
+    from gradient.repo.repository import Repository
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -100,6 +102,9 @@ def find_workspace(ctx: click.Context) -> WorkspaceConfig:
 
 def find_repository(ctx: click.Context) -> Repository:
     """Open the repo that is meant; raises ContextError where it does not exist."""
+    # Here alone: numpy is a third of what `gradient --help` would take.
+    from gradient.repo.repository import Repository
+
     place = find_place(ctx)
     if not workspaces.is_repo(place.repo):
         repos = workspaces.list_repos(place.workspace) if fs.is_folder(place.workspace) else []

@@ -77,6 +77,11 @@ def state_bytes(store: TreeReader, root: Oid, known: dict[Oid, int] | None = Non
     return known[root]
 
 
+def node_bytes(store: TreeReader, node: Json) -> int:
+    """Return the bytes of all tensors and data in one entry of a tree."""
+    return _count(store, node, {})
+
+
 def _count(store: TreeReader, node: Json, known: dict[Oid, int]) -> int:
     if type(node) is list:
         return sum(_count(store, child, known) for child in node)

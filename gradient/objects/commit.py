@@ -28,6 +28,8 @@ class Link:
     """Whether it is an anchor itself."""
     branch: str
     """The branch it was made on."""
+    merges: bool = False
+    """Whether it has further parents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Commit:
     def link(self) -> Link:
         """Its place in history."""
         parent = self.parents[0] if self.parents else None
-        return Link(parent, self.step, self.anchor is None, self.branch)
+        return Link(parent, self.step, self.anchor is None, self.branch, len(self.parents) > 1)
 
     def to_bytes(self) -> bytes:
         """Encode to the canonical body of a commit object."""

@@ -131,6 +131,10 @@ class Repository:
         """
         return revisions.resolve(self, revision, branch=self.active_branch(branch))
 
+    def resolve_range(self, text: str, *, branch: str | None = None) -> revisions.Span:
+        """Find the commits of a range such as ``main@100..main@500``; raises like `resolve`."""
+        return revisions.resolve_range(self, text, branch=self.active_branch(branch))
+
     def read_commit(self, oid: Oid) -> Commit:
         """Return a commit, verified when it is first read; raises IntegrityError for damage."""
         commit = self._commits.get(oid)

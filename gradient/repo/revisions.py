@@ -2,19 +2,23 @@
 
     revision = base { "~" [ digits ] }
     base     = "latest" | "HEAD" | branch "@" at | branch | tag | id
-    at       = digits | word                     (the words: AT_WORDS)
+    at       = digits | "{" digits "}" | word [ ":" more ]          (the words: AT_WORDS)
     id       = 4 to 64 hex digits
+    range    = [ revision ] ".." [ revision ]
 
 A branch comes before a tag of the same name, and both before an id. ``~`` steps back along first
-parents. ``B@N`` is the newest commit of step N on the line that B stands on.
+parents. ``B@N`` is the newest commit of step N on the line that B stands on, ``B@{N}`` where B
+stood N moves ago. ``A..B`` is what B's line has and A's has not; an end left out is ``latest``.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from gradient.errors import (
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
 
 _SUFFIX = re.compile(r"~([0-9]{0,9})")
 _BASE = re.compile(r"(?P<base>[^~]*)(?P<suffix>(?:~[0-9]{0,9})*)", re.DOTALL)
+_MOVES = re.compile(r"\{([0-9]{1,9})\}")
 _DIGITS = re.compile(r"[0-9]{1,17}")
 _ID = re.compile(r"[0-9a-fA-F]{4,64}")
 _ACTIVE: Final = ("latest", "HEAD")
@@ -49,6 +54,8 @@ class Revision:
     """The step or word behind the ``@``."""
     back: int = 0
     """How many first parents to go back."""
+    more: str | None = None
+    """What follows the word: the metric of ``best``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,80 @@ class Resolved:
     """The branch it was reached through; None for a tag or an id, which move nobody."""
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The commits that a range names."""
+
+    start: Resolved | None
+    """Where it begins: the last commit that is not in it; None for the line's root."""
+    stop: Resolved
+    """Its newest commit."""
+    oids: tuple[Oid, ...]
+    """The commits, the newest first."""
+
+
 def latest(repo: Repository, revision: Revision) -> Oid:
     """Return the tip of the line: its steps never go down, so it has the highest one."""
     return _tip(repo, revision, revision.base)
 
 
-AT_WORDS: Final[dict[str, Callable[[Repository, Revision], Oid]]] = {"latest": latest}
-"""What may follow an ``@`` besides a step."""
+def last_finite(repo: Repository, revision: Revision) -> Oid:
+    """Return the newest commit of the line that has metrics, all of them finite."""
+    for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
+        if commit.metrics and all(math.isfinite(value) for value in commit.metrics.values()):
+            return oid
+    raise UnknownRevisionError(
+        revision.text, f"no commit on the line of {revision.base!r} has metrics that are finite"
+    )
+
+
+def best(repo: Repository, revision: Revision) -> Oid:
+    """Return the commit of the line with the lowest (``:max``: highest) value of a metric.
+
+    Of several the newest; values that are not finite do not count.
+    """
+    name, sign = split_metric(revision.more or "")
+    found: tuple[float, Oid] | None = None
+    known: set[str] = set()
+    for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
+        known.update(commit.metrics)
+        value = commit.metrics.get(name)
+        if value is not None and math.isfinite(value) and (not found or sign * value < found[0]):
+            found = sign * value, oid
+    if found is None:
+        near = [f"{revision.base}@best:{each}" for each in _near(name, known) or sorted(known)]
+        reason = f"no commit on the line of {revision.base!r} has a finite metric {name!r}"
+        raise UnknownRevisionError(revision.text, reason, near[:_MOST_CANDIDATES])
+    return found[1]
+
+
+def split_metric(text: str) -> tuple[str, int]:
+    """Split ``acc:max`` into the metric's name and -1, ``loss`` or ``loss:min`` into it and 1."""
+    name, _, direction = text.rpartition(":")
+    if name and direction in ("min", "max"):
+        return name, 1 if direction == "min" else -1
+    return text, 1
+
+
+def moves_ago(repo: Repository, revision: Revision, number: int) -> Oid:
+    """Return the commit that a branch stood on so many moves ago; also of a deleted branch."""
+    moves = (record for record in repo.refs.backwards(revision.base) if record.kind == "move")
+    count = 0
+    for record in moves:
+        if count == number and record.commit is not None:
+            return record.commit
+        count += 1
+    reason = f"the log of {revision.base!r} has {count} moves"
+    candidates = [f"{revision.base}@{{{count - 1}}}"] if count else _branches(repo)
+    raise UnknownRevisionError(revision.text, reason, candidates)
+
+
+AT_WORDS: Final[dict[str, Callable[[Repository, Revision], Oid]]] = {
+    "latest": latest,
+    "last-finite": last_finite,
+    "best": best,
+}
+"""What may follow an ``@`` besides a step and ``{N}``; `best` alone takes more."""
 
 
 def parse(text: str) -> Revision:
@@ -93,9 +167,39 @@ def parse(text: str) -> Revision:
         if int(at) > MAX_STEP:
             raise _malformed(text, f"steps end at {MAX_STEP}")
         return Revision(text, base, int(at), back)
-    if at not in AT_WORDS:
-        raise _malformed(text, f"after '@' comes a step, or one of: {', '.join(AT_WORDS)}")
-    return Revision(text, base, at, back)
+    if _MOVES.fullmatch(at):
+        return Revision(text, base, at, back)
+    word, colon, more = at.partition(":")
+    if word not in AT_WORDS:
+        words = ", ".join(AT_WORDS)
+        raise _malformed(text, f"after '@' comes a step, {{N}}, or one of: {words}")
+    if (word == "best") != bool(more) or (colon and not more):
+        raise _malformed(text, "after 'best' comes a metric, as in main@best:val_loss")
+    return Revision(text, base, word, back, more or None)
+
+
+def is_range(text: str) -> bool:
+    """Whether this is a range: no name may have two dots."""
+    return ".." in text
+
+
+def resolve_range(repo: Repository, text: str, *, branch: str) -> Span:
+    """Find the commits of a range, or of the whole line that a revision ends.
+
+    Raises like `resolve`, and UnknownRevisionError where the range is empty.
+    """
+    first, dots, last = text.rpartition("..")
+    stop = resolve(repo, last or "latest", branch=branch)
+    if not dots:
+        return Span(None, stop, tuple(oid for oid, _ in repo.chain(stop.oid)))
+    start = resolve(repo, first or "latest", branch=branch)
+    outside = {oid for oid, _ in repo.chain(start.oid)}
+    oids = tuple(oid for oid, _ in takewhile(lambda e: e[0] not in outside, repo.chain(stop.oid)))
+    if not oids:
+        reason = f"{last or 'latest'} lies on the line before {first or 'latest'}"
+        turned = [f"{last}..{first}"] if start.oid != stop.oid else []
+        raise UnknownRevisionError(text, f"the range is empty: {reason}", turned)
+    return Span(start, stop, oids)
 
 
 def resolve(repo: Repository, text: str, *, branch: str) -> Resolved:
@@ -122,6 +226,9 @@ def _resolve_base(repo: Repository, revision: Revision, active: str) -> tuple[Oi
     if type(at) is int:
         return _at_step(repo, revision, at), base
     if type(at) is str:
+        moves = _MOVES.fullmatch(at)
+        if moves is not None:
+            return moves_ago(repo, revision, int(moves[1])), base
         return AT_WORDS[at](repo, revision), base
     tip = repo.tip(base) if names.is_branch_name(base) else None
     if tip is not None:
@@ -216,5 +323,5 @@ def _near(word: str, known: Iterable[str]) -> list[str]:
 def _malformed(text: object, reason: str) -> MalformedRevisionError:
     return MalformedRevisionError(
         f"malformed revision {text!r}: {reason}. Revisions read like main, main@100, main~2, "
-        f"latest, HEAD, a tag, or a commit id of 4 digits or more"
+        f"main@{{1}}, main@best:val_loss, latest, HEAD, a tag, or a commit id of 4 digits or more"
     )

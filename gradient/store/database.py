@@ -18,6 +18,7 @@ from gradient.storage.base import Reader, Storage
 from gradient.store.bookkeeping import tidy
 from gradient.store.catalogue import Catalogue
 from gradient.store.frames import MAX_DEPTH, Place, read_object
+from gradient.store.layout import Row
 from gradient.store.transaction import Transaction
 from gradient.store.workers import Workers
 
@@ -134,6 +135,10 @@ class ObjectStore:
         """Yield what each chunk is called, hashed in parallel; nothing is read or written."""
         return self._workers.map(partial(Oid.of, Kind.BLOB), chunks)
 
+    def frame(self, oid: Oid) -> Row:
+        """Return how a blob is stored: the frame that it is read from first."""
+        return self._find(oid, Kind.BLOB)[0][1]
+
     def known_commit(self, oid: Oid) -> bytes | None:
         """Return the body of a commit that a ledger has; None where `read` is to be asked.
 
@@ -171,12 +176,12 @@ class ObjectStore:
         tidy(self._catalogue, self._storage)
 
     def packs(self) -> tuple[int, int]:
-        """Return the number of packs, and the length of all together."""
-        self.refresh()
+        """Return the number of packs, and the length of all together, as of the last refresh."""
         return self._catalogue.packs()
 
     def stats(self) -> StoreStats:
         """Add up the indexes; no object is read."""
+        self.refresh()
         count, stored = self.packs()
         objects, raw = self._catalogue.index.totals()
         return StoreStats(count, objects, stored, raw)

@@ -54,6 +54,7 @@ COMMIT: Final = np.dtype(
 in their tables, length of the body, flags. 88 bytes."""
 HAS_PARENT: Final = 1
 IS_ANCHOR: Final = 2
+MERGES: Final = 4
 
 MOST_BYTES: Final = 64 << 20
 """A ledger that is larger is not merged with others any more."""
@@ -130,7 +131,8 @@ class Ledger:
         if flags & HAS_PARENT:
             parent = Oid(self._parents[32 * number : 32 * number + 32])
         branch = self._branches[self._made_on[number]]
-        return Link(parent, self._steps[number], bool(flags & IS_ANCHOR), branch)
+        anchored, merges = bool(flags & IS_ANCHOR), bool(flags & MERGES)
+        return Link(parent, self._steps[number], anchored, branch, merges)
 
     def body(self, oid: bytes) -> bytes | None:
         """Return the body of a commit, proved by its hash; None where it is not here."""
@@ -202,6 +204,7 @@ def write(storage: Storage, pages: Sequence[Page]) -> Ledger:
         for oid, link, body in page.commits:
             flags = HAS_PARENT if link.parent is not None else 0
             flags |= IS_ANCHOR if link.anchored else 0
+            flags |= MERGES if link.merges else 0
             branch = branches.setdefault(link.branch, len(branches))
             parent = link.parent or bytes(32)
             row = (oid, parent, link.step, number, len(body), branch, flags)

@@ -48,7 +48,7 @@ class ViewFiles:
         self._manifest = Manifest(repo)
         self._branches: list[str] = []
         self._full: dict[str, _Full] | None = None
-        _guarded("the view", self._settle)
+        guarded("the view", self._settle)
 
     def add(self, oid: Oid, state: Mapping[str, Any] | None = None) -> str | None:
         """Take in a commit that was just acknowledged; returns its file's path, if it got one.
@@ -56,13 +56,13 @@ class ViewFiles:
         `state` is what was captured; components that it lacks, or all, are read from the store if
         they are needed.
         """
-        path = _guarded(f"the view of commit {oid.short}", lambda: self._add(oid, state))
-        _guarded("manifest.json", self._manifest.update)
+        path = guarded(f"the view of commit {oid.short}", lambda: self._add(oid, state))
+        guarded("manifest.json", self._manifest.update)
         return path
 
     def close(self) -> None:
         """Write what was put off. Again is harmless."""
-        _guarded("manifest.json", self._manifest.flush)
+        guarded("manifest.json", self._manifest.flush)
 
     def write(self, name: str, oid: Oid, state: Mapping[str, Any] | None = None) -> None:
         """Write the file of one commit, of the kind that the mode asks for."""
@@ -149,7 +149,7 @@ class ViewFiles:
         return _Full(oid, self.repo.read_commit(oid).time, self.folder.size(name))
 
 
-def _guarded(what: str, work: Callable[[], _Result]) -> _Result | None:
+def guarded(what: str, work: Callable[[], _Result]) -> _Result | None:
     """Do something about the view; a failure is logged and goes no further."""
     try:
         return work()

@@ -30,13 +30,14 @@ def complete(*words: str) -> list[str]:
 
 
 def test_commands() -> None:
-    assert complete("re") == ["repo", "resume"]
+    assert complete("re")[:2] == ["repo", "resume"]
 
 
 @pytest.mark.parametrize("command", ["resume", "fork", "export"])
 def test_revisions(command: str, history: Sandbox) -> None:
     assert complete(command, "") == ["latest", "high_lr", "main"]
-    assert complete(command, "main@") == ["main@100", "main@50", "main@0"]
+    words = ["main@last-finite", "main@best:loss"]
+    assert complete(command, "main@") == ["main@100", "main@50", "main@0", *words]
     assert complete(command, "main@5") == ["main@50"]
     assert complete(command, "nobody@") == []
 

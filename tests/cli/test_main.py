@@ -8,6 +8,7 @@ import click
 import pytest
 
 from gradient.cli.main import COMMANDS, EXIT_CODES, cli
+from gradient.cli.summaries import SUMMARIES
 from gradient.errors import GradientError
 from tests.cli.sandbox import ROOT, call
 
@@ -51,6 +52,29 @@ def test_help_lists_the_commands_and_the_exit_codes() -> None:
         assert f"  {code}" in text
         assert meaning.split(":")[0] in text
     assert "128 + N" in " ".join(text.split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_noted_summaries_are_the_commands_own(name: str) -> None:
+    if name in SUMMARIES:
+        assert SUMMARIES[name] == ALL[name].get_short_help_str(1000)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]])
+def test_what_needs_no_repo_imports_neither_numpy_nor_torch(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom gradient.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: sys.exit('numpy' in sys.modules or 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("kind", sorted(set(errors()), key=lambda kind: kind.__name__))

@@ -13,6 +13,7 @@ from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 TIME = "2026-02-10T12:34:56.000000"
@@ -24,7 +25,9 @@ def make_repo(folder: Path) -> Repository:
     return Repository.open(folder, workers=1)
 
 
-def builder(repo: Repository, step: int, message: str = "") -> Build:
+def builder(
+    repo: Repository, step: int, message: str = "", *, metrics: Mapping[str, float] | None = None
+) -> Build:
     """Return what `Line.publish` asks for: a function that stores a commit."""
 
     def build(branch: str, parent: Oid | None) -> Oid:
@@ -37,6 +40,7 @@ def builder(repo: Repository, step: int, message: str = "") -> Build:
                 branch=branch,
                 time=TIME,
                 message=message,
+                metrics=dict(metrics or {}),
             )
             oid = transaction.put(Kind.COMMIT, commit.to_bytes())
             transaction.seal()

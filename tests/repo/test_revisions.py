@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import math
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gradient.errors import (
     AmbiguousRevisionError,
@@ -11,14 +15,16 @@ from gradient.errors import (
 )
 from gradient.repo import revisions
 from gradient.repo.lines import Line
+from gradient.repo.repository import Repository
 from gradient.repo.revisions import Revision
-from tests.repo.making import commit, fork, make_repo, run
+from gradient.store import catalogue
+from gradient.store.bookkeeping import tidy
+from tests.repo.making import builder, commit, fork, make_repo, run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gradient.objects.oid import Oid
-    from gradient.repo.repository import Repository
 
 PARSED = {
     "main": Revision("main", "main"),
@@ -28,6 +34,9 @@ PARSED = {
     "main@100": Revision("main@100", "main", 100),
     "main@007": Revision("main@007", "main", 7),
     "main@latest": Revision("main@latest", "main", "latest"),
+    "main@last-finite": Revision("main@last-finite", "main", "last-finite"),
+    "main@best:a:b~": Revision("main@best:a:b~", "main", "best", 1, "a:b"),
+    "main@{3}": Revision("main@{3}", "main", "{3}"),
     "main~": Revision("main~", "main", None, 1),
     "main~2": Revision("main~2", "main", None, 2),
     "main@100~2~": Revision("main@100~2~", "main", 100, 3),
@@ -186,3 +195,172 @@ def test_an_empty_branch(repo: Repository) -> None:
 
 def test_before_the_first_commit(repo: Repository, main: list[Oid]) -> None:
     assert unknown(repo, "main~4").candidates == ("main@0",)
+
+
+# Words behind the @, and ranges ------------------------------------------------------------------
+
+
+def measured(repo: Repository, branch: str, rows: list[dict[str, float]]) -> list[Oid]:
+    """Commit rows of metrics at steps 0, 1, …; returns the ids."""
+    line = Line.open(repo, branch).moved_to(repo.tip(branch))
+    return [
+        line.publish(step, builder(repo, step, metrics=row)).commit for step, row in enumerate(rows)
+    ]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+def test_words(repo: Repository) -> None:
+    rows = [
+        {"loss": 3.0, "acc": 0.1},
+        {"loss": 1.0, "acc": 0.4},
+        {"loss": 2.0, "acc": 0.4},
+        {"loss": -INF, "acc": NAN},
+        {},
+        {"loss": NAN, "val/loss:x": 1},
+    ]
+    oids = measured(repo, "main", rows)
+    expected = {
+        "main@last-finite": 2,
+        "main@best:loss": 1,
+        "main@best:loss:min": 1,
+        "main@best:loss:max": 0,
+        "main@best:acc:max": 2,
+        "main@best:acc": 0,
+        "main@best:val/loss:x": 5,
+        "main@best:loss~": 0,
+        "main@{0}": 5,
+        "main@{2}": 3,
+        "main@{5}": 0,
+        "main@{2}~2": 1,
+    }
+    assert {text: oids.index(repo.resolve(text).oid) for text in expected} == expected
+    assert repo.resolve("main@best:loss").branch == "main"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "candidates"),
+    [
+        (
+            "main@best:los",
+            "no commit on the line of 'main' has a finite metric",
+            ["main@best:loss"],
+        ),
+        ("main@{9}", "has 2 moves", ["main@{1}"]),
+        ("gone@{0}", "has 0 moves", ["main"]),
+        ("main@100..main@0", "unknown", []),
+    ],
+)
+def test_misses_of_words(repo: Repository, text: str, reason: str, candidates: list[str]) -> None:
+    measured(repo, "main", [{"loss": 1.0}, {"loss": 2.0}])
+    if ".." in text:
+        with pytest.raises(UnknownRevisionError):
+            repo.resolve_range(text)
+        return
+    error = unknown(repo, text)
+    assert reason in str(error)
+    assert list(error.candidates) == candidates
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["main@best", "main@best:", "main@latest:x", "main@{}", "main@{-1}", "main@{x}", "latest@{1}"],
+)
+def test_malformed_words(text: str) -> None:
+    with pytest.raises(MalformedRevisionError):
+        revisions.parse(text)
+
+
+def test_nothing_finite(repo: Repository) -> None:
+    measured(repo, "main", [{"loss": NAN}, {}])
+    assert "finite" in str(unknown(repo, "main@last-finite"))
+
+
+def test_a_deleted_branch_is_reached_through_its_log(repo: Repository, main: list[Oid]) -> None:
+    tip = repo.refs.read("main")
+    assert tip is not None
+    repo.refs.delete("main", after=tip, reason="deleted")
+    assert repo.resolve("main@{0}").oid == main[3]
+    assert repo.resolve("main@{1}").oid == main[2]
+
+
+def test_ranges(repo: Repository, main: list[Oid]) -> None:
+    other = fork(repo, main[1], "other")
+    commit(other, 150)
+    line = [oid for oid, _ in repo.line("other")]
+    assert repo.resolve_range("main@0..main@100").oids == (main[2], main[1])
+    assert repo.resolve_range("main@0..").oids == tuple(main[:0:-1])
+    assert repo.resolve_range("other..main").oids == (main[3], main[2])
+    assert repo.resolve_range("main..other").oids == tuple(line[:2])
+    assert repo.resolve_range("main").oids == tuple(main[::-1])
+    assert repo.resolve_range("main").start is None
+    for empty in ("main..main~2", "main..main"):
+        with pytest.raises(UnknownRevisionError, match="the range is empty"):
+            repo.resolve_range(empty)
+
+
+VALUES = st.one_of(st.none(), st.floats(), st.integers(-5, 5))
+
+
+@given(values=st.lists(VALUES, min_size=1, max_size=12), back=st.integers(0, 12), data=st.data())
+def test_words_agree_with_a_search_by_hand(
+    tmp_path_factory: pytest.TempPathFactory,
+    values: list[float | None],
+    back: int,
+    data: st.DataObject,
+) -> None:
+    repo = make_repo(tmp_path_factory.mktemp("made") / "repo")
+    oids = measured(repo, "main", [{} if each is None else {"m": each} for each in values])
+    finite = [
+        (each, at) for at, each in enumerate(values) if each is not None and math.isfinite(each)
+    ]
+
+    def found(text: str) -> int | None:
+        try:
+            return oids.index(repo.resolve(text).oid)
+        except UnknownRevisionError:
+            return None
+
+    if finite:
+        assert found("main@last-finite") == finite[-1][1]
+        low, high = min(finite)[0], max(finite)[0]
+        assert found("main@best:m") == max(at for each, at in finite if each == low)
+        assert found("main@best:m:max") == max(at for each, at in finite if each == high)
+    else:
+        assert found("main@last-finite") is found("main@best:m") is None
+    expected = len(oids) - 1 - back
+    assert (
+        found(f"main~{back}") == found(f"main@{{{back}}}") == (expected if expected >= 0 else None)
+    )
+    first = data.draw(st.integers(0, len(oids) - 1))
+    last = data.draw(st.integers(0, len(oids) - 1))
+    if first < last:
+        span = repo.resolve_range(f"main@{first}..main@{last}")
+        assert span.oids == tuple(oids[last:first:-1])
+    # With a ledger and without, the answers are the same.
+    with_ledger = Repository.open(repo.path)
+    with_ledger.store.refresh()
+    tidy(with_ledger.store._catalogue, with_ledger.store._storage, least=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "_FEW", 0)
+        again = Repository.open(repo.path)
+        assert [again.resolve(f"main@{step}").oid for step in range(len(oids))] == oids
+        assert again.store.known_commit(oids[0]) is not None
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    repo = make_repo(tmp_path_factory.mktemp("once") / "repo")
+    run(repo, "main", 0, 1, 2)
+    return repo
+
+
+TEXT = st.text(alphabet="main@~{}.:0123456789best-latHEAD", max_size=20)
+
+
+@given(text=TEXT)
+def test_what_parses_is_resolved_or_refused(once: Repository, text: str) -> None:
+    for ask in (once.resolve, once.resolve_range):
+        with contextlib.suppress(MalformedRevisionError, UnknownRevisionError):
+            ask(text)

@@ -1,0 +1,93 @@
+"""One commit as the commands show it: in a line, in a paragraph, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from gradient.cli import output
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.history import History
+from gradient.repo.repository import Repository
+
+JSON_FIELDS = (
+    "`id`, `revision` (branch and step, as it resolves now), `step`, `branch`, `type` (anchor or "
+    "delta), `parents`, `anchor` (or null), `time`, `message`, `metrics`, `refs` (the branches and "
+    "tags that point at it)"
+)
+"""What the JSON says of a commit."""
+
+
+class Describer:
+    """Knows what the commits of one repo are called by now."""
+
+    def __init__(self, repo: Repository, active: str) -> None:
+        self._history = History(repo)
+        self._refs: dict[Oid, list[str]] = {}
+        self._names: dict[Oid, list[str]] = {}
+        for branch, tip in self._history.tips.items():
+            self._names.setdefault(tip, []).append(branch)
+            shown = f"HEAD -> {branch}" if branch == active else branch
+            self._refs.setdefault(tip, []).insert(0 if branch == active else 99, shown)
+        for tag, record in repo.refs.tips("tags").items():
+            if record.commit is not None:
+                self._names.setdefault(record.commit, []).append(tag)
+                self._refs.setdefault(record.commit, []).append(f"tag: {tag}")
+
+    def revision(self, oid: Oid, commit: Commit) -> str:
+        """Return ``branch@step`` as it resolves now; of a commit on no line, as it was made."""
+        entry = self._history.entries.get(oid)
+        return commit.revision if entry is None else entry.revision
+
+    def document(self, oid: Oid, commit: Commit) -> dict[str, Any]:
+        """Return what the JSON says of it."""
+        revision = self.revision(oid, commit)
+        return {
+            "id": str(oid),
+            "revision": revision,
+            "step": commit.step,
+            "branch": revision.rpartition("@")[0],
+            "type": commit.type,
+            "parents": [str(parent) for parent in commit.parents],
+            "anchor": None if commit.anchor is None else str(commit.anchor),
+            "time": commit.time,
+            "message": commit.message,
+            "metrics": output.plain_numbers(commit.metrics),
+            "refs": self._names.get(oid, []),
+        }
+
+    def line(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> str:
+        """Return one line: id, revision, refs, message, metrics."""
+        words = [output.faint(oid.short), output.strong(self.revision(oid, commit))]
+        words += [self.decoration(oid)] if oid in self._refs else []
+        words += commit.message.splitlines()[:1]
+        return "  ".join([*words, *_chosen(commit, metrics)])
+
+    def paragraph(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> Iterator[str]:
+        """Yield the lines of a paragraph: all a person asks of a commit first."""
+        refs = f"  {self.decoration(oid)}" if oid in self._refs else ""
+        yield f"commit {oid}{refs}"
+        yield f"at       {output.strong(self.revision(oid, commit))}, {commit.type}"
+        if len(commit.parents) > 1:
+            yield f"merge    {' '.join(parent.short for parent in commit.parents)}"
+        yield f"date     {commit.time.partition('.')[0]} UTC"
+        shown = [*_chosen(commit, metrics)] if metrics else [*_chosen(commit, commit.metrics)]
+        if shown:
+            yield f"metrics  {'  '.join(shown)}"
+        if commit.message:
+            yield ""
+            yield from (f"    {line}" for line in commit.message.splitlines())
+
+    def decoration(self, oid: Oid) -> str:
+        """Return the refs that point at a commit, in brackets."""
+        return f"({', '.join(self._refs[oid])})"
+
+
+def value(number: int | float | None) -> str:
+    """Write a metric for people: six digits are enough."""
+    return "-" if number is None else f"{number:.6g}" if isinstance(number, float) else str(number)
+
+
+def _chosen(commit: Commit, metrics: Iterable[str]) -> Iterator[str]:
+    return (f"{name}={value(commit.metrics.get(name))}" for name in metrics)

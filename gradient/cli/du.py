@@ -1,0 +1,116 @@
+"""`gradient du`: what the store takes, for what, and why it is not more."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from gradient.cli import output
+from gradient.cli.complete import complete_revision
+from gradient.cli.output import json_option
+from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.maintenance.statistics import Weight, state_bytes, weigh
+from gradient.maintenance.usage import usage
+from gradient.objects.oid import Oid
+from gradient.repo.history import History
+from gradient.repo.repository import Repository
+from gradient.repo.revisions import Resolved
+
+
+@click.command("du")
+@place_options
+@click.argument("revs", metavar="[REV]...", nargs=-1, shell_complete=complete_revision)
+@json_option(
+    {
+        "stored_bytes": "the length of all packs",
+        "represented_bytes": "about what all commits would weigh as files of their own",
+        "packs": "the number of packs",
+        "branches": "one object per branch: `name`, `commits` (that it owns), `represented_bytes`",
+        "commits": "one object per REV: `id`, `revision` (branch and step, as it was made), `type` "
+        "(anchor or delta), `components`: `component`, `represented` (bytes of its tensors and "
+        "data), `stored` (bytes of the frames that hold them), `new` (how many of those came with "
+        "this commit), `shared` (decoded bytes that a parent has or that occur twice), `raw` "
+        "(decoded bytes by encoding: raw, planes, delta)",
+    }
+)
+@click.pass_context
+def command(ctx: click.Context, revs: tuple[str, ...], as_json: bool) -> None:
+    """Show stored against represented bytes: by branch, and by component of REV (the latest).
+
+    new is what a commit added to the store. shared came from its parents (the same chunk, stored
+    once); delta is a difference from the anchor, planes a coded chunk, raw one as it is.
+
+    \b
+    Example:
+      gradient du main@100 main@200
+    """
+    repo = find_repository(ctx)
+    active = active_branch(repo)
+    history = History(repo)
+    known: dict[Oid, int] = {}
+    branches = [
+        {
+            "name": each.branch,
+            "commits": each.commits,
+            "represented_bytes": each.commits
+            * state_bytes(repo.store, repo.read_commit(each.tip).tree, known),
+        }
+        for each in history.summaries()
+    ]
+    weight = weigh(repo, history)
+    wanted = revs or (("latest",) if active in history.tips else ())
+    found = [repo.resolve(rev, branch=active) for rev in wanted]
+    commits = [_describe(repo, each) for each in found]
+    if as_json:
+        output.document(
+            {
+                "stored_bytes": weight.stored_bytes,
+                "represented_bytes": weight.represented_bytes,
+                "packs": weight.packs,
+                "branches": branches,
+                "commits": commits,
+            }
+        )
+    else:
+        _print(weight, branches, commits)
+
+
+def _describe(repo: Repository, found: Resolved) -> dict[str, Any]:
+    return {
+        "id": str(found.oid),
+        "revision": found.commit.revision,
+        "type": found.commit.type,
+        "components": [asdict(each) for each in usage(repo, found.commit)],
+    }
+
+
+def _print(weight: Weight, branches: list[dict[str, Any]], commits: list[dict[str, Any]]) -> None:
+    stored, represented = weight.stored_bytes, weight.represented_bytes
+    ratio = f", 1/{represented / stored:.1f}" if stored and represented > stored else ""
+    output.line(
+        f"{output.size(stored)} in {output.amount(weight.packs, 'pack')} "
+        f"for about {output.size(represented)} of state{ratio}"
+    )
+    if branches:
+        output.table(
+            (
+                each["name"],
+                output.amount(each["commits"], "commit"),
+                output.size(each["represented_bytes"]),
+            )
+            for each in branches
+        )
+    for each in commits:
+        output.line(f"\n{output.strong(each['revision'])} ({each['id'][:10]}), {each['type']}")
+        head = ("", "state", "stored", "new", "shared", "how")
+        rows = [_cells(component) for component in each["components"]]
+        output.table([head, *rows])
+
+
+def _cells(component: dict[str, Any]) -> tuple[str, ...]:
+    sizes = (output.size(component[name]) for name in ("represented", "stored", "new", "shared"))
+    total = sum(component["raw"].values())
+    how = (f"{name} {size / total:.0%}" for name, size in sorted(component["raw"].items()) if total)
+    return component["component"], *sizes, ", ".join(how)

@@ -1,0 +1,152 @@
+"""`gradient log`: the commits of a line, or of all lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice, takewhile
+
+import click
+
+from gradient.cli import output
+from gradient.cli.commits import JSON_FIELDS, Describer
+from gradient.cli.complete import complete_revision
+from gradient.cli.output import json_option
+from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo import ordering, revisions
+from gradient.repo.repository import Repository
+
+_AGO = re.compile(r"([0-9]{1,6}) *(m|h|d|w)(?:in|our|ay|eek)?(?:ute)?s?(?: ago)?")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Moment(click.ParamType[str]):
+    """A time in UTC: ``2026-02-10``, ``2026-02-10T12:30``, or how long ago: ``3d``, ``2 hours``."""
+
+    name = "WHEN"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        """Return it as commits spell it."""
+        ago = _AGO.fullmatch(str(value))
+        try:
+            if ago is not None:
+                moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            else:
+                moment = datetime.fromisoformat(str(value))
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is no time such as 2026-02-10, 2026-02-10T12:30 or 3d", param, ctx
+            )
+        if moment.tzinfo is not None:
+            moment = moment.astimezone(UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+@click.command("log")
+@place_options
+@click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
+@click.option("--oneline", is_flag=True, help="One line for each commit.")
+@click.option("--graph", is_flag=True, help="Draw the lines beside the commits.")
+@click.option("--all", "every", is_flag=True, help="All branches and tags.")
+@click.option("-n", "most", type=click.IntRange(0), metavar="N", help="At most so many commits.")
+@click.option("--since", type=Moment(), help="Only commits since then: 2026-02-10, 3d, 2 hours.")
+@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show it. Repeatable.")
+@json_option({"commits": f"the newest first, each with {JSON_FIELDS}"})
+@click.pass_context
+def command(
+    ctx: click.Context,
+    revs: tuple[str, ...],
+    oneline: bool,
+    graph: bool,
+    every: bool,
+    most: int | None,
+    since: str | None,
+    metrics: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show commits, the newest first.
+
+    Without REV: the active branch's line. A..B is what B's line has and A's has not; several
+    revisions, --all and --graph show everything that leads to them, merged lines too.
+
+    \b
+    Examples:
+      gradient log -n 5 --metric loss
+      gradient log --oneline --graph --all
+      gradient log main@100..main@500
+    """
+    repo = find_repository(ctx)
+    active = active_branch(repo)
+    if not revs and repo.tip(active) is None and not (every and repo.branches()):
+        if as_json:
+            output.document({"commits": []})
+        else:
+            output.note(f"no commits yet; the active branch is {active}")
+        return
+    chosen = _chosen(repo, revs, active, every=every, graph=graph)
+    if since is not None:
+        # Along one line times go down but for a clock that was set; drawn, none may be left out.
+        test = takewhile if graph else filter
+        chosen = test(lambda each: each[1].time >= since, chosen)
+    commits = islice(chosen, most)
+    describer = Describer(repo, active)
+    if as_json:
+        output.document({"commits": [describer.document(*each) for each in commits]})
+    elif graph:
+        output.pages(_graph(describer, commits, metrics, oneline=oneline))
+    elif oneline:
+        output.pages(describer.line(*each, metrics) for each in commits)
+    else:
+        output.pages(_paragraphs(describer, commits, metrics))
+
+
+def _chosen(
+    repo: Repository, revs: tuple[str, ...], active: str, *, every: bool, graph: bool
+) -> Iterator[tuple[Oid, Commit]]:
+    if len(revs) == 1 and revisions.is_range(revs[0]) and not every:
+        span = repo.resolve_range(revs[0], branch=active)
+        return ((oid, repo.read_commit(oid)) for oid in span.oids)
+    tips = [repo.resolve(rev, branch=active).oid for rev in revs]
+    if every:
+        tags = repo.refs.tips("tags").values()
+        tips += [*repo.tips().values(), *(each.commit for each in tags if each.commit is not None)]
+    if not tips:
+        tips = [repo.resolve("latest", branch=active).oid]
+    if len(tips) == 1 and not graph:
+        return repo.walk(tips[0])
+    return ordering.newest_first(repo, tips)
+
+
+def _paragraphs(
+    describer: Describer, commits: Iterable[tuple[Oid, Commit]], metrics: tuple[str, ...]
+) -> Iterator[str]:
+    for number, each in enumerate(commits):
+        if number:
+            yield ""
+        yield from describer.paragraph(*each, metrics)
+
+
+def _graph(
+    describer: Describer,
+    commits: Iterable[tuple[Oid, Commit]],
+    metrics: tuple[str, ...],
+    *,
+    oneline: bool,
+) -> Iterator[str]:
+    listed = list(commits)
+    rows = ordering.draw((oid, commit.parents) for oid, commit in listed)
+    for (above, own), each in zip(rows, listed, strict=True):
+        yield from above
+        lines = iter([describer.line(*each, metrics)])
+        if not oneline:
+            lines = describer.paragraph(*each, metrics)
+        yield f"{own}  {next(lines)}"
+        beside = own.replace("*", "|")
+        yield from (f"{beside}  {line}".rstrip() for line in lines)
+        if not oneline:
+            yield beside

@@ -1,0 +1,99 @@
+"""`gradient metrics`: what was measured, commit by commit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from gradient.cli import output
+from gradient.cli.commits import value
+from gradient.cli.complete import complete_revision
+from gradient.cli.output import json_option
+from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+
+
+@click.command("metrics")
+@place_options
+@click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
+@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@click.option("--metric", "wanted", multiple=True, metavar="NAME", help="Only these. Repeatable.")
+@json_option(
+    {
+        "metrics": "the names of all metrics, sorted",
+        "commits": "the oldest first: `id`, `revision` (branch and step as the commit was made), "
+        "`step`, `time`, `metrics` (what is not a finite number is text)",
+    }
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    revs: tuple[str, ...],
+    as_csv: bool,
+    wanted: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show the metrics of a line, a range, or several, the oldest commit first.
+
+    Without REV: the active branch's line. Commits without metrics are left out.
+
+    \b
+    Examples:
+      gradient metrics --metric val_loss
+      gradient metrics main@100..main@500 --csv > run.csv
+    """
+    repo = find_repository(ctx)
+    active = active_branch(repo)
+    oids: dict[Oid, None] = {}
+    for text in revs or ("latest",):
+        oids.update(dict.fromkeys(reversed(repo.resolve_range(text, branch=active).oids)))
+    commits = [(oid, repo.read_commit(oid)) for oid in oids]
+    found = {name for _, commit in commits for name in commit.metrics}
+    names = [name for name in wanted if name in found] if wanted else sorted(found)
+    chosen = [
+        (oid, commit) for oid, commit in commits if not commit.metrics.keys().isdisjoint(names)
+    ]
+    if as_json:
+        output.document({"metrics": names, "commits": [_describe(*each, names) for each in chosen]})
+    elif as_csv:
+        output.pages(_csv(chosen, names))
+    elif chosen:
+        head = [("commit", *names)]
+        rows = [(commit.revision, *_cells(commit, names)) for _, commit in chosen]
+        output.pages(output.aligned([*head, *rows]))
+    else:
+        output.note("no metrics were recorded here")
+
+
+def _describe(oid: Oid, commit: Commit, names: list[str]) -> dict[str, Any]:
+    metrics = {name: commit.metrics[name] for name in names if name in commit.metrics}
+    return {
+        "id": str(oid),
+        "revision": commit.revision,
+        "step": commit.step,
+        "time": commit.time,
+        "metrics": output.plain_numbers(metrics),
+    }
+
+
+def _cells(commit: Commit, names: list[str]) -> Iterator[str]:
+    return (value(commit.metrics[name]) if name in commit.metrics else "" for name in names)
+
+
+def _csv(commits: list[tuple[Oid, Commit]], names: list[str]) -> Iterator[str]:
+    yield _row(["id", "branch", "step", "time", *names])
+    for oid, commit in commits:
+        # repr: the shortest digits that read back as the same number.
+        cells = [repr(commit.metrics[name]) if name in commit.metrics else "" for name in names]
+        yield _row([str(oid), commit.branch, str(commit.step), commit.time, *cells])
+
+
+def _row(cells: list[str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()

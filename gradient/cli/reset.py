@@ -1,0 +1,47 @@
+"""`gradient reset`: let a branch stand on another commit."""
+
+from __future__ import annotations
+
+import click
+
+from gradient.cli import output
+from gradient.cli.complete import complete_branch, complete_revision
+from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.repo import moving
+from gradient.view.following import follow_refs
+
+
+@click.command("reset")
+@place_options
+@click.argument("rev", shell_complete=complete_revision)
+@click.option(
+    "-b",
+    "--branch",
+    metavar="NAME",
+    help="The branch to move; by default the active one.",
+    shell_complete=complete_branch,
+)
+@click.pass_context
+def command(ctx: click.Context, rev: str, branch: str | None) -> None:
+    """Move the active branch to REV.
+
+    The old tip is set aside as BRANCH.old1, so that nothing is lost: the next run continues from
+    REV, and the line that was left can be resumed under its new name.
+
+    \b
+    Examples:
+      gradient reset main@last-finite
+      gradient reset 'main@{1}'
+    """
+    repo = find_repository(ctx)
+    name = branch or active_branch(repo)
+    found = repo.resolve(rev, branch=name)
+    repo.check_writable()
+    reason = f"reset to {rev}"
+    aside = moving.reset_branch(repo, name, found.oid, reason=reason)
+    repo.store.tidy()
+    follow_refs(repo)
+    revision = output.strong(f"{name}@{found.commit.step}")
+    output.line(f"{name} is at {revision} ({found.oid.short})")
+    if aside is not None:
+        output.note(f"the old tip is set aside as {aside}; to go back: gradient reset {aside}")

@@ -1,0 +1,39 @@
+"""What `gradient --help` says of each command, so that it need not import them all."""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUMMARIES: Final[dict[str, str]] = {
+    "workspace": "Make and inspect workspaces: folders that hold repos.",
+    "repo": "Make and list repos: one model's history each.",
+    "status": "Show branches, counts, space, and how to go on.",
+    "branch": "List the branches, or make, rename, delete one.",
+    "switch": "Make BRANCH the active one.",
+    "run": "Run CMD from the latest commit on, or afresh.",
+    "resume": "Run CMD so that its training goes on from REF.",
+    "fork": "Begin BRANCH at REF, and run CMD on it.",
+    "log": "Show commits, the newest first.",
+    "show": "Show a commit: its state with sizes and types, metrics, and how it was made.",
+    "diff": "Show what changed from A to B.",
+    "metrics": "Show the metrics of a line, a range, or several, the oldest commit first.",
+    "tag": "List the tags, or name REV (the latest commit) NAME.",
+    "reset": "Move the active branch to REV.",
+    "reflog": "Show the moves of BRANCH (the active one), the newest first.",
+    "rev-parse": "Print the commit id of each REV.",
+    "ls-tree": "List the state of REV: components, modules, tensors, with their sizes.",
+    "cat-file": "Print an object: the commit of a revision, or anything by its id.",
+    "du": "Show stored against represented bytes: by branch, and by component of REV (the latest).",
+    "view": "Manage the files that other tools open.",
+    "export": "Write a commit to a file or folder of its own.",
+    "import": "Copy other programs' checkpoints into a repo.",
+    "merge": "Merge the weights of models into a commit that has all of them as parents.",
+    "bisect": "Find the first bad commit of a line in log2 steps.",
+    "verify": "Prove that training from A leads to B again, bit by bit.",
+    "fsck": "Check that every stored byte is what it should be.",
+    "login": "Verify an access token and keep it for remote calls.",
+    "logout": "Forget the access token.",
+    "whoami": "Show whose access token is kept, as of the last login.",
+    "completion": "Print the completion script for SHELL.",
+}
+"""The first sentence of each command's help; a command that is not here is imported for it."""

@@ -1,0 +1,90 @@
+"""`gradient tag`: names for commits that stay where they are."""
+
+from __future__ import annotations
+
+import click
+
+from gradient.cli import output
+from gradient.cli.complete import complete_revision
+from gradient.cli.output import json_option
+from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.repo import moving
+from gradient.repo.repository import Repository
+
+
+@click.command("tag")
+@place_options
+@click.argument("name", required=False)
+@click.argument("rev", required=False, shell_complete=complete_revision)
+@click.option("-d", "--delete", is_flag=True, help="Delete the tag NAME; the commit stays.")
+@click.option("-f", "--force", is_flag=True, help="Move a tag that is there.")
+@click.option("-m", "--message", default="", metavar="TEXT", help="Why; shown in the list.")
+@json_option(
+    {
+        "tags": "one object per tag: `name`, `id`, `revision` (branch and step as the commit was "
+        "made), `time` (when the tag was made), `message`"
+    }
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    name: str | None,
+    rev: str | None,
+    delete: bool,
+    force: bool,
+    message: str,
+    as_json: bool,
+) -> None:
+    """List the tags, or name REV (the latest commit) NAME.
+
+    \b
+    Examples:
+      gradient tag
+      gradient tag v1 main@best:val_loss -m "what we shipped"
+      gradient tag -d v1
+    """
+    repo = find_repository(ctx)
+    if name is None:
+        _list(repo, as_json=as_json)
+        return
+    repo.check_writable()
+    if delete:
+        if rev is not None:
+            raise click.UsageError("-d takes one NAME", ctx)
+        oid = moving.delete_tag(repo, name)
+        output.line(f"deleted tag {name} (it named {oid.short})")
+        return
+    found = repo.resolve(rev or "latest", branch=active_branch(repo))
+    moving.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
+    repo.store.tidy()
+    output.line(f"{output.strong(name)} is {found.commit.revision} ({found.oid.short})")
+
+
+def _list(repo: Repository, *, as_json: bool) -> None:
+    rows = []
+    for name, record in repo.refs.tips("tags").items():
+        assert record.commit is not None
+        link = repo.link(record.commit) if record.commit in repo.store else None
+        rows.append(
+            {
+                "name": name,
+                "id": str(record.commit),
+                "revision": None if link is None else f"{link.branch}@{link.step}",
+                "time": record.time,
+                "message": "" if record.reason == "tag" else record.reason,
+            }
+        )
+    if as_json:
+        output.document({"tags": rows})
+    elif rows:
+        output.pages(
+            output.aligned(
+                (
+                    row["name"] or "",
+                    row["revision"] or "lost",
+                    (row["id"] or "")[:10],
+                    row["message"] or "",
+                )
+                for row in rows
+            )
+        )

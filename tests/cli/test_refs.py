@@ -1,0 +1,112 @@
+"""`branch` where it changes something, `tag`, `reset` and `reflog`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.cli import reflog, tag
+from tests.cli.golden import fields, printed
+from tests.cli.sandbox import call
+
+if TYPE_CHECKING:
+    from tests.cli.sandbox import Sandbox
+
+
+def test_a_branch_is_made_renamed_and_deleted(history: Sandbox) -> None:
+    assert printed(history, "branch", "idea", "main@50") == "idea is at main@50\n"
+    assert history.reopen().tip("idea") == history.repo.resolve("main@50").oid
+    assert call("branch", "-m", "idea", "try").stdout == "idea is called try now\n"
+    result = call("branch", "-d", "try")
+    assert "deleted branch try" in result.stdout
+    assert "gradient branch try 'try@{0}'" in result.stderr
+    call("branch", "try", "try@{0}")
+    assert history.reopen().tip("try") == history.repo.resolve("main@50").oid
+    manifest = json.loads((history.workspace / "gpt" / "manifest.json").read_text())
+    assert len(manifest["checkpoints"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["main"], 5),
+        (["a..b"], 2),
+        (["x", "gone"], 4),
+        (["x", "main", "more"], 2),
+        (["-d"], 2),
+        (["-d", "main"], 5),
+        (["-d", "gone"], 4),
+        (["-m", "main"], 2),
+        (["-m", "main", "high_lr"], 5),
+        (["-m", "-d", "main"], 2),
+    ],
+)
+def test_branches_that_can_not_be(history: Sandbox, arguments: list[str], code: int) -> None:
+    call("branch", *arguments, code=code)
+    assert history.reopen().branches() == ["high_lr", "main"]
+
+
+def test_branches_with_their_best(history: Sandbox) -> None:
+    lines = call("branch", "--metric", "loss:max").stdout.splitlines()
+    assert lines[0].endswith("loss=7.5   best 7.5 at high_lr@60")
+    assert lines[1].endswith("loss=12.5  best 12.5 at main@100")
+    rows = json.loads(call("branch", "--metric", "loss", "--json").stdout)["branches"]
+    assert rows[1]["best"] == {"revision": "main@0", "value": 0.0}
+    rows = json.loads(call("branch", "--metric", "acc", "--json").stdout)["branches"]
+    assert rows[1]["best"] is None
+
+
+def test_tags(history: Sandbox) -> None:
+    assert call("tag").stdout == ""
+    assert printed(history, "tag", "v1", "-m", "shipped") == "v1 is main@100 (<main@100>)\n"
+    call("tag", "first", "main@0")
+    assert printed(history, "tag") == (
+        "first  main@0    <main@0>\nv1     main@100  <main@100>  shipped\n"
+    )
+    (first, v1) = json.loads(call("tag", "--json").stdout)["tags"]
+    assert v1["message"] == "shipped"
+    assert first["revision"] == "main@0"
+    assert all(f"`{name}`" in fields(tag.command.callback, "tags") for name in first)
+    assert "--force" in call("tag", "v1", "main@0", code=5).stderr
+    call("tag", "-f", "v1", "main@0")
+    call("tag", "-d", "v1", "main@0", code=2)
+    assert "deleted tag v1" in call("tag", "-d", "v1").stdout
+    call("tag", "-d", "v1", code=4)
+    call("tag", "HEAD", code=2)
+
+
+def test_reset_sets_the_old_tip_aside(history: Sandbox) -> None:
+    result = call("reset", "main@50")
+    assert result.stdout.startswith("main is at main@50")
+    assert "set aside as main.old1" in result.stderr
+    assert history.reopen().tip("main.old1") == history.repo.resolve("main.old1").oid
+    assert call("reset", "main@{1}").stderr == ""
+    assert history.reopen().resolve("main").commit.step == 100
+    call("reset", "-b", "high_lr", "high_lr~")
+    assert history.reopen().resolve("high_lr").commit.step == 50
+    call("reset", "gone", code=4)
+
+
+def test_reflog(history: Sandbox) -> None:
+    call("reset", "main@50")
+    lines = printed(history, "reflog", "main").splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["<main@50>", "main@{0}", "main@50"],
+        ["<main@100>", "main@{1}", "main@100"],
+        ["<main@50>", "main@{2}", "main@50"],
+        ["<main@0>", "main@{3}", "main@0"],
+    ]
+    assert lines[0].endswith("reset to main@50")
+    assert len(call("reflog", "-n", "1").stdout.splitlines()) == 1
+
+
+def test_reflog_of_a_deleted_branch(history: Sandbox) -> None:
+    call("branch", "-d", "high_lr")
+    found = json.loads(call("reflog", "high_lr", "--json").stdout)
+    assert [row["kind"] for row in found["records"]] == ["delete", "move", "move"]
+    assert [row["at"] for row in found["records"]] == [None, "high_lr@{0}", "high_lr@{1}"]
+    documented = fields(reflog.command.callback, "records")
+    assert all(f"`{name}`" in documented for name in found["records"][0])
+    assert "is and was no branch" in call("reflog", "gone", code=4).stderr

@@ -1,0 +1,76 @@
+"""A long history: what a command reads must not grow with it. (No times: counts.)"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+from tests.cli.sandbox import call
+from tests.storage.faults import observed
+from tools.make_large_repository import make
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMMITS = 400
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("scale") / "ws"
+    make(path, commits=COMMITS, branches=4)
+    return path
+
+
+def opened(large: Path, *arguments: str) -> Counter[str]:
+    """Count what a command opens, by the folder it lies in."""
+    counts: Counter[str] = Counter()
+
+    def count(call: fs.Call) -> None:
+        if call.operation == "open":
+            counts[call.path.rpartition("/")[0].rpartition("/")[2]] += 1
+
+    with observed(count):
+        call("-C", str(large), *arguments)
+    return counts
+
+
+READING = [
+    ("log",),
+    ("log", "--graph", "--all", "--oneline"),
+    ("rev-parse", "main@best:loss", "main@last-finite", "main@3", "main~100", "main@{7}"),
+    ("metrics", "--csv"),
+    ("branch", "-v", "--metric", "loss"),
+]
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_history_is_read_from_ledgers(large: Path, arguments: tuple[str, ...]) -> None:
+    before = call("-C", str(large), *arguments, "--json").stdout
+    Repository.open(large / "large").store.tidy()
+    counts = opened(large, *arguments)
+    assert counts["ledgers"] >= 1
+    assert counts["pack"] == 0
+    assert call("-C", str(large), *arguments, "--json").stdout == before
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("show",), ("du",)], ids=lambda each: each[0])
+def test_a_state_is_read_from_few_packs(large: Path, arguments: tuple[str, ...]) -> None:
+    Repository.open(large / "large").store.tidy()
+    assert opened(large, *arguments)["pack"] <= 40
+
+
+def test_the_tool_makes_what_it_says(large: Path) -> None:
+    found = json.loads(call("-C", str(large), "status", "--json").stdout)
+    assert found["checkpoints"] == COMMITS
+    assert [row["fork_point"] for row in found["branches"]] == [
+        None,
+        "main@70",
+        "main@140",
+        "main@210",
+    ]
