@@ -42,6 +42,7 @@ COMMANDS: dict[str, str] = {
     "bisect": "gradient.cli.bisect",
     "verify": "gradient.cli.verify",
     "fsck": "gradient.cli.fsck",
+    "doctor": "gradient.cli.doctor",
     "login": "gradient.cli.login",
     "logout": "gradient.cli.logout",
     "whoami": "gradient.cli.whoami",

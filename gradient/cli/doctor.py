@@ -1,0 +1,65 @@
+"""`gradient doctor`: is this folder a good place for commits?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from gradient.cli import output
+from gradient.cli.output import json_option
+from gradient.cli.place import find_place, place_options
+from gradient.errors import ContextError
+from gradient.maintenance.doctor import examine
+from gradient.storage import fs
+
+_MARKS = {
+    "ok": ("ok", "green"),
+    "note": ("note", "cyan"),
+    "warning": ("warning", "yellow"),
+    "failed": ("FAILED", "red"),
+}
+
+
+@click.command("doctor")
+@place_options
+@click.argument("path", required=False, type=click.Path(file_okay=False, exists=True))
+@json_option(
+    {
+        "path": "the folder that was examined, absolute",
+        "verdict": "`ok`, or the worst of the probes' verdicts: `note`, `warning`, `failed`",
+        "probes": "one object each: `name` (a stable word), `verdict`, `message`, `remedy`",
+    }
+)
+@click.pass_context
+def command(ctx: click.Context, path: str | None, as_json: bool) -> int:
+    """Try whether a folder keeps the promises that commits rely on.
+
+    PATH is the folder; without it, the repo that is meant, or else the current folder. Nothing is
+    left behind. Exit code 1 says that commits are not safe there.
+    """
+    folder = fs.absolute(path) if path is not None else _folder(ctx)
+    probes = examine(folder)
+    verdict = max((probe.verdict for probe in probes), key=list(_MARKS).index)
+    if as_json:
+        output.document(
+            {"path": folder, "verdict": verdict, "probes": [asdict(probe) for probe in probes]}
+        )
+    else:
+        output.line(output.strong(folder))
+        rows = []
+        for probe in probes:
+            word, hue = _MARKS[probe.verdict]
+            rows.append((click.style(word, fg=hue), probe.name, probe.message))
+            if probe.remedy:
+                rows.append(("", "", f"-> {probe.remedy}"))
+        output.table(rows)
+    return 1 if verdict == "failed" else 0
+
+
+def _folder(ctx: click.Context) -> str:
+    try:
+        repo = find_place(ctx).repo
+    except ContextError:
+        return fs.absolute(".")
+    return repo if fs.is_folder(repo) else fs.absolute(".")

@@ -1,0 +1,40 @@
+"""One of two processes that try to give the same names to files of their own."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from gradient.errors import GradientIOError
+from gradient.storage import fs
+
+_PATIENCE: Final = 20.0
+_PARTIES: Final = ("own", "other")
+
+
+def contend(folder: str, party: str, rounds: int) -> int | None:
+    """Link a file to each name, and count who won; None where the other one does not come."""
+    mine = f"{folder}/{party}"
+    fs.replace_file(mine, party.encode())
+    deadline = time.monotonic() + _PATIENCE
+    while not all(fs.exists(f"{folder}/{each}") for each in _PARTIES):
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0)  # no longer: both are to begin at the same moment
+    won = sum(_win(mine, f"{folder}/name-{number}") for number in range(rounds))
+    fs.replace_file(f"{mine}.won", str(won).encode())
+    return won
+
+
+def result(folder: str, party: str) -> int | None:
+    """Return how many names a party won; None where it did not finish."""
+    path = f"{folder}/{party}.won"
+    return int(fs.read_file(path, limit=20)) if fs.exists(path) else None
+
+
+def _win(mine: str, name: str) -> bool:
+    try:
+        fs.link(mine, name)
+    except GradientIOError:
+        return False
+    return True
