@@ -1,12 +1,13 @@
-"""Write docs/cli.md from the commands themselves.
+"""Write docs/cli.md, and the summaries that `gradient --help` shows, from the commands themselves.
 
-With --check nothing is written; fails with status 1 if the page is not what it would be.
+With --check nothing is written; fails with status 1 if one is not what it would be.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -19,6 +20,23 @@ from gradient.cli.output import JSON_FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "cli.md"
+SUMMARIES = ROOT / "gradient" / "cli" / "summaries.py"
+
+SUMMARIES_HEAD = '''\
+"""What `gradient --help` says of each command, so that it need not import them all.
+
+Made by tools/build_cli_docs.py from the commands themselves: change those, then run it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SUMMARIES: Final[dict[str, str]] = {
+'''
+SUMMARIES_TAIL = '''\
+"""The first sentence of each command's help; a command that is not here is imported for it."""
+'''
 
 HEAD = """\
 # Command line
@@ -58,7 +76,7 @@ else the one that `gradient switch` chose, else main.
 | `main@last-finite` | the newest on main's line that has metrics, all of them finite |
 | `main@best:val_loss` | on main's line with the lowest `val_loss`; of several the newest |
 | `main@best:acc:max` | with the highest `acc` |
-| `main@100..main@500` | a range: what main@500's line has and main@100's has not, so 100 is outside; an end that is left out is `latest` |
+| `main@100..main@500` | all after 100 up to 500; an end that is left out is `latest` |
 
 ## Launching a command
 
@@ -141,19 +159,36 @@ def _rows(command: click.Command, context: click.Context, *, place: bool = True)
     return "\n".join(rows)
 
 
+def summaries() -> str:
+    """Return what gradient/cli/summaries.py should be."""
+    context = click.Context(cli, info_name="gradient")
+    rows = []
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        text = json.dumps(command.get_short_help_str(1000), ensure_ascii=False)
+        row = f'    "{name}": {text},'
+        rows.append(row if len(row) <= 100 else f'    "{name}": (\n        {text}\n    ),')
+    return SUMMARIES_HEAD + "\n".join(rows) + "\n}\n" + SUMMARIES_TAIL
+
+
 def main() -> int:
-    """Write or check the page; return the exit status."""
+    """Write or check both; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare only")
     check = parser.parse_args().check
-    made = page()
-    if not check:
-        PAGE.write_text(made, encoding="utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == made:
-        return 0
-    print("docs/cli.md is not what the commands say: run tools/build_cli_docs.py", file=sys.stderr)
-    return 1
+    status = 0
+    for path, made in ((SUMMARIES, summaries()), (PAGE, page())):
+        if not check:
+            path.write_text(made, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != made:
+            name = path.relative_to(ROOT)
+            print(
+                f"{name} is not what the commands say: run tools/build_cli_docs.py",
+                file=sys.stderr,
+            )
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

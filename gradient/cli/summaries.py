@@ -1,4 +1,7 @@
-"""What `gradient --help` says of each command, so that it need not import them all."""
+"""What `gradient --help` says of each command, so that it need not import them all.
+
+Made by tools/build_cli_docs.py from the commands themselves: change those, then run it.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ SUMMARIES: Final[dict[str, str]] = {
     "bisect": "Find the first bad commit of a line in log2 steps.",
     "verify": "Prove that training from A leads to B again, bit by bit.",
     "fsck": "Check that every stored byte is what it should be.",
+    "doctor": "Try whether a folder keeps the promises that commits rely on.",
     "login": "Verify an access token and keep it for remote calls.",
     "logout": "Forget the access token.",
     "whoami": "Show whose access token is kept, as of the last login.",

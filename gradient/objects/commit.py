@@ -104,7 +104,7 @@ class Commit:
         Twice as fast. Raises MalformedObjectError.
         """
         try:
-            return cls._of(json.loads(raw))
+            return cls._of(json.loads(str(raw, "utf-8")))
         except (ValueError, RecursionError) as error:
             raise MalformedObjectError(f"not JSON: {error}") from None
 
