@@ -44,8 +44,9 @@ from gradient.storage import fs
         "represented_bytes": "about what the commits would weigh as files of their own",
         "free_bytes": "the space left on the device",
         "free_commits": "about how many more commits fit; null before the first",
-        "missing_view_files": "how many files that the manifest lists are not there; deleting them "
-        "freed nothing in the store, and `gradient view rebuild` restores them",
+        "missing_view_files": "how many files of the view are not there, of those that the "
+        "manifest lists and the manifest itself; deleting them freed nothing in the store, and "
+        "`gradient view rebuild` restores them",
         "pending_handoff": "the variables set in this environment that steer the next attach",
         "last_run": "the last training command: `command`, `cwd`, `time`, `launch` (what "
         "launched it, where that is known); or null",
@@ -93,7 +94,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "represented_bytes": weight.represented_bytes,
         "free_bytes": free,
         "free_commits": weight.commits_within(free),
-        "missing_view_files": _missing_files(repo.path),
+        "missing_view_files": _missing_files(repo.path) if rows else 0,
         "pending_handoff": pending_handoff(os.environ),
         "last_run": asdict(last.run) if last is not None else None,
         "resume_command": last.resume if last is not None else None,
@@ -110,10 +111,12 @@ def _tip(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _missing_files(repo_path: str) -> int:
-    """Count the view files that the manifest lists and the folder lacks; one listing, no stats."""
+    """Count what the folder lacks of the view; one listing, no stats."""
     raw = documents.read_bytes(layout.beside(repo_path, layout.MANIFEST))
+    if raw is None:
+        return 1  # which files there were, nothing says
     try:
-        entries = json.loads(raw or b"{}").get("checkpoints", [])
+        entries = json.loads(raw).get("checkpoints", [])
         listed = {PurePath(entry["file"]).name for entry in entries if entry.get("file")}
     except (ValueError, TypeError, KeyError, AttributeError):
         return 0  # a torn manifest: it is derived, and rewritten by the next commit
@@ -137,7 +140,7 @@ def _print(facts: dict[str, Any]) -> None:
     output.table(_facts(facts), indent=0)
     if facts["missing_view_files"]:
         output.line(
-            f"\n{output.amount(facts['missing_view_files'], 'checkpoint file')} of the view "
+            f"\n{output.amount(facts['missing_view_files'], 'file')} of the view "
             "missing. Nothing is lost, and deleting them freed nothing in the store; to write "
             "them again: gradient view rebuild"
         )

@@ -28,6 +28,7 @@ def test_json_has_exactly_the_documented_fields(history: Sandbox) -> None:
 
 
 def test_counts_and_bytes(history: Sandbox) -> None:
+    (history.workspace / "gpt" / "manifest.json").write_text('{"checkpoints": []}')
     found = facts()
     assert (found["checkpoints"], found["anchors"], found["deltas"]) == (5, 3, 2)
     assert found["represented_bytes"] == 5 * STATE_BYTES
@@ -113,6 +114,12 @@ def test_deleted_view_files_are_not_a_loss(history: Sandbox) -> None:
     text = call("status").stdout
     assert "freed nothing" in text
     assert "gradient view rebuild" in text
+
+
+def test_a_deleted_manifest_is_not_a_loss(history: Sandbox) -> None:
+    (history.workspace / "gpt" / "manifest.json").unlink(missing_ok=True)
+    assert facts()["missing_view_files"] == 1
+    assert "1 file of the view missing. Nothing is lost" in call("status").stdout
 
 
 @pytest.mark.parametrize("torn", ["", "[]", '{"checkpoints": [{"file"'])
