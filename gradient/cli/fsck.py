@@ -172,7 +172,7 @@ def _document(
             {"what": each.what, "path": each.path, "detail": each.detail}
             for each in repaired.actions
         ],
-        "healed": None if repaired is None else repaired.healed,
+        "healed": None if repaired is None else list(repaired.healed),
     }
 
 

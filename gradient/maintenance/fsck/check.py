@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import time
@@ -84,12 +85,13 @@ class Check:
         self.findings += settings.check_workspace(self.root)
         if _STOPS.isdisjoint(finding.id for finding in self.findings):
             self._look(quick, subset, max_time, progress)
-        damaged = [self.objects.names[oid] for oid, bad in self.objects.bad.items() if bad]
+        damaged = [oid for oid, bad in self.objects.bad.items() if bad]
         whole = not quick and subset is None and self.frames.complete
         return Report(
             findings=ordered(self.findings),
             commits=len(self.objects.bad),
-            damaged=tuple(damaged),
+            damaged=tuple(self.objects.names[oid] for oid in damaged),
+            damaged_ids=tuple(map(str, damaged)),
             packs=len(self.shelf.sound) + len(self.shelf.broken) + len(self.shelf.newer),
             frames=self.frames.frames,
             read_bytes=self.frames.bytes,
@@ -245,14 +247,11 @@ class Check:
         return None if "base" in fault[0] else False
 
     def _judge_view(self) -> Collection[Finding]:
-        commits = self.objects.commits
-        try:
+        listed = None
+        # Where the history is damaged, what should be listed can not be told.
+        with contextlib.suppress(GradientError):
             listed = {entry.oid: entry.revision for entry in History(self.repo).newest()}
-        except GradientError:
-            listed = {}  # the history is damaged; the view is the smaller trouble then
-        if not listed:
-            return []
-        return list(derived.check_view(self.root, commits, listed))
+        return list(derived.check_view(self.root, self.objects.bad, listed))
 
 
 def _of_frame(fault: Fault, affected: dict[Oid, list[str]]) -> Finding:

@@ -55,10 +55,12 @@ def check_leftovers(repo: str) -> Iterator[Finding]:
         yield Finding("leftover", path, f"{size:,} bytes that no writer finished, or is writing")
 
 
-def check_view(repo: str, commits: Collection[Oid], listed: Mapping[Oid, str]) -> Iterator[Finding]:
+def check_view(
+    repo: str, commits: Collection[Oid], listed: Mapping[Oid, str] | None
+) -> Iterator[Finding]:
     """Compare manifest and files with the commits there are.
 
-    `listed` are those that the manifest should list, with their revisions.
+    `listed` are those that the manifest should list, with their revisions; None if nobody knows.
     """
     path = layout.beside(repo, layout.MANIFEST)
     what = fs.kind(path)
@@ -77,7 +79,7 @@ def check_view(repo: str, commits: Collection[Oid], listed: Mapping[Oid, str]) -
             yield Finding("view-stale", name, f"no commit is called {mark.commit}")
 
 
-def _check_manifest(repo: str, path: str, listed: Mapping[Oid, str]) -> Iterator[Finding]:
+def _check_manifest(repo: str, path: str, listed: Mapping[Oid, str] | None) -> Iterator[Finding]:
     try:
         raw = documents.read_bytes(path, limit=_MOST_MANIFEST_BYTES) or b""
         entries = json.loads(raw)["checkpoints"]
@@ -89,6 +91,8 @@ def _check_manifest(repo: str, path: str, listed: Mapping[Oid, str]) -> Iterator
     if theirs:
         shown = ", ".join(theirs[:3])
         yield Finding("manifest-foreign", layout.MANIFEST, f"it lists {shown:.200}")
+    if listed is None:
+        return
     wanted = {str(oid): revision for oid, revision in listed.items()}
     stale = [str(e.get("ref")) for word, e in by_id.items() if wanted.get(word) != e.get("ref")]
     absent = [revision for word, revision in wanted.items() if word not in by_id]

@@ -179,6 +179,8 @@ class Report:
     """Commits that were looked at."""
     damaged: tuple[str, ...]
     """The revisions of those that can not be restored as they should be."""
+    damaged_ids: tuple[str, ...]
+    """Their ids, in the same order: a commit that is lost has no revision that is known."""
     packs: int
     """Packs that were looked at."""
     frames: int

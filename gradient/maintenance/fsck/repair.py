@@ -59,16 +59,13 @@ class Repaired:
     actions: tuple[Action, ...]
     """What was done, in order."""
 
-    @property
-    def healed(self) -> list[str]:
-        """The revisions of the commits that can be restored again."""
-        still = set(self.after.damaged)
-        return [name for name in self.before.damaged if name not in still]
+    healed: tuple[str, ...]
+    """The revisions of the commits that can be restored again."""
 
     @property
-    def lost(self) -> list[str]:
+    def lost(self) -> tuple[str, ...]:
         """The revisions of the commits that can not be restored."""
-        return list(self.after.damaged)
+        return self.after.damaged
 
 
 def repair(
@@ -85,8 +82,13 @@ def repair(
         raise FormatVersionError(f"{root} was not repaired: {newer[0].path}: {newer[0].message}")
     done = _Repair(check, before)
     done.run()
-    after = Check(check.root, workers).run(progress=progress) if done.actions else before
-    return Repaired(before, after, tuple(done.actions))
+    if not done.actions:
+        return Repaired(before, before, (), ())
+    again = Check(check.root, workers)
+    after = again.run(progress=progress)
+    healed = set(before.damaged_ids) - set(after.damaged_ids)
+    names = tuple(name for oid, name in again.objects.names.items() if str(oid) in healed)
+    return Repaired(before, after, tuple(done.actions), names)
 
 
 @dataclass(slots=True)
