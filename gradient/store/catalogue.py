@@ -211,7 +211,8 @@ class Catalogue:
             return True
         with self._lock:
             self._forget(pack_id)
-            self.problems[pack_id] = CorruptPackError(pack_id, "it is cut off")
+            reason = f"its length is not {ledger.size(pack_id)} any more"
+            self.problems[pack_id] = CorruptPackError(pack_id, reason)
         return False
 
     def commits(self) -> set[Oid]:

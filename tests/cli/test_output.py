@@ -54,3 +54,24 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
 def test_metrics_that_json_cannot_hold_become_text() -> None:
     metrics = {"a": float("nan"), "b": float("-inf"), "c": 2, "d": 0.5}
     assert output.plain_numbers(metrics) == {"a": "nan", "b": "-inf", "c": 2, "d": 0.5}
+
+
+@pytest.mark.parametrize("count", [3, 4, 100])
+def test_a_terminal_pages_what_it_can_not_show_at_once(
+    count: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paged: list[str] = []
+    monkeypatch.setattr(output.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("LINES", "4")
+    monkeypatch.setenv("LESS", "")
+    monkeypatch.setattr(output.click, "echo_via_pager", lambda lines, _: paged.extend(lines))
+    output.pages(f"line {number}" for number in range(count))
+    expected = [f"line {number}\n" for number in range(count)]
+    assert (
+        (paged, capsys.readouterr().out) == ([], "".join(expected)) if count < 4 else (expected, "")
+    )
+
+
+def test_what_goes_elsewhere_is_not_paged(capsys: pytest.CaptureFixture[str]) -> None:
+    output.pages(f"line {number}" for number in range(600))
+    assert capsys.readouterr().out.splitlines() == [f"line {number}" for number in range(600)]
