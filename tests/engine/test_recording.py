@@ -40,6 +40,18 @@ def calls_of_a_commit() -> list[str]:
     return calls
 
 
+@pytest.mark.parametrize("view", ["off", "full"])
+def test_a_commit_syncs_at_most_six_times_and_two_more_for_a_new_ref(view: str) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(view=view))
+    for step, most in ((1, 8), (2, 6), (3, 6)):
+        rig.step()
+        calls: list[str] = []
+        with observed(lambda call, calls=calls: calls.append(call.operation)):
+            engine.commit(step)
+        assert 0 < sum(call in ("sync", "sync folder") for call in calls) <= most
+
+
 def test_a_disk_that_fails_at_any_call_of_a_commit_loses_nothing() -> None:
     calls = calls_of_a_commit()
     assert "sync" in calls
