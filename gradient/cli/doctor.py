@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 
 import click
@@ -39,7 +40,8 @@ def command(ctx: click.Context, path: str | None, as_json: bool) -> int:
     left behind. Exit code 1 says that commits are not safe there.
     """
     folder = fs.absolute(path) if path is not None else _folder(ctx)
-    probes = examine(folder)
+    with output.log_lines(logging.ERROR):
+        probes = examine(folder)
     verdict = max((probe.verdict for probe in probes), key=list(_MARKS).index)
     if as_json:
         output.document(

@@ -156,6 +156,9 @@ class Check:
             progress("bytes", done, total)
 
         verified = self.decoder.verify(chosen, deadline=deadline, progress=advance)
+        if verified.complete and len(chosen) == len(self.shelf.sound):
+            return verified
+        # What was not decoded may still be seen to lead nowhere.
         known = {(fault.pack, fault.row.offset) for fault in verified.faults}
         rest = self.decoder.chains(self.shelf.sound)
         verified.faults += [f for f in rest if (f.pack, f.row.offset) not in known]
