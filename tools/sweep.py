@@ -8,6 +8,7 @@ before without an error is *wrong*: that must never happen at all, noticed or no
 
     python -m tools.sweep                       every case
     python -m tools.sweep --sample 2000 --seed 1
+    python -m tools.sweep --part 1/4            every fourth case, beginning with the first
 """
 
 from __future__ import annotations
@@ -212,14 +213,19 @@ def judge(case: Case, original: Path, scratch: Path, sound: Read) -> str:
 
 
 def sweep(
-    folder: Path, *, sample: int | None = None, seed: int = 0, log: Callable[[str], object] = print
+    folder: Path,
+    *,
+    sample: int | None = None,
+    seed: int = 0,
+    part: tuple[int, int] = (1, 1),
+    log: Callable[[str], object] = print,
 ) -> Counter[str]:
     """Judge every case, or some; returns how many there were of each verdict."""
     root = build(folder)
     sound = read(root)
     assert "error" not in sound
     assert not check(root, workers=1).findings
-    chosen = list(cases(root))
+    chosen = list(cases(root))[part[0] - 1 :: part[1]]
     if sample is not None:
         chosen = random.Random(seed).sample(chosen, min(sample, len(chosen)))
     counts: Counter[str] = Counter()
@@ -238,10 +244,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sample", type=int, metavar="N", help="judge N cases, chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="which N (default 0)")
+    parser.add_argument("--part", default="1/1", metavar="N/T", help="judge the Nth of T parts")
     options = parser.parse_args()
+    number, _, parts = options.part.partition("/")
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        counts = sweep(Path(scratch), sample=options.sample, seed=options.seed)
+        counts = sweep(
+            Path(scratch),
+            sample=options.sample,
+            seed=options.seed,
+            part=(int(number), int(parts)),
+            log=lambda text: print(text, flush=True),
+        )
     seconds = time.monotonic() - begun
     total = sum(counts.values())
     print(f"{total:,} cases in {seconds:.0f} s: {dict(counts)}; Python {platform.python_version()}")

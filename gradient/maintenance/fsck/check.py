@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import PurePath
 from typing import Final, TypeAlias
 
@@ -69,7 +70,7 @@ class Check:
         self.frames = Verified()
         self.index = Index()
         self.repo = Repository(RepoConfig(PurePath(root).name, root), workers=workers)
-        self.decoder = FrameCheck(root, self.repo.store, self.index, Workers(workers))
+        self.decoder = FrameCheck(root, self.repo.store, self.index, _pool(workers))
         self.objects = ObjectCheck(self.repo.store, self.index, ())
 
     def run(
@@ -255,6 +256,12 @@ class Check:
         with contextlib.suppress(GradientError):
             listed = {entry.oid: entry.revision for entry in History(self.repo).newest()}
         return list(derived.check_view(self.root, self.objects.bad, listed))
+
+
+@cache
+def _pool(count: int | None) -> Workers:
+    """Return the threads that all checks of this process share: they never end."""
+    return Workers(count)
 
 
 def _of_frame(fault: Fault, affected: dict[Oid, list[str]]) -> Finding:
