@@ -62,9 +62,9 @@ class Run:
         return sum(t.nbytes for group in (parameters, *moments) for t in group)
 
     def digest(self) -> str:
-        """Return a hash of every name, dtype, shape and bit."""
+        """Return a hash of every name, dtype, shape and bit, whatever their order."""
         hasher = blake3()
-        for name, value in self.tensors():
+        for name, value in sorted(self.tensors(), key=lambda item: item[0]):
             hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
             if value.numel():
                 flat = value.detach().contiguous().flatten().view(torch.uint8)
