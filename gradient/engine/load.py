@@ -25,7 +25,7 @@ def load(
     workspace: str | os.PathLike[str] | None = None,
     repo: str | None = None,
 ) -> dict[str, Any]:
-    """Return the state of a revision, or of a ``ckpt_*.pt`` file, verified.
+    """Return the state of a revision, of a ``ckpt_*.pt`` file, or of an exported ``.pt`` file.
 
     The state is a dict with ``step``, ``model`` (a state dict), ``optimizer`` (as
     `torch.optim.Optimizer.load_state_dict` takes it), ``scheduler``, ``rng``, ``meta``, and each
@@ -56,6 +56,8 @@ def _read_file(path: str) -> Any:
 
 def _plain(content: Any) -> dict[str, Any]:
     """Take a payload apart: registered states stand beside the components."""
+    if isinstance(content, dict) and content.keys() >= {"step", "model", "meta"}:
+        return content  # an export has this shape already
     data = content.get("data") if isinstance(content, dict) else None
     if not isinstance(data, dict):
         raise MalformedObjectError("the file is not a checkpoint: it has no data")

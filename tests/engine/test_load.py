@@ -16,6 +16,8 @@ from gradient import (
     UnknownRevisionError,
     load,
 )
+from gradient.repo.repository import Repository
+from gradient.view.export import export
 from tests.engine.rig import Rig, assert_same, config
 
 
@@ -54,6 +56,12 @@ def test_a_revision_a_file_and_a_path_are_the_same_state(
     monkeypatch.chdir("work/run")
     check(load("main"), run)
     check(load("ckpt_main_s2.pt"), run)
+
+
+def test_an_exported_file_is_the_same_state(run: Rig) -> None:
+    repo = Repository.open("work/run")
+    export(repo, repo.resolve("main@2").oid, "out.pt")
+    check(load("out.pt"), run)
 
 
 def test_what_is_not_there_is_not_found(tmp_path: Path) -> None:
