@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,16 +13,13 @@ from gradient.checkpoint import writer
 from gradient.checkpoint.bases import Bases
 from gradient.codec.mode import Mode
 from gradient.engine.anchoring import Anchoring
-from gradient.errors import StepError, StoreChangedError, UnsupportedValueError
+from gradient.errors import StepError, UnsupportedValueError
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.config import timestamp
 from gradient.repo.lines import Line, Published
 from gradient.repo.repository import Repository
 from gradient.store.transaction import Transaction
-
-_ATTEMPTS = 5
-_LOG = logging.getLogger("gradient")
 
 
 def check_step(step: Any) -> int:
@@ -89,6 +85,8 @@ class Recorder:
         made = time or timestamp()
         message = check_message(message)
 
+        # Called again where a second writer was faster, or a pack was collected meanwhile: then
+        # most chunks are known already.
         def write(branch: str, parent: Oid | None) -> Oid:
             bases = None if sharing else self.anchoring.bases(parent)
             plain = bases is None and not sharing
@@ -115,17 +113,7 @@ class Recorder:
             )
             return oid
 
-        def build(branch: str, parent: Oid | None) -> Oid:
-            # Called again, with another branch, where a second writer was faster: then every
-            # chunk is known already and only the commit object is new.
-            for _ in range(_ATTEMPTS - 1):
-                try:
-                    return write(branch, parent)
-                except StoreChangedError as error:
-                    _LOG.debug("writing once more: %s", error)
-            return write(branch, parent)
-
-        return line.publish(step, build, reason=self.reason)
+        return line.publish(step, write, reason=self.reason)
 
 
 def _value(transaction: Transaction, value: Mapping[str, Any] | None, name: str) -> Oid | None:

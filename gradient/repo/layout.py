@@ -14,7 +14,7 @@ CONFIG: Final = "config.json"
 HEAD: Final = "HEAD"
 MANIFEST: Final = "manifest.json"
 
-FOLDERS: Final = ("objects/pack", "refs/heads", "refs/tags", "tmp")
+FOLDERS: Final = ("objects/pack", "objects/trash", "refs/heads", "refs/tags", "leases", "tmp")
 """What a new repo starts with, inside `REPO_FOLDER`."""
 
 

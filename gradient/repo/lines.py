@@ -11,26 +11,42 @@ A tip moves by compare-and-swap alone. With the tip that is there now:
     the one seen, another than X   it is set aside as B.old1, and B continues from X
     moved since it was seen     this writer diverts to B.run2 and stays there
 
+What a commit relies on may be collected while it is written, unless a lease says so: each attempt
+takes or renews one *before* it reads a tip, and appends only to the log that it read before that.
+
 IMPORTANT: the old tip gets its new name *before* the branch moves. A crash in between leaves two
 names for one commit; the other order could leave none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from gradient.errors import BranchExistsError, RefConflictError, StepError
+from gradient.errors import (
+    BranchExistsError,
+    MissingObjectError,
+    RefConflictError,
+    StepError,
+    StoreChangedError,
+)
 from gradient.objects.oid import Oid
 from gradient.repo import names
+from gradient.repo.reachable import Standing
 from gradient.repo.repository import Repository
+from gradient.store.leases import Lease
 from gradient.store.refs import RefRecord
+
+_LOG = logging.getLogger("gradient")
+_ATTEMPTS: Final = 5
 
 Build: TypeAlias = Callable[[str, Oid | None], Oid]
 """Stores the commit for a branch and a parent durably, and returns its id. It is called again with
-another branch when a race was lost; only the commit object differs then."""
+another branch when a race was lost, or where packs that it relied on were collected meanwhile: each
+time it must look up everything anew."""
 
 
 class Outcome(Enum):
@@ -75,6 +91,10 @@ class Published:
                 f"branch {self.branch!r}",
             )
         return ()
+
+
+class _FencedError(Exception):
+    """The attempt must be repeated under a fresh lease."""
 
 
 class Line:
@@ -129,13 +149,35 @@ class Line:
         """Return the branch's tip as it is now."""
         return self.repo.refs.read(self.branch)
 
-    def publish(self, step: int, build: Build, *, reason: str = "commit") -> Published:
+    def publish(
+        self,
+        step: int,
+        build: Build,
+        *,
+        reason: str = "commit",
+        others: Sequence[Oid] = (),
+    ) -> Published:
         """Make the next commit and move a branch to it, by the table above.
 
-        Raises StepError for a step below the line's last, and, for a line made by `create`,
-        BranchExistsError if the branch exists by now. Nothing has changed then.
+        `others` are commits that it stands on beside the one at which this line stands. Raises
+        StepError for a step below the line's last, and, for a line made by `create`,
+        BranchExistsError if the branch exists by now, and MissingObjectError if one of the others
+        was collected. Nothing has changed then.
         """
+        with self.repo.leases.take() as lease:
+            for _ in range(_ATTEMPTS):
+                try:
+                    return self._publish(lease, step, build, reason, others)
+                except _FencedError:
+                    _LOG.debug("the lease of %s was taken for forgotten: once more", self.branch)
+        raise RefConflictError(f"heads/{self.branch}")
+
+    def _publish(
+        self, lease: Lease, step: int, build: Build, reason: str, others: Sequence[Oid]
+    ) -> Published:
+        last = self._cover(lease, self.branch)
         tip = self._own_tip()
+        self._check_standing(tip, others)
         self._check_step(step)
         if self._new and tip is not None:
             raise BranchExistsError(self.branch)
@@ -145,15 +187,40 @@ class Line:
         seen = tip is not None and _same(tip, self.seen)
         if tip is None or tip.commit == self.position or (seen and standing == self.position):
             outcome = Outcome.STARTED if tip is None else Outcome.ADVANCED
-            done = self._append(build, tip, reason, outcome)
+            done = self._append(build, tip, last, reason, outcome)
         elif seen and standing is not None:
-            aside = self._set_aside(standing, reason)
-            done = self._append(build, tip, reason, Outcome.SET_ASIDE, aside)
+            aside = self._set_aside(lease, tip, standing, reason)
+            done = self._append(build, tip, last, reason, Outcome.SET_ASIDE, aside)
         else:
             done = None
         if done is None and self._new:
             raise BranchExistsError(self.branch)
-        return done or self._divert(build, reason)
+        return done or self._divert(lease, build, reason)
+
+    def _cover(self, lease: Lease, branch: str) -> int:
+        """Let the lease name a branch; returns the last number in the branch's log before that."""
+        last = self.repo.refs.last(branch)
+        lease.cover(f"heads/{branch}")
+        return last
+
+    def _check_standing(self, tip: RefRecord | None, others: Sequence[Oid]) -> None:
+        """See to it that the next commit stands on nothing that may be collected.
+
+        A line whose commits were removed (its branch deleted, the grace over) begins anew.
+        """
+        position = self.position
+        if others or (position is not None and (tip is None or tip.commit != position)):
+            standing = Standing(self.repo)
+            for oid in others:
+                if oid != position and not standing.holds(oid):
+                    raise MissingObjectError(str(oid))
+            if position is not None and not standing.holds(position):
+                _LOG.warning(
+                    "commit %s, where this run stands, was collected: no branch led to it any "
+                    "more. The run goes on with a commit without a parent",
+                    position.short,
+                )
+                self.position = None
 
     def _check_step(self, step: int) -> None:
         check_order(step, after=self.last_step())
@@ -174,28 +241,43 @@ class Line:
         self,
         build: Build,
         tip: RefRecord | None,
+        last: int,
         reason: str,
         outcome: Outcome,
         other: str | None = None,
     ) -> Published | None:
         """Move the branch if its tip is still the one given; None where a race was lost."""
-        commit = build(self.branch, self.position)
+        commit = self._build(build)
         self._built.add(commit)
         try:
-            record = self.repo.refs.append(self.branch, commit, after=tip, reason=reason)
+            record = self.repo.refs.append(self.branch, commit, after=tip, reason=reason, last=last)
         except RefConflictError:
             self._built.discard(commit)
+            if _same(self.tip(), tip):
+                raise _FencedError from None
             return None
         self._stand(record)
         return Published(commit, self.branch, record, outcome, other)
 
-    def _set_aside(self, commit: Oid, reason: str) -> str:
+    def _build(self, build: Build) -> Oid:
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return build(self.branch, self.position)
+            except StoreChangedError as error:
+                _LOG.debug("writing once more: %s", error)
+        return build(self.branch, self.position)
+
+    def _set_aside(self, lease: Lease, tip: RefRecord, commit: Oid, reason: str) -> str:
         refs = self.repo.refs
         for name in self._usable(names.set_aside(self.branch)):
+            last = self._cover(lease, name)
             existing = refs.read(name)
             if existing is None:
+                if self.tip() != tip:
+                    raise _FencedError
+                why = f"set aside: {reason}"
                 try:
-                    refs.append(name, commit, after=None, reason=f"set aside: {reason}")
+                    refs.append(name, commit, after=None, reason=why, last=last)
                 except RefConflictError:
                     existing = refs.read(name)
                 else:
@@ -206,9 +288,10 @@ class Line:
                 return name
         raise AssertionError  # pragma: no cover - the names never end
 
-    def _divert(self, build: Build, reason: str) -> Published:
+    def _divert(self, lease: Lease, build: Build, reason: str) -> Published:
         left = self.branch
         for name in self._usable(names.diverted(left)):
+            last = self._cover(lease, name)
             existing = self.repo.refs.read(name)
             if existing is not None:
                 if existing.commit not in self._built:
@@ -216,7 +299,7 @@ class Line:
                 self._stand(existing)  # ours, unacknowledged, as in `_own_tip`
             self.branch = name
             try:
-                done = self._append(build, existing, reason, Outcome.DIVERTED, left)
+                done = self._append(build, existing, last, reason, Outcome.DIVERTED, left)
             except BaseException:
                 self.branch = left
                 raise
@@ -245,6 +328,8 @@ def check_order(step: int, *, after: int) -> None:
         )
 
 
-def _same(tip: RefRecord, seen: RefRecord | None) -> bool:
+def _same(tip: RefRecord | None, seen: RefRecord | None) -> bool:
     # The commit counts, not the record: a fence repeats it, and moves nothing.
-    return seen is not None and tip.commit == seen.commit
+    if tip is None or seen is None:
+        return tip is seen
+    return tip.commit == seen.commit

@@ -55,14 +55,12 @@ def merge_commit(
     `how` says by which rule; it is recorded. Raises what the function and `Line.publish` raise.
     """
     time = timestamp()
-    written: list[Oid] = []
 
     def build(branch: str, parent: Oid | None) -> Oid:
         # Without bases: what the merge takes over from its first parent must not lean on an anchor
         # that the new commit does not name.
         with repo.store.begin(mode=Mode.AUTO, plain=True) as transaction:
-            if not written:
-                written.append(write_tree(transaction))
+            tree = write_tree(transaction)
             others = [source.oid for source in sources[1:]]
             origin: dict[str, Json] = {
                 "from": [str(source.oid) for source in sources],
@@ -70,7 +68,7 @@ def merge_commit(
                 **how,
             }
             commit = Commit(
-                tree=written[0],
+                tree=tree,
                 parents=(*(() if parent is None else (parent,)), *others),
                 anchor=None,
                 step=sources[0].commit.step,
@@ -84,4 +82,6 @@ def merge_commit(
             transaction.seal()
         return oid
 
-    return line.publish(sources[0].commit.step, build, reason=message.splitlines()[0])
+    others = [source.oid for source in sources[1:]]
+    reason = message.splitlines()[0]
+    return line.publish(sources[0].commit.step, build, reason=reason, others=others)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gradient.errors import BranchExistsError, ConflictError, UnknownRevisionError
 from gradient.objects.oid import Oid
 from gradient.repo import names
+from gradient.repo.reachable import relying
 from gradient.repo.repository import Repository
 from gradient.store.refs import RefRecord, Space
 
@@ -19,7 +20,8 @@ def create_branch(repo: Repository, name: str, commit: Oid, *, reason: str = "br
     if name in existing:
         raise BranchExistsError(name)
     names.check_branch_name(name, existing)
-    return repo.refs.append(name, commit, after=None, reason=reason)
+    with relying(repo, name, commit) as last:
+        return repo.refs.append(name, commit, after=None, reason=reason, last=last)
 
 
 def rename_branch(repo: Repository, old: str, new: str) -> None:
@@ -30,7 +32,9 @@ def rename_branch(repo: Repository, old: str, new: str) -> None:
         raise BranchExistsError(new)
     names.check_branch_name(new, existing)
     assert record.commit is not None
-    repo.refs.append(new, record.commit, after=None, reason=f"renamed from {old}")
+    with relying(repo, new, record.commit) as last:
+        why = f"renamed from {old}"
+        repo.refs.append(new, record.commit, after=None, reason=why, last=last)
     if repo.active_branch() == old:
         repo.set_head(new)
     repo.refs.delete(old, after=record, reason=f"renamed to {new}")
@@ -61,7 +65,8 @@ def create_tag(repo: Repository, name: str, commit: Oid, *, reason: str, force: 
             f"tag {name!r} exists; to move it: gradient tag --force {name} REV, to delete it: "
             f"gradient tag -d {name}"
         )
-    repo.refs.append(name, commit, after=before, reason=reason, space="tags")
+    with relying(repo, name, commit, space="tags") as last:
+        repo.refs.append(name, commit, after=before, reason=reason, space="tags", last=last)
 
 
 def delete_tag(repo: Repository, name: str) -> Oid:
@@ -84,7 +89,8 @@ def reset_branch(repo: Repository, branch: str, commit: Oid, *, reason: str) -> 
     if tip is not None and not any(oid == tip for oid, _ in repo.chain(commit)):
         aside = _set_aside(repo, branch, tip)
     if record.commit != commit:
-        repo.refs.append(branch, commit, after=record, reason=reason)
+        with relying(repo, branch, commit) as last:
+            repo.refs.append(branch, commit, after=record, reason=reason, last=last)
     return aside
 
 
@@ -95,7 +101,8 @@ def _set_aside(repo: Repository, branch: str, tip: Oid) -> str:
         return beside[0]
     for name in names.set_aside(branch):
         if name not in existing and names.is_branch_name(name, existing):
-            repo.refs.append(name, tip, after=None, reason="set aside: reset")
+            with relying(repo, name, tip) as last:
+                repo.refs.append(name, tip, after=None, reason="set aside: reset", last=last)
             return name
     raise AssertionError  # pragma: no cover - the names never end
 

@@ -18,6 +18,7 @@ from gradient.repo.workspace import load_repo
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store.database import ObjectStore
+from gradient.store.leases import Leases
 from gradient.store.refs import RefRecord, Refs
 
 _LOG = logging.getLogger("gradient")
@@ -29,9 +30,10 @@ class Repository:
     def __init__(self, config: RepoConfig, *, workers: int | None = None) -> None:
         self.config = config
         self.path = config.repo_path
-        storage = DirectoryStorage(layout.inside(self.path))
-        self.store = ObjectStore(storage, workers=workers)
-        self.refs = Refs(storage)
+        self.storage = DirectoryStorage(layout.inside(self.path))
+        self.store = ObjectStore(self.storage, workers=workers)
+        self.refs = Refs(self.storage)
+        self.leases = Leases(self.storage)
         self._commits: dict[Oid, Commit] = {}
         self._reported: set[Oid] = set()
 

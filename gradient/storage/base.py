@@ -11,6 +11,7 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 from gradient.errors import GradientIOError, InvalidNameError
@@ -113,8 +114,24 @@ class Storage(ABC):
         """Return the length of a content; None where there is none."""
 
     @abstractmethod
+    def move_all(self, targets: Mapping[str, str]) -> list[str]:
+        """Give contents other names, durably, and return the names that were moved.
+
+        At each moment a content has one of its names, or both; also after a power cut. One that is
+        absent is left out, and so are those for whose new names there is no room left, if at
+        least one could be moved.
+        """
+
+    @abstractmethod
     def remove(self, name: str) -> None:
         """Remove a name; harmless where there is none."""
+
+    @abstractmethod
+    def idle(self, name: str) -> float:
+        """Return for how many seconds a content was not written to, by the place's clock; 0: none.
+
+        Only ever a hint: clocks go wrong.
+        """
 
     @abstractmethod
     def sync(self, folder: str) -> None:

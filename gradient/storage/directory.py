@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import time
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gradient.errors import GradientIOError
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _TEMPORARY = "tmp"
 _FLUSH_BYTES = 8 << 20
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where nothing can be written any more."""
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -87,9 +91,51 @@ class DirectoryStorage(Storage):
         """Return the file's length, None where there is no file."""
         return fs.size(self._path(name))
 
+    def move_all(self, targets: Mapping[str, str]) -> list[str]:
+        """Link the new names, sync, unlink the old ones, sync."""
+        for folder in sorted({target.rpartition("/")[0] for target in targets.values()}):
+            self._settle(folder)
+        moved: list[str] = []
+        for name, target in targets.items():
+            try:
+                if self._link(self._path(name), self._path(target)):
+                    moved.append(name)
+            except GradientIOError as error:
+                if error.errno not in NO_ROOM or not moved:
+                    raise
+                break
+        for folder in sorted({targets[name].rpartition("/")[0] for name in moved}):
+            self.sync(folder)
+        for name in moved:
+            fs.remove(self._path(name))
+        for folder in sorted({name.rpartition("/")[0] for name in moved}):
+            self.sync(folder)
+        return moved
+
+    def _link(self, path: str, target: str) -> bool:
+        """Give a file a second name, or a new one where it can have only one; False: no file."""
+        try:
+            fs.link(path, target)
+        except GradientIOError as error:
+            if error.errno in _NO_HARD_LINKS:
+                fs.rename(path, target)
+            elif fs.is_missing(error):
+                return False
+            elif error.errno == errno.EEXIST:
+                # Linked before a kill, or the same content by other ways: else both stay.
+                return fs.size(path) == fs.size(target)
+            else:
+                raise
+        return True
+
     def remove(self, name: str) -> None:
         """Remove the file if it is there."""
         fs.remove(self._path(name))
+
+    def idle(self, name: str) -> float:
+        """Compare the file's time with ours."""
+        facts = fs.status(self._path(name))
+        return 0.0 if facts is None else max(0.0, time.time() - facts.st_mtime)
 
     def sync(self, folder: str) -> None:
         """Sync the folder."""

@@ -394,6 +394,27 @@ def read_file(path: str, *, limit: int | None = None) -> bytes:
     return bytes(content[:done])
 
 
+def read_system(path: str, most: int = 4096) -> bytes | None:
+    """Return the first bytes of a file that the system makes up; None where it has none for us.
+
+    Such files (``/proc``) have no length, and are absent on some systems.
+    """
+    try:
+        with open_file(path) as file:
+            content = bytearray(most)
+            return bytes(content[: file.read_into(0, memoryview(content))])
+    except GradientIOError:
+        return None
+
+
+def read_link(path: str) -> str | None:
+    """Return what a symbolic link says; None where there is none that we may read."""
+    try:
+        return os.readlink(path)
+    except OSError:
+        return None
+
+
 def replace_file(
     path: str,
     content: Buffer | Callable[[IO[bytes]], object],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gradient.storage.base import Reader, Storage, Upload, check, missing
@@ -60,10 +61,23 @@ class MemoryStorage(Storage):
         content = self.contents.get(check(name))
         return None if content is None else len(content)
 
+    def move_all(self, targets: Mapping[str, str]) -> list[str]:
+        """Store the contents under the other names."""
+        with self._lock:
+            moved = [name for name in targets if check(name) in self.contents]
+            for name in moved:
+                self.contents[check(targets[name])] = self.contents.pop(name)
+        return moved
+
     def remove(self, name: str) -> None:
         """Forget the content."""
         with self._lock:
             self.contents.pop(check(name), None)
+
+    def idle(self, name: str) -> float:
+        """Return 0: nothing is unfinished here."""
+        check(name)
+        return 0.0
 
     def sync(self, folder: str) -> None:
         """Do nothing: memory is as durable as it gets."""

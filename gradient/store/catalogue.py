@@ -20,6 +20,7 @@ from gradient.errors import (
 )
 from gradient.objects.commit import Link
 from gradient.objects.oid import Kind, Oid
+from gradient.storage import fs
 from gradient.storage.base import Reader, Storage
 from gradient.store import ledger as ledgers
 from gradient.store import pack as packs
@@ -56,6 +57,7 @@ class Catalogue:
         self._folded: set[str] = set()
         self._commits: dict[bytes, str] = {}
         self._loose: set[str] = set()
+        self._trash = Index()
         self.problems: dict[str, GradientError] = {}
         """What is wrong with the packs that can not be used, by pack id."""
 
@@ -164,11 +166,14 @@ class Catalogue:
         try:
             reader = self._storage.open(pack.name)
         except GradientIOError as error:
-            if self._storage.size(pack.name) is None:
+            if not fs.is_missing(error) and self._storage.size(pack.name) is not None:
+                raise
+            found = self._open_trashed(pack)
+            if found is None:
                 gone = CorruptPackError(pack.id, "it has vanished")
                 self._drop(pack, gone)
                 raise gone from error
-            raise
+            reader = found
         if reader.size != pack.size:
             reader.close()
             changed = CorruptPackError(pack.id, f"it has {reader.size} bytes, not {pack.size}")
@@ -177,12 +182,30 @@ class Catalogue:
         return reader
 
     def find(self, oid: Oid) -> list[tuple[Pack, Row]]:
-        """Return an object's frames, self-contained ones first; looks for new packs on a miss."""
+        """Return an object's frames, self-contained ones first.
+
+        On a miss it looks for new packs, and in the trash.
+        """
         found = self.index.find(oid)
         if not found:
             self.refresh()
             found = self.index.find(oid)
         if not found and self.recheck():
+            found = self.index.find(oid)
+        return found or self.find_trashed(oid)
+
+    def find_trashed(self, oid: Oid) -> list[tuple[Pack, Row]]:
+        """Return an object's frames in the trash, or in packs that just came back from there."""
+        with self._lock:
+            there = dict(packs.trashed(self._storage))
+            for pack_id in self._trash.ids - there.keys():
+                self._trash.drop(pack_id)
+            fresh = sorted(there.keys() - self._trash.ids)
+            opened = packs.open_packs(self._storage, fresh, named=there.__getitem__)
+            self._trash.add([pack for pack in opened if isinstance(pack, Pack)])
+            found = self._trash.find(oid)
+        if not found:
+            self.refresh()
             found = self.index.find(oid)
         return found
 
@@ -265,6 +288,17 @@ class Catalogue:
             reason = f"{getattr(problem, 'reason', problem)}; object {oid} is in no other pack"
             return CorruptPackError(pack_id, reason)
         return MissingObjectError(str(oid))
+
+    def _open_trashed(self, pack: Pack) -> Reader | None:
+        """Open a pack in the trash; None where it is not there, or back where it was."""
+        for place in (dict(packs.trashed(self._storage)).get(pack.id), pack.name):
+            try:
+                if place is not None:
+                    return self._storage.open(place)
+            except GradientIOError as error:
+                if not fs.is_missing(error):
+                    raise
+        return None
 
     def _drop(self, pack: Pack, problem: GradientError) -> None:
         with self._lock:

@@ -131,6 +131,21 @@ class ObjectStore:
             for _, row in self._catalogue.find(oid)
         )
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """The packs, for those who look after them."""
+        return self._catalogue
+
+    def stands(self, oid: Oid, depth: int = 0) -> bool:
+        """Tell whether a writer may rely on an object: it, and its bases, lie outside the trash.
+
+        By the indexes; `refresh` brings them up to date.
+        """
+        return depth <= MAX_DEPTH and any(
+            row.base is None or self.stands(row.base, depth + 1)
+            for _, row in self._catalogue.index.find(oid)
+        )
+
     def name_blobs(self, chunks: Iterable[Buffer]) -> Iterator[Oid]:
         """Yield what each chunk is called, hashed in parallel; nothing is read or written."""
         return self._workers.map(partial(Oid.of, Kind.BLOB), chunks)

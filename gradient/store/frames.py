@@ -61,6 +61,21 @@ def read_object(
     raise first or catalogue.absence(oid)
 
 
+def copy_of(catalogue: Catalogue, pack: Pack, row: Row) -> memoryview:
+    """Return the payload of one frame as it stands, proved: for writing it into another pack.
+
+    Raises an IntegrityError where this very frame is damaged, whatever others there are. What is
+    returned is valid until the next call in this thread.
+    """
+    body = SCRATCH.take("body to prove", row.raw).data
+    _read(catalogue, pack, row, body, 0, {})
+    _prove(pack, row, row.kind, body)
+    payload = SCRATCH.take("payload to copy", row.stored).data
+    with catalogue.open(pack) as reader:
+        _fill(reader, pack, row, payload)
+    return payload
+
+
 def _chances(catalogue: Catalogue, oid: Oid, places: list[Place]) -> Iterator[list[Place]]:
     """Yield where an object may be: as looked up, as it is now, as the packs themselves say."""
     yield places
@@ -69,6 +84,7 @@ def _chances(catalogue: Catalogue, oid: Oid, places: list[Place]) -> Iterator[li
     yield catalogue.index.find(oid)
     if catalogue.recheck():
         yield catalogue.index.find(oid)
+    yield catalogue.find_trashed(oid)
 
 
 def _prove(pack: Pack, row: Row, kind: Kind, out: memoryview) -> None:
@@ -117,13 +133,17 @@ def _read_base(
 ) -> None:
     """Fill `out` with the bytes that a difference is against, unproved: the sum is proved."""
     first: IntegrityError | GradientIOError | None = None
-    for pack, row in catalogue.find(oid)[:_MOST_COPIES]:
-        try:
-            _read(catalogue, pack, row, out, depth, readers)
-        except (IntegrityError, GradientIOError) as error:
-            first = first or error
-        else:
-            return
+    tried: set[int] = set()
+    for _ in range(2):  # once more where packs were rewritten since they were looked up
+        places = [place for place in catalogue.find(oid) if id(place[0]) not in tried]
+        for pack, row in places[:_MOST_COPIES]:
+            tried.add(id(pack))
+            try:
+                _read(catalogue, pack, row, out, depth, readers)
+            except (IntegrityError, GradientIOError) as error:
+                first = first or error
+            else:
+                return
     raise first or catalogue.absence(oid)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FOLDER = "objects/pack"
 """Where packs lie in a storage."""
+TRASH = "objects/trash"
+"""Where packs lie that nothing needs, until they are removed for good."""
 SUFFIX = ".pack"
 
 Problem: TypeAlias = CorruptPackError | FormatVersionError | GradientIOError
@@ -40,6 +42,25 @@ def id_of(name: str) -> str | None:
     """Return the id in a file name of the pack folder; None for other files."""
     match = _FILE.fullmatch(name)
     return None if match is None else match[1]
+
+
+_TRASHED = re.compile(r"([0-9a-z-]{1,64})\.([0-9a-f]{64})\.pack")
+
+
+def trashed_name_of(collection: str, pack_id: str) -> str:
+    """Return the storage name of a pack in the trash; `collection` is who moved it there."""
+    return f"{TRASH}/{collection}.{pack_id}{SUFFIX}"
+
+
+def trashed(storage: Storage) -> list[tuple[str, str]]:
+    """Return the packs in the trash: their ids and storage names. One may lie there twice."""
+    found = ((_TRASHED.fullmatch(entry), entry) for entry in storage.names(TRASH))
+    return [(match[2], f"{TRASH}/{entry}") for match, entry in found if match is not None]
+
+
+def collection_of(name: str) -> str:
+    """Return who moved a pack to the trash, given its storage name there."""
+    return name.rpartition("/")[2].partition(".")[0]
 
 
 class Pack:
@@ -131,15 +152,21 @@ class PackWriter:
         self._upload.write(*buffers)
 
 
-def open_packs(storage: Storage, pack_ids: Iterable[str]) -> Iterator[Pack | Problem]:
-    """Yield each pack, or what is wrong with it, in order: opened one by one, checked together."""
+def open_packs(
+    storage: Storage, pack_ids: Iterable[str], *, named: Callable[[str], str] = name_of
+) -> Iterator[Pack | Problem]:
+    """Yield each pack, or what is wrong with it, in order: opened one by one, checked together.
+
+    `named` says where a pack lies.
+    """
     opened: list[Pack | Problem] = []
     for pack_id in pack_ids:
         try:
-            with storage.open(name_of(pack_id)) as reader:
-                opened.append(_open(pack_id, reader))
+            with storage.open(named(pack_id)) as reader:
+                pack: Pack | Problem = _open(pack_id, reader)
         except (CorruptPackError, FormatVersionError, GradientIOError) as problem:
-            opened.append(problem)
+            pack = problem
+        opened.append(pack)
     packs = [pack for pack in opened if isinstance(pack, Pack)]
     faulty = layout.faulty([pack.index for pack in packs])
     damaged = {packs[number].id: reason for number, reason in faulty.items()}

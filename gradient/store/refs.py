@@ -148,6 +148,43 @@ class Refs:
             if record is not None:
                 yield record
 
+    def last(self, name: str, space: Space = "heads") -> int:
+        """Return the last number that is taken in a ref's log, whether it counts or not; 0: none.
+
+        For `append`: so that no record at all may come in between.
+        """
+        return self._tip(name, space)[1]
+
+    def strict_logs(self, space: Space = "heads") -> dict[str, list[RefRecord]]:
+        """Return every record of every ref, those of deleted ones too, oldest first.
+
+        Where `log` makes do with what it can read, this raises MalformedObjectError or
+        GradientIOError for the first record that it cannot: for those who will remove what no ref
+        names.
+        """
+        found: dict[str, list[RefRecord]] = {}
+        for folder in self._storage.names(f"refs/{space}"):
+            numbers = [
+                entry
+                for entry in self._storage.names(f"refs/{space}/{folder}")
+                if _SEQ.fullmatch(entry)
+            ]
+            name = names.unquote(folder)
+            if name is None:
+                if numbers:
+                    raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name")
+                continue
+            found[name] = [self._strict(name, space, int(number)) for number in numbers]
+        return found
+
+    def _strict(self, name: str, space: Space, seq: int) -> RefRecord:
+        path = _path(name, space, seq)
+        try:
+            raw = self._storage.read(path, size=_MOST_BYTES)
+            return RefRecord.from_bytes(raw, f"{space}/{name}", seq)
+        except MalformedObjectError as error:
+            raise MalformedObjectError(f"{path} is damaged: {error}") from None
+
     def append(
         self,
         name: str,
@@ -156,16 +193,32 @@ class Refs:
         after: RefRecord | None,
         reason: str,
         space: Space = "heads",
+        last: int | None = None,
     ) -> RefRecord:
         """Move a ref from the record `after` (None: create it) to a commit, durably.
 
         IMPORTANT: the commit must be durable already. Raises RefConflictError if the ref is not
-        at `after` (any more), InvalidNameError for a new name that is refused. After a
-        GradientIOError the ref may be at either: read it again.
+        at `after` (any more), or its log has a record above the number `last`; InvalidNameError
+        for a new name that is refused. After a GradientIOError the ref may be at either: read it
+        again.
         """
         if after is None:
             names.check_name(name, self.names(space))
-        return self._append(name, commit, "move", after, reason, space)
+        return self._append(name, commit, "move", after, reason, space, last)
+
+    def fence(self, name: str, *, reason: str, space: Space = "heads") -> RefRecord:
+        """Take the next number of a ref's log without moving the ref, durably.
+
+        Who read the log before this, and appends with what it read, gets a RefConflictError. The
+        record repeats the tip's commit; of a ref that does not exist it is a delete.
+        """
+        while True:
+            tip = self.read(name, space)
+            commit, kind = (None, "delete") if tip is None else (tip.commit, "fence")
+            try:
+                return self._append(name, commit, cast("RecordKind", kind), tip, reason, space)
+            except RefConflictError:
+                continue  # somebody moved it: then there is a newer tip to repeat
 
     def delete(
         self, name: str, *, after: RefRecord, reason: str, space: Space = "heads"
@@ -181,11 +234,12 @@ class Refs:
         after: RefRecord | None,
         reason: str,
         space: Space,
+        least: int | None = None,
     ) -> RefRecord:
         tip, last = self._tip(name, space, patient=True)
         if tip is not None and tip.kind == "delete" and after is None:
             after = tip
-        if tip != after:
+        if tip != after or (least is not None and last != least):
             raise RefConflictError(f"{space}/{name}")
         # A torn record keeps its number: the next one is taken.
         seq = last + 1

@@ -88,7 +88,8 @@ def test_the_layout(tmp_path: Path) -> None:
 
     inside = tmp_path / "gpt" / ".gradient-repo"
     folders = {path.relative_to(inside).as_posix() for path in inside.rglob("*") if path.is_dir()}
-    assert folders == {"objects", "objects/pack", "refs", "refs/heads", "refs/tags", "tmp"}
+    objects = {"objects", "objects/pack", "objects/trash"}
+    assert folders == objects | {"leases", "refs", "refs/heads", "refs/tags", "tmp"}
     assert json.loads((inside / "config.json").read_text(encoding="utf-8")).keys() == {
         "format", "repo_name", "description", "created_at",
     }  # fmt: skip

@@ -151,3 +151,15 @@ def test_names_stay_inside(storage: Storage, name: str) -> None:
         storage.put_derived(name, b"")
     with storage.create() as upload, pytest.raises(InvalidNameError):
         upload.publish(name)
+
+
+def test_contents_move(storage: Storage) -> None:
+    storage.prepare("a", "b")
+    for name in ("a/1", "a/2"):
+        assert storage.put_if_absent(name, name.encode())
+    moved = storage.move_all({"a/1": "b/1", "a/2": "b/2", "a/3": "b/3"})
+    assert moved == ["a/1", "a/2"]
+    assert (storage.names("a"), storage.names("b")) == ([], ["1", "2"])
+    assert storage.read("b/1") == b"a/1"
+    assert storage.move_all({}) == []
+    assert storage.idle("b/1") < 3600

@@ -1,0 +1,183 @@
+"""Which packs are needed, and the frames of several packs in fewer ones.
+
+Goals: no object becomes unreadable at any moment, and no byte changes. So frames are copied as they
+stand, each proved on its way; and the packs that they came from stay until others can go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from gradient.codec.frame import Codec, Encoded
+from gradient.objects.oid import Oid
+from gradient.storage.base import Storage
+from gradient.store import layout
+from gradient.store.catalogue import Catalogue
+from gradient.store.frames import copy_of
+from gradient.store.pack import Pack, PackWriter
+
+WASTE: Final = 0.3
+"""A pack is rewritten when this share of its frames' bytes is of no use."""
+
+SMALL_BYTES: Final = 8 << 20
+"""Packs whose useful frames are smaller are merged, as soon as there are `MANY` of them."""
+MANY: Final = 16
+
+FULL_BYTES: Final = 512 << 20
+"""A pack that others are merged into ends when it has this many bytes."""
+
+Frame = tuple[Pack, int]
+"""One frame: a pack, and the row in its index."""
+
+
+@dataclass(slots=True)
+class Choice:
+    """One frame for each object that is needed."""
+
+    kept: dict[str, list[int]] = field(default_factory=dict)
+    """By pack id, the rows that were chosen; not there where none was."""
+    needed: set[Oid] = field(default_factory=set)
+    """All objects, those that are only bases of others included."""
+    missing: set[Oid] = field(default_factory=set)
+    """Those that no pack has."""
+
+
+def choose(packs: Iterable[Pack], wanted: Iterable[Oid]) -> Choice:
+    """Choose a frame for every wanted object, and for what it is a difference from.
+
+    Of several, one without a base; of those, the one in the largest pack.
+    """
+    ordered = sorted(packs, key=lambda pack: (-pack.size, pack.id))
+    plain: dict[bytes, Frame] = {}
+    based: dict[bytes, Frame] = {}
+    for pack in ordered:
+        oids, flags = pack.rows["oid"].tobytes(), pack.rows["flags"].tolist()
+        for position, flag in enumerate(flags):
+            table = based if flag else plain
+            table.setdefault(oids[32 * position : 32 * position + 32], (pack, position))
+    choice = Choice()
+    pending = list(wanted)
+    while pending:
+        oid = pending.pop()
+        if oid in choice.needed:
+            continue
+        choice.needed.add(oid)
+        frame = plain.get(oid) or based.get(oid)
+        if frame is None:
+            choice.missing.add(oid)
+            continue
+        pack, position = frame
+        choice.kept.setdefault(pack.id, []).append(position)
+        if oid not in plain:
+            base = pack.row(position).base
+            assert base is not None
+            pending.append(base)
+    return choice
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to become of which pack."""
+
+    dead: list[Pack] = field(default_factory=list)
+    """Nothing in them was chosen."""
+    rewritten: list[Pack] = field(default_factory=list)
+    """What was chosen in them is to be written into new packs."""
+    useful: dict[str, int] = field(default_factory=dict)
+    """Bytes of the frames that were chosen, by pack id."""
+
+    @property
+    def going(self) -> list[Pack]:
+        """The packs that are not needed any more once the new ones are there."""
+        return [*self.dead, *self.rewritten]
+
+    @property
+    def saved_bytes(self) -> int:
+        """About how much less there is in the end."""
+        return sum(pack.size - self.useful.get(pack.id, 0) for pack in self.going)
+
+
+def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
+    """Decide for each of the packs that may go; the others stay as they are."""
+    found = Plan()
+    small: list[Pack] = []
+    for pack in packs:
+        kept = choice.kept.get(pack.id)
+        if not kept:
+            found.dead.append(pack)
+            continue
+        useful, total = _bytes_of(pack, kept), pack.index.end - layout.HEADER.size
+        found.useful[pack.id] = useful
+        if total - useful > WASTE * total:
+            found.rewritten.append(pack)
+        elif useful < SMALL_BYTES:
+            small.append(pack)
+    if len(small) + len(found.rewritten) >= MANY:
+        found.rewritten += small
+    return found
+
+
+def _bytes_of(pack: Pack, positions: list[int]) -> int:
+    rows = pack.rows[positions]
+    bases = int((rows["flags"] != 0).sum())
+    return int(rows["stored"].sum(dtype="u8")) + layout.FRAME.size * len(rows) + 32 * bases
+
+
+def rewrite(
+    storage: Storage,
+    catalogue: Catalogue,
+    sources: Iterable[Pack],
+    choice: Choice,
+    progress: Callable[[int], None],
+) -> set[str]:
+    """Copy the chosen frames of packs into new packs, durable on return; returns their ids.
+
+    `progress` is told the bytes of each. Raises an IntegrityError for a frame that is damaged.
+    """
+    written: set[str] = set()
+    writer: PackWriter | None = None
+    try:
+        for pack in sorted(sources, key=lambda pack: pack.id):
+            rows = map(pack.row, choice.kept[pack.id])
+            for row in sorted(rows, key=lambda row: row.offset):
+                payload = copy_of(catalogue, pack, row)
+                writer = writer or PackWriter(storage.create())
+                encoded = Encoded(Codec(row.codec), (payload,), row.stored)
+                writer.append(row.kind, row.oid, row.raw, encoded, base=row.base)
+                progress(row.stored)
+                if writer.size >= FULL_BYTES:
+                    written.add(writer.publish().id)
+                    writer = None
+        if writer is not None:
+            written.add(writer.publish().id)
+    finally:
+        if writer is not None:
+            writer.discard()
+    return written
+
+
+def prove_others(
+    catalogue: Catalogue, packs: Iterable[Pack], going: Collection[Pack], choice: Choice
+) -> None:
+    """Prove the chosen frames, in packs that stay, of objects that have another one in packs that
+    go: so that of two copies it is never the sound one that goes.
+
+    Raises an IntegrityError for one that is damaged.
+    """
+    elsewhere: set[bytes] = set()
+    for pack in going:
+        kept = set(choice.kept.get(pack.id, ()))
+        oids = pack.rows["oid"].tobytes()
+        for position in range(len(pack.rows)):
+            oid = Oid(oids[32 * position : 32 * position + 32])
+            if position not in kept and oid in choice.needed:
+                elsewhere.add(oid)
+    leaving = {pack.id for pack in going}
+    for pack in packs:
+        if elsewhere and pack.id not in leaving:
+            for position in choice.kept.get(pack.id, ()):
+                row = pack.row(position)
+                if row.oid in elsewhere:
+                    copy_of(catalogue, pack, row)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from gradient.storage.memory import MemoryStorage
+from gradient.store import leases, owner
+from gradient.store.leases import EXPIRY, Leases
+from gradient.store.owner import Owner
+
+
+def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
+    storage = MemoryStorage()
+    found = Leases(storage)
+    with found.take() as lease:
+        assert found.held() == []
+        lease.cover("heads/main")
+        lease.cover("heads/main.run2")
+        lease.cover("heads/main")
+        (held,) = found.held()
+        assert held.owner == owner.current()
+        assert found.refs(held) == ["heads/main", "heads/main.run2"]
+        assert found.exists(held)
+        assert not found.forgotten(held)
+    assert found.held() == []
+    assert not found.exists(held)
+    assert found.refs(held) == []
+
+
+def test_a_lease_that_cannot_be_read_names_every_ref() -> None:
+    storage = MemoryStorage()
+    found = Leases(storage)
+    lease = found.take()
+    lease.cover("heads/main")
+    (held,) = found.held()
+    for damage in (b"", b"{}", b'{"refs":[1]}', b"\0" * 30):
+        storage.contents[f"leases/{held.name}"] = damage
+        assert found.refs(held) is None
+    storage.contents["leases/something"] = b""
+    assert found.held() == [held]
+
+
+def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    found = Leases(MemoryStorage(), clock=lambda: now[0])
+    found.take().cover("heads/main")
+    (held,) = found.held()
+    now[0] += 2 * EXPIRY
+    assert not found.forgotten(held), "this process runs"
+    monkeypatch.setattr(owner, "_machine", lambda: "0" * 16)
+    assert found.forgotten(held)
+    now[0] -= EXPIRY
+    assert not found.forgotten(held)
+
+
+def test_what_a_lease_says_is_what_is_written() -> None:
+    assert leases.content(["heads/main"]) == b'{"refs":["heads/main"]}'
+
+
+def test_an_owner_is_spelled_one_way() -> None:
+    me = owner.current()
+    assert Owner.parse(str(me)) == me
+    for text in ("", "x", f"{me}-1", f"-{me}", str(me).upper() + "x"):
+        assert Owner.parse(text) is None
+
+
+def test_whether_an_owner_runs() -> None:
+    me = owner.current()
+    assert me.runs() is True
+    assert Owner("0" * 16, me.process, me.started).runs() is None
+    if me.started != "0":
+        assert Owner(me.machine, me.process, "1").runs() is False
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        facts = owner._facts(child.pid)
+        other = Owner(me.machine, child.pid, facts[0] if facts else "0")
+        assert other.runs() is True
+        os.kill(child.pid, signal.SIGSTOP)
+        assert other.runs() is True, "asleep is not dead"
+        os.kill(child.pid, signal.SIGCONT)
+    finally:
+        child.kill()
+        if facts:
+            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+            assert other.runs() is False, "only its parent has not looked yet"
+        child.communicate()
+    assert other.runs() is False
