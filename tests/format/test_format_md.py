@@ -26,7 +26,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.state import decoder, tags, tensors
 from gradient.storage.memory import MemoryStorage
-from gradient.store import frames, layout, names
+from gradient.store import frames, layout, leases, names
 from gradient.store.database import ObjectStore
 from gradient.store.layout import Row
 from gradient.store.pack import PackWriter
@@ -129,6 +129,7 @@ JSON: dict[str, Callable[[], bytes]] = {
     "ref-record": lambda: RefRecord(1, BLOB_ID, "move", 0, TIME, "0" * 32, "commit").to_bytes(
         "heads/main"
     ),
+    "lease": lambda: leases.content(["heads/main", "heads/main.run2"]),
 }
 
 

@@ -1,0 +1,53 @@
+"""Waiting until the writers that may rely on what lies in the trash have ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Final
+
+from gradient.store.leases import Held, Leases
+from gradient.store.refs import Refs, Space
+
+_LOG = logging.getLogger("gradient")
+
+_PAUSE: Final = 0.02
+_SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
+
+
+def drain(leases: Leases, refs: Refs, *, wait: float) -> list[Held]:
+    """Wait until every lease that is there now has ended; returns those that have not.
+
+    The lease of a process that is gone ends here. One of another machine that is older than an
+    hour ends too, *after* its refs were fenced: its writer, should it wake up, cannot move them
+    any more without looking everything up again. Waits for at most `wait` seconds.
+    """
+    waiting = leases.held()
+    deadline = time.monotonic() + wait
+    while True:
+        waiting = [held for held in waiting if not _has_ended(held, leases, refs)]
+        if not waiting or time.monotonic() >= deadline:
+            return waiting
+        time.sleep(_PAUSE)
+
+
+def _has_ended(held: Held, leases: Leases, refs: Refs) -> bool:
+    if not leases.exists(held):
+        return True
+    if held.owner.runs() is False:
+        leases.end(held)
+        return True
+    if not leases.forgotten(held):
+        return False
+    named = leases.refs(held)
+    if named is None:
+        named = [f"{space}/{name}" for space in _SPACES for name in refs.known(space)]
+    # IMPORTANT: before the lease ends.
+    for ref in named:
+        space, _, name = ref.partition("/")
+        for known in _SPACES:
+            if space == known:
+                refs.fence(name, reason=f"the lease {held.name} was forgotten", space=known)
+    _LOG.warning("a lease of another machine was forgotten; its refs were fenced: %s", held.name)
+    leases.end(held)
+    return True

@@ -1,0 +1,110 @@
+"""Collections beside writers, and killed at any moment: no acknowledged commit loses an object."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.maintenance.collection import collect
+from gradient.repo.repository import Repository
+from tests.maintenance.collecting import commit, delete, go_on, read_everything
+from tests.processes import ForkServer
+from tests.repo.making import make_repo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WRITERS = 4
+COMMITS = 12
+KILLS = 30
+POOL = 24
+"""So many different chunks: what one branch drops, another one takes up."""
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ForkServer]]:
+    """One server for each process that runs beside the others."""
+    modules = ("gradient.maintenance.collection", "tests.crash.test_collection")
+    folder = tmp_path_factory.mktemp("lives")
+    found = []
+    for number in range(WRITERS + 1):
+        (folder / str(number)).mkdir()
+        found.append(ForkServer(folder / str(number), preload=modules))
+    yield found
+    for server in found:
+        server.close()
+
+
+def write(path: str, me: int, commits: int) -> None:
+    """Commit chunks of the pool to branches that are given up again, and to one that stays."""
+    repo = Repository.open(path, workers=1)
+    draw = random.Random(me)
+    for step in range(commits):
+        numbers = [8 * draw.randrange(POOL) for _ in range(3)]
+        commit(go_on(repo, f"kept{me}"), step, *numbers, lean=step % 3 == 1)
+        given = f"given{me}"
+        commit(go_on(repo, given), step, *(8 * draw.randrange(POOL) for _ in range(3)))
+        if step % 2:
+            delete(repo, given)
+
+
+def collect_until(path: str, stop: str) -> None:
+    """Collect without a grace, again and again."""
+    repo = Repository.open(path, workers=1)
+    removed = 0
+    while not Path(stop).exists():
+        removed += collect(repo, grace=0.0, wait=5.0).removed
+    Path(stop).write_text(str(removed), encoding="ascii")
+
+
+def test_writers_beside_collections_without_a_grace(
+    servers: list[ForkServer], tmp_path: Path
+) -> None:
+    make_repo(tmp_path / "run")
+    path, stop = str(tmp_path / "run"), tmp_path / "stop"
+    collecting = servers[0].start(collect_until, path, str(stop))
+    writing = [server.start(write, path, me, COMMITS) for me, server in enumerate(servers[1:])]
+    for child in writing:
+        assert child.wait() == 0, child.output()
+    stop.touch()
+    assert collecting.wait() == 0, collecting.output()
+    assert int(stop.read_text(encoding="ascii")) > WRITERS, "nothing was ever removed"
+
+    found = read_everything(path)
+    for me in range(WRITERS):
+        assert found[f"kept{me}"] == [*range(COMMITS)]
+    collect(Repository.open(path), grace=0.0)
+    assert read_everything(path) == found
+    assert Repository.open(path).storage.names("leases") == []
+
+
+def test_killed_collections_and_writers(servers: list[ForkServer], tmp_path: Path) -> None:
+    moments = random.Random(5)
+    repo = make_repo(tmp_path / "run")
+    path, stop = str(tmp_path / "run"), tmp_path / "stop"
+    expected: list[int] = []
+    for life in range(KILLS):
+        line = go_on(repo, "main")
+        commit(line, life, 8 * moments.randrange(POOL), 8 * life)
+        expected.append(life)
+        commit(go_on(repo, f"given{life}"), life, *range(8 * life, 8 * life + 80, 8))
+        delete(repo, f"given{life}")
+        writer = servers[1].start(write, path, life + 100, 50) if life % 3 == 0 else None
+        child = servers[0].start(collect_until, path, str(stop))
+        time.sleep(moments.uniform(0.005, 0.15))
+        child.kill()
+        assert child.wait() == -signal.SIGKILL, child.output()
+        if writer is not None:
+            writer.kill()
+            assert writer.wait() in (0, -signal.SIGKILL), writer.output()
+        assert read_everything(path)["main"] == expected
+    found = read_everything(path)
+    done = collect(Repository.open(path), grace=0.0)
+    assert done.waiting == 0
+    assert (done.in_trash, Repository.open(path).storage.names("gc")) == (0, [])
+    assert read_everything(path) == found

@@ -1,0 +1,110 @@
+"""Repos whose commits hold chunks, some as differences from others, written without torch."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from gradient.checkpoint.references import references
+from gradient.codec.mode import Mode
+from gradient.objects import tree as trees
+from gradient.objects.canonical import Json
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree
+from gradient.repo.lines import Line
+from gradient.repo.repository import Repository
+
+TIME = "2026-02-10T12:34:56.000000"
+BYTES = 4096
+
+
+def content(number: int) -> bytes:
+    """Return one of many different chunks; those of one family differ little."""
+    family, member = divmod(number, 8)
+    raw = bytearray(random.Random(family).randbytes(BYTES))
+    for place in range(0, BYTES, 64):
+        raw[place] = (raw[place] + member) % 256
+    return bytes(raw)
+
+
+def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
+    """Commit a state of these chunks; with `lean` as differences from the first of their family."""
+    repo = line.repo
+
+    def build(branch: str, parent: Oid | None) -> Oid:
+        with repo.store.begin(mode=Mode.AUTO, plain=not lean) as transaction:
+            bases = [Oid.of(Kind.BLOB, content(number - number % 8)) for number in numbers]
+            chunks = transaction.put_chunks(
+                map(content, numbers), width=4, bases=bases if lean else None
+            )
+            entries: dict[str, Json] = {
+                f"w{place}": {
+                    "tensor": {
+                        "dtype": "uint8",
+                        "shape": [BYTES],
+                        "nbytes": BYTES,
+                        "chunks": [str(oid)],
+                    }
+                }
+                for place, oid in enumerate(chunks)
+            }
+            model = transaction.put(Kind.TREE, Tree(entries).to_bytes())
+            root = Tree({"model": {"tree": str(model)}})
+            made = Commit(
+                tree=transaction.put(Kind.TREE, root.to_bytes()),
+                parents=() if parent is None else (parent,),
+                anchor=None,
+                step=step,
+                branch=branch,
+                time=TIME,
+            )
+            oid = transaction.put(Kind.COMMIT, made.to_bytes())
+            transaction.seal()
+        return oid
+
+    return line.publish(step, build).commit
+
+
+def go_on(repo: Repository, branch: str) -> Line:
+    """Stand at the end of a branch."""
+    return Line.open(repo, branch).moved_to(repo.tip(branch))
+
+
+def delete(repo: Repository, branch: str) -> None:
+    """End a branch."""
+    tip = repo.refs.read(branch)
+    assert tip is not None
+    repo.refs.delete(branch, after=tip, reason="test")
+
+
+def read_everything(path: str | Path) -> dict[str, list[int]]:
+    """Read every object of every commit that a branch leads to; returns each branch's steps."""
+    repo = Repository.open(path, workers=1)
+    done: set[Oid] = set()
+    found: dict[str, list[int]] = {}
+    for branch, record in repo.refs.tips().items():
+        found[branch] = []
+        for oid, commit in repo.walk(record.commit):
+            repo.store.read(oid, Kind.COMMIT)
+            found[branch].append(commit.step)
+            pending = [(Kind.TREE, commit.tree)]
+            while pending:
+                kind, each = pending.pop()
+                if each not in done:
+                    done.add(each)
+                    body = repo.store.read(each, kind)
+                    if kind is Kind.TREE:
+                        pending += references(trees.parse(body))
+        found[branch].reverse()
+    return found
+
+
+def packs_of(repo: Repository) -> list[str]:
+    """Return the names of the packs outside the trash."""
+    return repo.storage.names("objects/pack")
+
+
+def trash_of(repo: Repository) -> list[str]:
+    """Return what lies in the trash."""
+    return repo.storage.names("objects/trash")
