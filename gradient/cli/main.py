@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "du": "gradient.cli.du",
     "view": "gradient.cli.view",
     "export": "gradient.cli.export",
+    "gc": "gradient.cli.gc",
     "import": "gradient.cli.import_",
     "merge": "gradient.cli.merge",
     "bisect": "gradient.cli.bisect",

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.repo.repository import Repository
+from tests.cli.sandbox import call
+
+if TYPE_CHECKING:
+    from tests.cli.sandbox import Sandbox
+
+
+@pytest.fixture
+def given_up(history: Sandbox) -> Sandbox:
+    """The history, with the forked branch deleted."""
+    tip = history.repo.refs.read("high_lr")
+    assert tip is not None
+    history.repo.refs.delete("high_lr", after=tip, reason="test")
+    return history
+
+
+def test_nothing_to_collect(history: Sandbox) -> None:
+    said = call("gc").output
+    assert said.splitlines()[0].startswith("5 commits kept, in 5 packs of ")
+    assert said.splitlines()[1] == "nothing to collect"
+
+
+def test_the_trash_and_back(given_up: Sandbox) -> None:
+    assert "2 packs that nothing needs would go" in call("gc", "-n", "--grace", "0").output
+    assert "nothing to collect" in call("gc").output, "the grace is not over"
+    said = call("gc", "--grace", "0").output
+    assert "2 packs that nothing needs went to the trash" in said
+    assert "2 packs in the trash were removed for good" in said
+    assert call("gc", "--undo").output == "the trash is empty\n"
+
+
+def test_json(given_up: Sandbox) -> None:
+    found = json.loads(call("gc", "--grace", "0", "--json").output)
+    assert (found["commits"], found["dead"], found["removed"]) == (3, 2, 2)
+    assert found["dry_run"] is False
+    assert json.loads(call("gc", "--undo", "--json").output)["restored"] == 0
+
+
+def test_what_lies_in_the_trash_is_told(given_up: Sandbox) -> None:
+    packs = {f"objects/pack/{name}" for name in given_up.repo.storage.names("objects/pack")}
+    name = sorted(packs)[0]
+    target = f"objects/trash/29990101t000000-01234567.{name.rpartition('/')[2]}"
+    given_up.repo.storage.move_all({name: target})
+    said = call("gc", "--grace", "14d").output
+    if "came back" not in said:
+        assert "in the trash until 2999-01-15 00:00 UTC: 1 pack" in said
+        assert "gradient gc --undo" in said
+        assert "1 pack of" in call("gc", "--undo").output
+    assert Repository.open(given_up.repo.path).tip("main") is not None
+
+
+@pytest.mark.parametrize("span", ["1", "x", "1y", "-1d", "1.5h", ""])
+def test_spans_that_are_none(history: Sandbox, span: str) -> None:
+    assert "is no time span" in call("gc", "--grace", span, code=2).output
+
+
+def test_undo_is_no_rehearsal(history: Sandbox) -> None:
+    call("gc", "--undo", "-n", code=2)
