@@ -62,7 +62,11 @@ def test_what_the_system_refuses(
 
 
 def test_links_that_are_not_exclusive(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contender, "contend", lambda *_: doctor.ROUNDS)
+    def win(folder: str, party: str, rounds: int) -> int:
+        fs.replace_file(f"{folder}/{party}", b"")  # the other one waits for it
+        return rounds
+
+    monkeypatch.setattr(contender, "contend", win)
     monkeypatch.setattr(contender, "result", lambda *_: 7)
     assert verdicts(place)["link"] == "failed"
 
