@@ -27,6 +27,9 @@ from tools.bench.workloads import WORKLOADS
 ROOT: Final = Path(__file__).parents[2]
 """The root of the source, from where the workers import."""
 
+# Threads that spin while they wait would take the cores from whoever's turn it is.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 _QUICK_SHAPE: Final = gpt.Shape(layers=1, heads=2, width=32, context=16)
 _MOST_RESTORES: Final = 3
 _UNSYNCED: Final = ("full", "bf16")
@@ -54,19 +57,27 @@ def main(arguments: list[str] | None = None) -> list[Outcome]:
         )
         bench = Bench(plan)
         bench.train()
-        outcomes = list(bench.outcomes(workloads, durable=True))
-        if not options.quick:
-            unsynced = [name for name in workloads if name in _UNSYNCED]
-            outcomes += bench.outcomes(unsynced, durable=False)
-    text = report.markdown(outcomes, heading(plan, quick=options.quick))
-    if options.out:
-        out = Path(options.out)
+        outcomes: list[Outcome] = []
+        for outcome in bench.outcomes(workloads, durable=True):
+            outcomes.append(outcome)
+            _write(options.out, plan, outcomes, quick=options.quick)
+        unsynced = [name for name in workloads if name in _UNSYNCED and not options.quick]
+        outcomes += bench.outcomes(unsynced, durable=False)
+    text = _write(options.out, plan, outcomes, quick=options.quick)
+    if not options.out:
+        print(text)
+    return outcomes
+
+
+def _write(folder: str | None, plan: Plan, outcomes: list[Outcome], *, quick: bool) -> str:
+    """Return the report, and write it and the picture where they go."""
+    text = report.markdown(outcomes, heading(plan, quick=quick))
+    if folder:
+        out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.md").write_text(text, encoding="utf-8")
         (out / "ratios.svg").write_text(chart.svg(outcomes), encoding="utf-8")
-    else:
-        print(text)
-    return outcomes
+    return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,7 +116,8 @@ def available(published: str) -> list[str]:
 def heading(plan: Plan, *, quick: bool) -> str:
     """Say on what machine, with what, and how it was measured."""
     versions = ", ".join(f"{name} {version}" for name in _PACKAGES if (version := _version(name)))
-    command = "python -m tools.bench" + (" --quick" if quick else "")
+    asked = "--quick" if quick else f"--size {plan.megabytes} --rounds {plan.rounds}"
+    command = f"python -m tools.bench {asked}"
     return (
         f"# Gradient beside other ways to save a run\n\n"
         f"Made by `{command}` on {time.strftime('%Y-%m-%d')}. {processor()}, "
