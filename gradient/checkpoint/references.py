@@ -1,13 +1,25 @@
-"""Which objects a tree stands on, without decoding its values. Imports no torch."""
+"""Which objects a tree or a list stands on, without decoding values. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from gradient.errors import MalformedObjectError
+from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
+
+
+def below(kind: Kind, body: bytes) -> Iterator[tuple[Kind, Oid]]:
+    """Yield what the body of a tree or a list names directly; nothing for other kinds.
+
+    Raises MalformedObjectError.
+    """
+    if kind is Kind.TREE:
+        yield from references(trees.parse(body))
+    elif kind is Kind.LIST:
+        yield from ((Kind.BLOB, blob) for blob in listed(body))
 
 
 def references(tree: Tree | ValueTree) -> Iterator[tuple[Kind, Oid]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gradient.checkpoint.references import listed, references
+from gradient.checkpoint.references import below, listed, references
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
@@ -97,17 +97,10 @@ def _below(path: str, key: Json) -> str:
 
 def blobs(store: TreeReader, entry: Json) -> Iterator[Oid]:
     """Yield the blobs under one entry of a tree, each as often as it is named."""
-    pending = [entry]
+    pending = list(references(ValueTree(entry)))
     while pending:
-        node = pending.pop()
-        if type(node) is dict and node.keys() == {"tree"}:
-            found = references(trees.parse(store.read(Oid.parse(node["tree"]), Kind.TREE)))
+        kind, oid = pending.pop()
+        if kind is Kind.BLOB:
+            yield oid
         else:
-            found = references(ValueTree(node))
-        for kind, oid in found:
-            if kind is Kind.TREE:
-                pending.append({"tree": str(oid)})
-            elif kind is Kind.LIST:
-                yield from listed(store.read(oid, Kind.LIST))
-            else:
-                yield oid
+            pending.extend(below(kind, store.read(oid, kind)))

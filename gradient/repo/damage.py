@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from gradient.checkpoint.references import listed, references
+from gradient.checkpoint.references import below
 from gradient.errors import (
     CorruptObjectError,
     CorruptPackError,
     IntegrityError,
     MissingObjectError,
 )
-from gradient.objects import tree as trees
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
@@ -86,7 +85,7 @@ class _Search:
         known = self._sound.get(oid)
         if known is None:
             try:
-                known = all(self._is_sound(*below) for below in self._below(kind, oid))
+                known = all(self._is_sound(*each) for each in self._below(kind, oid))
             except IntegrityError:
                 known = False
             self._sound[oid] = known
@@ -94,10 +93,8 @@ class _Search:
 
     def _below(self, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid]]:
         self._present(oid)
-        if kind is Kind.TREE:
-            yield from references(trees.parse(self._repo.store.read(oid, kind)))
-        elif kind is Kind.LIST:
-            yield from ((Kind.BLOB, blob) for blob in listed(self._repo.store.read(oid, kind)))
+        if kind is not Kind.BLOB:
+            yield from below(kind, self._repo.store.read(oid, kind))
 
     def _present(self, oid: Oid) -> None:
         if not self._repo.store.is_whole(oid, without=self._unreadable):

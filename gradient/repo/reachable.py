@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from gradient.checkpoint.references import listed, references
+from gradient.checkpoint.references import below
 from gradient.errors import ConflictError, IntegrityError, MissingObjectError
-from gradient.objects import tree as trees
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
@@ -133,7 +132,5 @@ def _below(store: ObjectStore, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid
             yield Kind.COMMIT, commit.anchor
         roots = (commit.tree, commit.environment, commit.hparams, commit.fork)
         yield from ((Kind.TREE, root) for root in roots if root is not None)
-    elif kind is Kind.TREE:
-        yield from references(trees.parse(store.read(oid, kind)))
-    elif kind is Kind.LIST:
-        yield from ((Kind.BLOB, blob) for blob in listed(store.read(oid, kind)))
+    elif kind is not Kind.BLOB:
+        yield from below(kind, store.read(oid, kind))
