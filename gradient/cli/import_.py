@@ -76,7 +76,8 @@ def _is_published(path: str) -> bool:
 def _import_history(ctx: click.Context, path: str) -> None:
     workspace, name = _target(ctx, fs.absolute(path))
     # Here alone: it imports torch, which the checks above can do without.
-    from gradient.integrations.gradient_desc import import_history, open_source
+    from gradient.integrations.gradient_desc.history import import_history
+    from gradient.integrations.gradient_desc.source import open_source
 
     source = open_source(path)
     with (

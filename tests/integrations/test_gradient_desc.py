@@ -11,7 +11,8 @@ import torch
 from gradient import GradientEngine
 from gradient.checkpoint import reader
 from gradient.errors import IntegrityError, MalformedObjectError, NotFoundError
-from gradient.integrations.gradient_desc import Imported, import_history, open_source
+from gradient.integrations.gradient_desc.history import Imported, import_history
+from gradient.integrations.gradient_desc.source import open_source
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from tests.integrations.published import Published, Run, build, train

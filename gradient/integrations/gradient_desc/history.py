@@ -1,18 +1,8 @@
-"""The history of a repo that the published gradient-desc (up to 0.1.17) wrote.
-
-There, ``manifest.json`` lists the checkpoints and each is one ``.pt`` file: an *anchor* holds the
-whole state, a *delta* holds what to add to an anchor's tensors, rounded to half precision. A delta
-is taken over as that package would restore it, so bit for bit; but what it would restore is not
-what was trained, and the commit says so (``lossy``).
-
-Only refs ``branch@step`` and, for a fork's first commit, its source are recorded there. So a
-branch's commits follow each other by step, and a branch begins at its source.
-"""
+"""Writes the checkpoints of the published package as commits of an empty repo."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -22,11 +12,13 @@ import torch
 
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
-from gradient.errors import IntegrityError, MalformedObjectError, NotFoundError
+from gradient.errors import IntegrityError, MalformedObjectError
 from gradient.integrations import guarded
-from gradient.objects.commit import MAX_STEP, Commit
+from gradient.integrations.gradient_desc.deltas import add, has_compressed, has_tensors
+from gradient.integrations.gradient_desc.source import Listed, Source
+from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import documents, foreign, layout, names
+from gradient.repo import layout, names
 from gradient.repo.config import timestamp
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
@@ -36,39 +28,6 @@ from gradient.storage import fs
 
 _OWN_KEYS = frozenset({"step", "meta"})
 _RENAMED = {"amp": "amp_scaler", "external": "external_state"}
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """One checkpoint, as the manifest lists it."""
-
-    branch: str
-    step: int
-    file: str
-    """Where it lies now, absolute."""
-    created_at: str | None
-    id: str | None
-
-    @property
-    def ref(self) -> str:
-        """What it is called there."""
-        return f"{self.branch}@{self.step}"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A repo of the published package."""
-
-    path: str
-    """Its folder."""
-    name: str
-    """Its name."""
-    description: str
-    """What its maker said about it."""
-    checkpoints: tuple[Listed, ...]
-    """By branch and step; sources of forks come before them."""
-    absent: tuple[str, ...] = ()
-    """Refs that the manifest lists and that are not on this machine."""
 
 
 @dataclass(slots=True)
@@ -81,35 +40,6 @@ class Imported:
     """Those that were deltas at the source."""
     notes: list[str] = field(default_factory=list)
     """What did not come over as it was, one sentence each."""
-
-
-def open_source(path: str) -> Source:
-    """Read what a repo of the published package lists.
-
-    Raises NotFoundError where there is none, MalformedObjectError for a damaged manifest.
-    """
-    root = fs.absolute(path)
-    raw = documents.read_bytes(layout.beside(root, layout.MANIFEST))
-    files = foreign.checkpoint_names(root) if fs.is_folder(root) else []
-    if raw is None and not files:
-        raise NotFoundError(f"{root} holds neither a manifest.json nor ckpt_*.pt files")
-    config = documents.read(layout.inside(root, layout.CONFIG)) or {}
-    if "format" in config:
-        raise NotFoundError(f"{root} is a repo of this Gradient: there is nothing to import")
-    manifest = _manifest(root, raw)
-    found = [_listed(root, entry) for entry in manifest["checkpoints"]]
-    listed = [each for each in found if isinstance(each, Listed)]
-    absent = [each for each in found if isinstance(each, str)]
-    known = {PurePath(each.file).name for each in listed}
-    unlisted = [layout.beside(root, name) for name in files if name not in known]
-    listed.extend(_read_unlisted(unlisted, {each.ref for each in listed}))
-    return Source(
-        path=root,
-        name=documents.text(config, "repo_name") or PurePath(root).name,
-        description=str(manifest.get("description") or config.get("description") or ""),
-        checkpoints=tuple(sorted(listed, key=lambda each: (each.branch, each.step))),
-        absent=tuple(absent),
-    )
 
 
 def import_history(
@@ -263,9 +193,9 @@ class _Import:
         and whose optimizer is not kept the latter whole. Without compression nothing tells them
         apart: the package's default is assumed, and said.
         """
-        if _has_compressed(data["optimizer"]) or not _has_tensors(data["optimizer"]):
+        if has_compressed(data["optimizer"]) or not has_tensors(data["optimizer"]):
             return True
-        if _has_compressed(data["model"]):
+        if has_compressed(data["model"]):
             return False
         note = "the optimizer's deltas are not marked as such; they were read as the default has it"
         if note not in self._done.notes:
@@ -308,59 +238,6 @@ class _Import:
         state[taken] = content
 
 
-def add(anchor: Any, delta: Any) -> Any:
-    """Add a delta to an anchor's nested state, in the arithmetic that the package uses."""
-    if not isinstance(delta, Mapping):
-        return delta
-    result: dict[Any, Any] = {}
-    for key, value in delta.items():
-        base = anchor.get(key) if isinstance(anchor, Mapping) else None
-        if base is None:
-            result[key] = value
-        elif isinstance(value, torch.Tensor):
-            result[key] = base + value
-        elif _is_compressed(value):
-            result[key] = base + _expand(base, value)
-        elif isinstance(value, Mapping):
-            result[key] = add(base, value)
-        else:
-            result[key] = value
-    return result
-
-
-def _expand(base: torch.Tensor, packed: Mapping[str, Any]) -> torch.Tensor:
-    """Return the difference that a compressed tensor stands for, in the anchor's dtype."""
-    scheme, shape = packed["scheme"], tuple(packed["shape"])
-    if shape != tuple(base.shape):
-        raise IntegrityError(f"a delta of shape {shape} for a tensor of shape {tuple(base.shape)}")
-    if scheme == "zeros":
-        return torch.zeros(shape, dtype=base.dtype)
-    values: torch.Tensor = packed["values"].to(torch.float16).to(base.dtype)
-    if scheme == "fp16":
-        return values.view(shape)
-    if scheme == "sparse_fp16":
-        full = torch.zeros(shape, dtype=base.dtype)
-        full[tuple(packed["indices"].long().t())] = values
-        return full
-    raise MalformedObjectError(f"a delta in the unknown scheme {scheme!r:.40}")
-
-
-def _is_compressed(value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("__compressed__") is True
-
-
-def _has_compressed(value: Any) -> bool:
-    if _is_compressed(value):
-        return True
-    return isinstance(value, Mapping) and any(map(_has_compressed, value.values()))
-
-
-def _has_tensors(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return True
-    return isinstance(value, Mapping) and any(map(_has_tensors, value.values()))
-
-
 def _generators(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Convert the generators; NumPy's was never saved there."""
     version, words, gauss = saved["python"]
@@ -384,59 +261,6 @@ def _meta(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _branch_of(ref: str | None) -> str | None:
     return None if ref is None else ref.rpartition("@")[0]
-
-
-def _manifest(root: str, raw: bytes | None) -> dict[str, Any]:
-    if raw is None:
-        return {"checkpoints": []}
-    try:
-        manifest = json.loads(raw)
-        if type(manifest["checkpoints"]) is list:
-            return dict(manifest)
-    except (ValueError, RecursionError, KeyError, TypeError):
-        pass
-    raise MalformedObjectError(f"{root}/manifest.json is damaged; move it away to go by the files")
-
-
-def _listed(root: str, entry: Any) -> Listed | str:
-    """Parse one entry; returns its ref alone where its file is not on this machine."""
-    try:
-        branch, step = str(entry["branch"]), _step(entry["step"])
-    except (KeyError, TypeError, ValueError):
-        raise MalformedObjectError(f"{root}/manifest.json: not a checkpoint: {entry}") from None
-    file = entry.get("file")
-    name = PurePath(file).name if type(file) is str else f"ckpt_{branch}_s{step}.pt"
-    # Beside the manifest first: the repo may have been moved, and the path be stale.
-    for path in (layout.beside(root, name), file):
-        if type(path) is str and fs.is_file(path):
-            return Listed(
-                branch=branch,
-                step=step,
-                file=path,
-                created_at=documents.text(entry, "created_at"),
-                id=documents.text(entry, "id"),
-            )
-    return f"{branch}@{step}"
-
-
-def _read_unlisted(files: list[str], known: set[str]) -> Iterator[Listed]:
-    """Take in files that the manifest lacks, by what they say themselves."""
-    for file in files:
-        payload = guarded.load(file)
-        data = payload.get("data") if isinstance(payload, dict) else None
-        meta = data.get("meta") if isinstance(data, dict) else None
-        if isinstance(data, dict) and isinstance(meta, dict) and type(meta.get("branch")) is str:
-            listed = Listed(meta["branch"], _step(data.get("step")), file, None, None)
-            if listed.ref not in known:
-                known.add(listed.ref)
-                yield listed
-
-
-def _step(value: object) -> int:
-    """Check a step; raises ValueError."""
-    if type(value) is not int or not 0 <= value <= MAX_STEP:
-        raise ValueError(f"{value!r:.40} is not a step")
-    return value
 
 
 def _time(created_at: str | None) -> str:
