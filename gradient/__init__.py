@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from gradient.repo.discovery import find_repo, find_workspace, resolve_context
     from gradient.repo.workspace import init_workspace
     from gradient.view.create import init_repo
-    from gradient.view.reading import open_repo
+    from gradient.view.reading.repo import open_repo
 
 __all__ = [
     "AmbiguousRevisionError",
@@ -102,7 +102,7 @@ HOMES: dict[str, str] = {
     "init_repo": "gradient.view.create",
     "init_workspace": "gradient.repo.workspace",
     "load": "gradient.engine.load",
-    "open_repo": "gradient.view.reading",
+    "open_repo": "gradient.view.reading.repo",
     "resolve_context": "gradient.repo.discovery",
 }
 """The module that each public name lives in; the exceptions, all of one module, are not listed."""

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 
-from gradient.checkpoint.references import listed, references
+from gradient.checkpoint.references import below
 from gradient.codec.mode import Mode
-from gradient.objects import tree as trees
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
@@ -59,10 +58,7 @@ def _copy_trees(repo: Repository, transaction: Transaction, root: Oid) -> Iterat
             seen.add(oid)
             raw = repo.store.read(oid, kind)
             transaction.put(kind, raw)
-            if kind is Kind.TREE:
-                pending.extend(references(trees.parse(raw)))
-            else:
-                yield from listed(raw)
+            pending.extend(below(kind, raw))
 
 
 def _read(

@@ -14,7 +14,9 @@ import gradient
 from gradient.engine.engine import GradientEngine
 from gradient.errors import ContextError, UnknownRevisionError
 from gradient.view import cards
-from gradient.view.reading import Commit, Component, Repo
+from gradient.view.reading.commit import Commit
+from gradient.view.reading.component import Component
+from gradient.view.reading.repo import Repo
 from tests.cli.sandbox import ROOT
 
 EVIL = "<script>alert('&\"')</script>"
