@@ -93,6 +93,43 @@ class UnknownRevisionError(NotFoundError):
         self.candidates = tuple(candidates)
 
 
+class ForgottenError(NotFoundError):
+    """A retention policy let go of a commit's state, or of a component of it.
+
+    The commit itself is there: its place in history, message and metrics.
+    """
+
+    kind = "forgotten"
+
+    def __init__(
+        self,
+        revision: str,
+        *,
+        commit: str,
+        policy: str,
+        time: str,
+        components: Sequence[str] = (),
+        nearest: Sequence[str] = (),
+    ) -> None:
+        what = f"the {' and the '.join(components)} of {revision}" if components else revision
+        verb = "were" if len(components) > 1 else "was"
+        text = f"{what} {verb} let go on {time.partition('T')[0]} by: gradient forget {policy}."
+        if components == ("optimizer",):
+            text += (
+                f" To go on with its weights: gradient resume --reset-optimizer {revision} -- CMD, "
+                f"or engine.resume({revision!r}, reset_optimizer=True)."
+            )
+        if nearest:
+            text += f" Nearest that is whole: {', '.join(nearest)}."
+        super().__init__(text)
+        self.revision = revision
+        self.commit = commit
+        self.policy = policy
+        self.time = time
+        self.components = tuple(components)
+        self.nearest = tuple(nearest)
+
+
 class AmbiguousRevisionError(UnknownRevisionError):
     """A revision that names several commits."""
 

@@ -22,6 +22,7 @@ PUBLIC = [
     "CorruptPackError",
     "EngineClosedError",
     "ForeignRepoError",
+    "ForgottenError",
     "FormatVersionError",
     "GradientConfig",
     "GradientEngine",

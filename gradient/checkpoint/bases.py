@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from gradient.checkpoint import walk
 from gradient.checkpoint.walk import Content, TreeReader
+from gradient.errors import IntegrityError
 from gradient.objects.oid import Oid
 
 PAUSE = 16
@@ -39,7 +40,10 @@ class Bases:
         content = self._contents.get(path)
         if content is None or (content.dtype, content.nbytes) != (dtype, nbytes):
             return None
-        return content.chunks(self._store)
+        try:
+            return content.chunks(self._store)
+        except IntegrityError:  # the anchor was forgotten since its trees were read
+            return None
 
     def learn(self, path: str, *, tried: int, gained: int) -> None:
         """Note for how many chunks of a tensor a difference was tried, and for how many it paid."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import torch
 
-from gradient.checkpoint import walk, writer
+from gradient.checkpoint import writer
 from gradient.checkpoint.leaves import BlobReader, Leaf, leaves
 from gradient.checkpoint.reader import component_entries, component_tree
 from gradient.errors import MisfitError
@@ -201,7 +201,7 @@ class _Merge:
         return writer.write_tensor(self.transaction, tensor, path=parts[0].name)
 
     def _keep(self, node: Json) -> None:
-        self.transaction.keep(walk.blobs(self.transaction, node))
+        writer.keep(self.transaction, {"": node})
 
 
 def _add_up(parts: Sequence[torch.Tensor], weights: Sequence[float]) -> None:

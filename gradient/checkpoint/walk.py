@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,13 +44,14 @@ class Content:
         raise MalformedObjectError(f"{self.path} has no chunks")
 
 
-def contents(store: TreeReader, root: Oid) -> Iterator[Content]:
-    """Yield everything under a root tree that has chunks."""
+def contents(store: TreeReader, root: Oid, *, without: Container[str] = ()) -> Iterator[Content]:
+    """Yield everything under a root tree that has chunks, but in some components."""
     tree = trees.parse(store.read(root, Kind.TREE))
     if not isinstance(tree, Tree):
         raise MalformedObjectError(f"tree {root.short} is not a root tree")
     for name, entry in tree.entries.items():
-        yield from _node(store, entry, name)
+        if name not in without:
+            yield from _node(store, entry, name)
 
 
 def _node(store: TreeReader, node: Json, path: str) -> Iterator[Content]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradient.checkpoint import walk
 from gradient.checkpoint.bases import Bases
 from gradient.checkpoint.draft import Draft, Hole, NamedPart, Part, ValuePart, draft, encode, memory
+from gradient.checkpoint.references import below, references
 from gradient.codec.chunks import ranges
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
@@ -66,9 +66,24 @@ def write_draft(
 
 
 def keep(transaction: Transaction, entries: Mapping[str, Json]) -> None:
-    """Take over what the entries of a root tree stand on; it is not read, only looked up."""
+    """Take over what the entries of a root tree stand on: chunks are looked up, trees put again.
+
+    So nothing that lies in the trash alone is relied on.
+    """
     for entry in entries.values():
-        transaction.keep(walk.blobs(transaction, entry))
+        transaction.keep(_kept(transaction, entry))
+
+
+def _kept(transaction: Transaction, entry: Json) -> Iterator[Oid]:
+    pending = list(references(ValueTree(entry)))
+    while pending:
+        kind, oid = pending.pop()
+        if kind is Kind.BLOB:
+            yield oid
+        else:
+            body = transaction.read(oid, kind)
+            transaction.put(kind, body)
+            pending.extend(below(kind, body))
 
 
 def write_root(transaction: Transaction, entries: Mapping[str, Json]) -> Oid:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
+
+import click
 
 from gradient.cli import output
 from gradient.objects.commit import Commit
@@ -14,7 +17,8 @@ from gradient.repo.repository import Repository
 JSON_FIELDS = (
     "`id`, `revision` (branch and step, as it resolves now), `step`, `branch`, `type` (anchor or "
     "delta), `parents`, `anchor` (or null), `time`, `message`, `metrics`, `refs` (the branches and "
-    "tags that point at it)"
+    "tags that point at it), `forgotten` (null while it is whole; else `components` that are not "
+    "kept, or null for all, `policy` and `time`)"
 )
 """What the JSON says of a commit."""
 
@@ -24,6 +28,7 @@ class Describer:
 
     def __init__(self, repo: Repository, active: str) -> None:
         self._history = History(repo)
+        self._dropped = repo.dropped()
         self._refs: dict[Oid, list[str]] = {}
         self._names: dict[Oid, list[str]] = {}
         for branch, tip in self._history.tips.items():
@@ -55,26 +60,45 @@ class Describer:
             "message": commit.message,
             "metrics": output.plain_numbers(commit.metrics),
             "refs": self._names.get(oid, []),
+            "forgotten": None if oid not in self._dropped else asdict(self._dropped[oid]),
         }
 
     def line(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> str:
         """Return one line: id, revision, refs, message, metrics."""
-        words = [output.faint(oid.short), output.strong(self.revision(oid, commit))]
+        revision = self.revision(oid, commit)
+        forgotten = self._is_forgotten(oid)
+        words = [output.faint(oid.short), revision if forgotten else output.strong(revision)]
         words += [self.decoration(oid)] if oid in self._refs else []
+        words += [f"({self._lost(oid)})"] if oid in self._dropped else []
         words += commit.message.splitlines()[:1]
-        return "  ".join([*words, *_chosen(commit, metrics)])
+        line = "  ".join([*words, *_chosen(commit, metrics)])
+        return output.faint(click.unstyle(line)) if forgotten else line
+
+    def _is_forgotten(self, oid: Oid) -> bool:
+        return oid in self._dropped and self._dropped[oid].components is None
+
+    def _lost(self, oid: Oid) -> str:
+        """Say what retention has let go of."""
+        components = self._dropped[oid].components
+        return "forgotten" if components is None else f"without {', '.join(components)}"
 
     def paragraph(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> Iterator[str]:
         """Yield the lines of a paragraph: all a person asks of a commit first."""
         refs = f"  {self.decoration(oid)}" if oid in self._refs else ""
         yield f"commit {oid}{refs}"
-        yield f"at       {output.strong(self.revision(oid, commit))}, {commit.type}"
+        revision = self.revision(oid, commit)
+        shown = output.faint(revision) if self._is_forgotten(oid) else output.strong(revision)
+        yield f"at       {shown}, {commit.type}"
         if len(commit.parents) > 1:
             yield f"merge    {' '.join(parent.short for parent in commit.parents)}"
         yield f"date     {commit.time.partition('.')[0]} UTC"
-        shown = [*_chosen(commit, metrics)] if metrics else [*_chosen(commit, commit.metrics)]
-        if shown:
-            yield f"metrics  {'  '.join(shown)}"
+        if oid in self._dropped:
+            dropped = self._dropped[oid]
+            day, policy = dropped.time.partition("T")[0], dropped.policy
+            yield f"kept     {self._lost(oid)} since {day}: gradient forget {policy}"
+        numbers = [*_chosen(commit, metrics)] if metrics else [*_chosen(commit, commit.metrics)]
+        if numbers:
+            yield f"metrics  {'  '.join(numbers)}"
         if commit.message:
             yield ""
             yield from (f"    {line}" for line in commit.message.splitlines())

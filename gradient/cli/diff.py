@@ -73,7 +73,7 @@ def command(
     from gradient.view.compare import COMPARED, compare
     from gradient.view.diff_page import page
 
-    before, after = _side(ctx, a), _side(ctx, b)
+    before, after = (_side(ctx, each, optimizer=optimizer) for each in (a, b))
     wanted = COMPARED if optimizer else COMPARED[:1]
     total = sum(
         len({*before.tensors.get(name, {}), *after.tensors.get(name, {})}) for name in wanted
@@ -96,7 +96,7 @@ def command(
         output.line(f"\na page with a heat map: {html}")
 
 
-def _side(ctx: click.Context, text: str) -> Side:
+def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
     from gradient.integrations.live import is_file_name, open_side
     from gradient.repo.foreign import Mark, read_mark
     from gradient.view.compare import revision_side
@@ -108,7 +108,8 @@ def _side(ctx: click.Context, text: str) -> Side:
         text = str(mark.commit)  # a thin file says which commit it stands for
     repo = find_repository(ctx)
     found = repo.resolve(text, branch=active_branch(repo))
-    return revision_side(repo, found.oid, f"{found.commit.revision} ({found.oid.short})")
+    name = f"{found.commit.revision} ({found.oid.short})"
+    return revision_side(repo, found.oid, name, optimizer=optimizer)
 
 
 def _print_facts(found: Comparison) -> None:

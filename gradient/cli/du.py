@@ -78,6 +78,7 @@ def command(ctx: click.Context, revs: tuple[str, ...], as_json: bool) -> None:
 
 
 def _describe(repo: Repository, found: Resolved) -> dict[str, Any]:
+    repo.check_kept(found.oid, components=())
     return {
         "id": str(found.oid),
         "revision": found.commit.revision,

@@ -91,6 +91,7 @@ def command(
         )
     repo = find_repository(ctx)
     found = repo.resolve(ref, branch=active_branch(repo))
+    repo.check_kept(found.oid, components=() if reset_optimizer else ("optimizer",))
     Line.create(repo, branch)
     repo.check_writable()
     if words:

@@ -63,6 +63,7 @@ def command(ctx: click.Context, rev: str, path: str, recursive: bool, as_json: b
     found = repo.resolve(rev, branch=active_branch(repo))
     node: Json = {"tree": str(found.commit.tree)}
     parts = [part for part in path.split("/") if part]
+    repo.check_kept(found.oid, components=parts[:1] or None)
     for depth, part in enumerate(parts):
         tree = _tree(repo, node)
         if not isinstance(tree, Tree) or part not in tree.entries:

@@ -72,6 +72,8 @@ def command(
     sources = [repo.resolve(rev, branch=active_branch(repo)) for rev in revs]
     if len({source.oid for source in sources}) < len(sources):
         raise ConfigError("a merge takes each commit once; for more of one, give it more weight")
+    for source in sources:
+        repo.check_kept(source.oid, components=("model",))
     repo.check_writable()
     line = line_for(repo, sources[0], branch)
     # Here alone: it imports torch, which the checks above can do without.

@@ -20,8 +20,9 @@ from gradient.engine.handoff import Handoff
 @click.command("resume", cls=LaunchCommand)
 @place_options
 @click.argument("ref", shell_complete=complete_revision)
+@click.option("--reset-optimizer", is_flag=True, help="Start with empty optimizer state.")
 @click.pass_context
-def command(ctx: click.Context, ref: str) -> None:
+def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
     """Run CMD so that its training goes on from REF.
 
     REF is a revision: main@100, main, latest, main~2, a tag, a commit id. It is looked up before
@@ -31,12 +32,14 @@ def command(ctx: click.Context, ref: str) -> None:
     repo = find_repository(ctx)
     active = active_branch(repo)
     found = repo.resolve(ref, branch=active)
+    repo.check_kept(found.oid, components=() if reset_optimizer else ("optimizer",))
     place = find_place(ctx)
     told = Handoff(
         workspace=place.workspace,
         repo=place.repo_name,
         branch=found.branch or active,
         resume=ref,
+        reset_optimizer=reset_optimizer,
     )
     words = launch.launched_command(ctx)
     if words:

@@ -17,11 +17,11 @@ from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
 from gradient.maintenance.statistics import node_bytes
 from gradient.objects import tree as trees
-from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind
 from gradient.objects.tree import Tree
 from gradient.repo.facts import read_facts
 from gradient.repo.repository import Repository
+from gradient.repo.revisions import Resolved
 
 
 @click.command("show")
@@ -49,7 +49,7 @@ def command(ctx: click.Context, rev: str, as_json: bool) -> None:
     active = active_branch(repo)
     found = repo.resolve(rev, branch=active)
     describer = Describer(repo, active)
-    components = _components(repo, found.commit)
+    components = _components(repo, found)
     facts = {
         name: read_facts(repo.store, getattr(found.commit, name))
         for name in ("hparams", "environment", "fork")
@@ -70,12 +70,18 @@ def command(ctx: click.Context, rev: str, as_json: bool) -> None:
     output.pages(lines)
 
 
-def _components(repo: Repository, commit: Commit) -> dict[str, dict[str, Any]]:
-    root = trees.parse(repo.store.read(commit.tree, Kind.TREE))
+def _components(repo: Repository, found: Resolved) -> dict[str, dict[str, Any]]:
+    """Describe the components that are kept."""
+    dropped = repo.dropped().get(found.oid)
+    if dropped is not None and dropped.components is None:
+        return {}
+    lost = () if dropped is None else dropped.components or ()
+    root = trees.parse(repo.store.read(found.commit.tree, Kind.TREE))
     entries = root.entries if isinstance(root, Tree) else {}
+    entries = {name: entry for name, entry in entries.items() if name not in lost}
     dtypes: dict[str, Counter[str]] = {name: Counter() for name in entries}
     counts: Counter[str] = Counter()
-    for content in contents(repo.store, commit.tree):
+    for content in contents(repo.store, found.commit.tree, without=lost):
         # A path is the component's name, then a dot or a bracket; names may hold dots themselves.
         name = max((each for each in entries if content.path.startswith(each)), key=len)
         dtypes[name][content.dtype or "data"] += content.nbytes

@@ -9,12 +9,16 @@ delta that is dearer.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 
 from gradient.checkpoint.bases import Bases
 from gradient.codec.mode import Mode
+from gradient.errors import IntegrityError
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository
+
+_LOG = logging.getLogger("gradient")
 
 
 @dataclass(slots=True)
@@ -48,8 +52,12 @@ class Anchoring:
         if self._due or (self.interval is not None and self._deltas >= self.interval):
             return None
         if self._bases is None:
-            tree = self.repo.read_commit(anchor).tree
-            self._bases = Bases(self.repo.store, tree, self._skipped)
+            try:
+                tree = self.repo.read_commit(anchor).tree
+                self._bases = Bases(self.repo.store, tree, self._skipped)
+            except IntegrityError as error:
+                # Forgotten by now, as a rule: then it is time for another one.
+                _LOG.debug("the anchor %s can not be used: %s", anchor.short, error)
         return self._bases
 
     def committed(self, oid: Oid, *, anchor: Oid | None, coded: int, plain: int) -> None:

@@ -15,7 +15,7 @@ from gradient.engine.anchoring import Anchoring
 from gradient.engine.background import Background
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
-from gradient.engine.forking import fork_run
+from gradient.engine.forking import fork_run, restart_optimizer
 from gradient.engine.generators import Generators
 from gradient.engine.handoff import ForkOptions, check_interval
 from gradient.engine.hparams import check_hparams
@@ -28,7 +28,7 @@ from gradient.engine.restoring import Restored, restore_run
 from gradient.engine.revision import Revision, settled
 from gradient.engine.standing import Standing
 from gradient.engine.warning import warn
-from gradient.errors import EngineClosedError, InvalidNameError
+from gradient.errors import ConfigError, EngineClosedError, InvalidNameError
 from gradient.repo import runs
 from gradient.repo.config import timestamp
 from gradient.repo.damage import naming_commits
@@ -158,7 +158,7 @@ class GradientEngine:
         elif asked.resume == "auto":
             self.resume_latest(missing_ok=True)
         elif asked.resume is not None:
-            self.resume(asked.resume)
+            self.resume(asked.resume, reset_optimizer=handoff.reset_optimizer)
         elif before is not None and before.goes_on(line):
             self._at = before
             before.behind = self._background
@@ -283,31 +283,54 @@ class GradientEngine:
     # -- Going back --------------------------------------------------------------------------
 
     def resume(
-        self, ref: str, *, strict: bool = True, components: Sequence[str] | None = None
+        self,
+        ref: str,
+        *,
+        strict: bool = True,
+        components: Sequence[str] | None = None,
+        reset_optimizer: bool = False,
     ) -> int:
         """Put the run back to a commit, bit for bit, and go on from there; returns its step.
 
         ``"B@N"`` and ``"B"`` move the engine to branch B (unless GRADIENT_BRANCH fixes another);
         a tag or an id leaves it on its branch. `strict=False` loads what matches by name, shape
         and dtype and resets the optimizer state of the rest. `components=("model",)` is a warm
-        start: only these change, the step and the line stay as they are.
+        start: only these change, the step and the line stay as they are. `reset_optimizer` empties
+        the optimizer's state, as where retention has let go of it.
 
-        All or nothing: raises MisfitError, UnknownRevisionError or IntegrityError before any live
-        object has changed.
+        All or nothing: raises MisfitError, UnknownRevisionError, ForgottenError or IntegrityError
+        before any live object has changed.
         """
         self._check_usable()
         self._drain()
         ref = settled(ref)
         with naming_commits(self._repo):
-            return self._resume(ref, strict=strict, components=components)
+            return self._resume(
+                ref, strict=strict, components=components, reset_optimizer=reset_optimizer
+            )
 
-    def _resume(self, ref: str, *, strict: bool, components: Sequence[str] | None) -> int:
+    def _resume(
+        self,
+        ref: str,
+        *,
+        strict: bool,
+        components: Sequence[str] | None,
+        reset_optimizer: bool,
+    ) -> int:
+        if reset_optimizer and components is not None:
+            raise ConfigError("reset_optimizer: a warm start by components leaves it out instead")
         at = self._at
         line = self._line_of(self._repo.resolve(ref, branch=at.line.branch).branch)
         # Only now, for the tip that the line has seen must not be newer than what is restored.
         found = self._repo.resolve(ref, branch=at.line.branch)
         restored = restore_run(
-            self._repo, self._run, found.oid, strict=strict, components=components
+            self._repo,
+            self._run,
+            found.oid,
+            strict=strict,
+            components=components,
+            without={"optimizer"} if reset_optimizer else set(),
+            then=self._restart_optimizer if reset_optimizer else None,
         )
         if components is not None:
             at.origin = restored.origin | {"components": list(components)}
@@ -315,6 +338,9 @@ class GradientEngine:
         line.position = found.oid
         self._moved(line, restored)
         return at.step
+
+    def _restart_optimizer(self, restored: Restored) -> None:
+        restart_optimizer(self._repo, self._run, restored)
 
     def _moved(self, line: Line, restored: Restored) -> None:
         self._at.moved(line, restored, claimed=self._run.registered)

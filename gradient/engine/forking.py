@@ -118,9 +118,7 @@ def _edit(
     """Change the live objects; returns the components that changed, and whether wholly."""
     changed: dict[str, bool] = {}
     if options.reset_optimizer:
-        entry = restored.entries.get("optimizer")
-        saved = None if entry is None else reader.read_entries(repo.store, entry, without={"state"})
-        edits.reset_optimizer(run.optimizer, saved)
+        restart_optimizer(repo, run, restored)
         changed["optimizer"] = True
     if options.reset_scheduler:
         edits.reset_scheduler(run.optimizer, run.scheduler, baseline)
@@ -133,6 +131,13 @@ def _edit(
         changed.setdefault("optimizer", False)
         changed["scheduler"] = True
     return changed
+
+
+def restart_optimizer(repo: Repository, run: Run, restored: Restored) -> None:
+    """Empty the optimizer's state, with the options that the commit has for it."""
+    entry = restored.entries.get("optimizer") or restored.lost.get("optimizer")
+    saved = None if entry is None else reader.read_entries(repo.store, entry, without={"state"})
+    edits.reset_optimizer(run.optimizer, saved)
 
 
 def _reseed(repo: Repository, run: Run, restored: Restored, seed: int | None) -> dict[str, Any]:

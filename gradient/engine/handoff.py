@@ -18,12 +18,13 @@ WORKSPACE = "GRADIENT_WORKSPACE"
 REPO = "GRADIENT_REPO"
 BRANCH = "GRADIENT_BRANCH"
 RESUME_REF = "GRADIENT_RESUME_REF"
+RESET_OPTIMIZER = "GRADIENT_RESET_OPTIMIZER"
 AUTOCOMMIT = "GRADIENT_AUTOCOMMIT"
 BACKGROUND = "GRADIENT_BACKGROUND"
 FORK = "GRADIENT_FORK"
 HANDOFF_ID = "GRADIENT_HANDOFF_ID"
 
-OWNED = (WORKSPACE, REPO, BRANCH, RESUME_REF, FORK, HANDOFF_ID)
+OWNED = (WORKSPACE, REPO, BRANCH, RESUME_REF, RESET_OPTIMIZER, FORK, HANDOFF_ID)
 """What a launch replaces; everything else of the user's environment stays as it is."""
 
 _consumed: set[str] = set()
@@ -98,6 +99,8 @@ class Handoff:
     """Names one launch: what was begun under it is continued, not repeated."""
     background: bool | None = None
     """Whether commits are written behind the loop; None: as the config says."""
+    reset_optimizer: bool = False
+    """Whether the optimizer starts with empty state where `resume` is resumed."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
@@ -114,7 +117,8 @@ class Handoff:
             branch=environ.get(BRANCH) or None,
             resume=None if taken else environ.get(RESUME_REF) or None,
             autocommit=_interval(environ.get(AUTOCOMMIT)),
-            background=_flag(environ.get(BACKGROUND)),
+            background=_flag(BACKGROUND, environ),
+            reset_optimizer=not taken and bool(_flag(RESET_OPTIMIZER, environ)),
             fork=ForkOptions.parse(fork) if fork and not taken else None,
             id=None if taken else handoff_id,
         )
@@ -140,6 +144,7 @@ class Handoff:
             HANDOFF_ID: self.id,
             AUTOCOMMIT: str(self.autocommit) if self.autocommit is not None else None,
             BACKGROUND: str(int(self.background)) if self.background is not None else None,
+            RESET_OPTIMIZER: "1" if self.reset_optimizer else None,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -162,7 +167,8 @@ def _interval(text: str | None) -> int | None:
         ) from None
 
 
-def _flag(text: str | None) -> bool | None:
+def _flag(name: str, environ: Mapping[str, str]) -> bool | None:
+    text = environ.get(name)
     if text not in (None, "", "0", "1"):
-        raise ConfigError(f"{BACKGROUND}={text!r} is not 0 or 1")
+        raise ConfigError(f"{name}={text!r} is not 0 or 1")
     return None if not text else text == "1"

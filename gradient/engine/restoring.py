@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from gradient.checkpoint import reader
@@ -29,6 +29,8 @@ class Restored:
     """Its content."""
     entries: Mapping[str, Json]
     """Its components: names to trees."""
+    lost: Mapping[str, Json] = field(default_factory=dict)
+    """Those that retention has let go of: of an optimizer the options are still there."""
     generators: Any = None
     """The generators' state that was restored; None where it was not."""
 
@@ -39,15 +41,27 @@ class Restored:
 
     @classmethod
     def of(cls, repo: Repository, oid: Oid) -> Self:
-        """Read what a commit consists of."""
+        """Read what a commit consists of; raises ForgottenError where nothing of it is kept."""
+        repo.check_kept(oid, components=())
         commit = repo.read_commit(oid)
-        return cls(oid, commit, reader.component_entries(repo.store, commit.tree))
+        entries = reader.component_entries(repo.store, commit.tree)
+        dropped = repo.dropped().get(oid)
+        lost = {name for name in entries if dropped is not None and dropped.covers(name)}
+        return cls(
+            oid,
+            commit,
+            {name: node for name, node in entries.items() if name not in lost},
+            {name: node for name, node in entries.items() if name in lost},
+        )
 
     def claim(self, repo: Repository, name: str, registered: Registered) -> None:
         """Hand a state that was registered after the resume what the commit has under its name.
 
-        Raises MisfitError where it has nothing and the state is required.
+        Raises MisfitError where it has nothing and the state is required, ForgottenError where that
+        is not kept.
         """
+        if name in self.lost and registered.required:
+            repo.check_kept(self.oid, components=[name])
         if name in self.entries:
             value = reader.read_state(repo.store, self.commit.tree, components=[name])[name]
             registered.setter(unpack(name, registered, value))
@@ -74,10 +88,13 @@ def restore_run(
 
     `then` belongs to it: what it raises, too, leaves the run as it was. It decides the options
     that are `settled`: that script and checkpoint differ there is not told. Raises MisfitError,
-    IntegrityError or ConfigError with nothing changed.
+    IntegrityError, ForgottenError or ConfigError with nothing changed.
     """
     restored = Restored.of(repo, oid)
+    if components is not None:
+        repo.check_kept(oid, components=components)
     names = _wanted(run, restored, components, without)
+    repo.check_kept(oid, components=names)
     present = [name for name in names if name in restored.entries]
     state = reader.read_state(repo.store, restored.commit.tree, components=present)
     plan = prepare(run, state, strict=strict, components=names)

@@ -36,6 +36,7 @@ from gradient.store import repack
 from gradient.store.database import ObjectStore
 from gradient.store.pack import Pack
 from gradient.store.refs import RefRecord
+from gradient.store.retention import Retention
 
 _LOG = logging.getLogger("gradient")
 
@@ -134,7 +135,8 @@ class _Collection:
     def rehearse(self) -> Collected:
         store = self._open()
         there = store.catalogue.index.packs
-        choice = repack.choose(there, self._wanted(Marker(store, progress=self._count)))
+        wanted = self._wanted(Marker(store, progress=self._count))
+        choice = repack.choose(there, wanted, going={pack.id for pack in there})
         self._planned(there, repack.plan(there, choice))
         for _, name in packs.trashed(self.repo.storage):
             if self._is_due(name):
@@ -153,11 +155,18 @@ class _Collection:
         store = self._open()
         marker = Marker(store, progress=self._count)
         wanted = self._wanted(marker)
-        choice = self._complete(store, wanted)
-        old = {pack.id for pack in before}
+        self._complete(store, wanted)
         there = store.catalogue.index.packs
-        plan = repack.plan((pack for pack in there if pack.id in old), choice)
-        plan.rewritten, new = self._rewrite(store, plan.rewritten, choice)
+        ids = {pack.id for pack in before}
+        old = [pack for pack in there if pack.id in ids]
+        choice = repack.choose(there, wanted, going=ids)
+        plan = repack.plan(old, choice)
+        new = self._rewrite(store, plan.rewritten, choice)
+        if new is None:
+            # No room. What can go without a copy goes all the same: that makes some.
+            choice = repack.choose(there, wanted)
+            plan, new = repack.plan(old, choice), set()
+            plan.rewritten = []
         repack.prove_others(store.catalogue, there, plan.going, choice)
         self._planned(there, plan)
         self.done.written = len(new)
@@ -183,6 +192,8 @@ class _Collection:
 
     def _wanted(self, marker: Marker) -> set[Oid]:
         """Return everything that refs lead to, those of the past within the grace too."""
+        # Before the refs: what is let go of after this is kept once more.
+        marker.dropped = Retention(self.repo.storage).table(strict=True)
         firm: set[Oid] = set()
         recent: set[Oid] = set()
         for space in ("heads", "tags"):
@@ -228,10 +239,10 @@ class _Collection:
 
     def _rewrite(
         self, store: ObjectStore, sources: list[Pack], choice: repack.Choice
-    ) -> tuple[list[Pack], set[str]]:
-        """Write the new packs; returns the packs whose frames are in them, and their ids."""
+    ) -> set[str] | None:
+        """Write the new packs; returns their ids, None where there is no room."""
         try:
-            new = repack.rewrite(
+            return repack.rewrite(
                 self.repo.storage,
                 store.catalogue,
                 sources,
@@ -241,11 +252,9 @@ class _Collection:
         except GradientIOError as error:
             if error.errno not in NO_ROOM:
                 raise
-            # What can go without a copy goes all the same: that makes room.
             _LOG.warning("no room to rewrite packs: %s", error)
             self.done.full = True
-            return [], set()
-        return sources, new
+            return None
 
     def _planned(self, there: list[Pack], plan: repack.Plan) -> None:
         self.done.packs = len(there)

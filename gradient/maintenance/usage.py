@@ -14,6 +14,7 @@ from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.repository import Repository
+from gradient.store.retention import Dropped
 
 ENCODINGS: dict[int, str] = {
     int(codec): "delta" if codec is Codec.DELTA else "raw" if codec is Codec.RAW else "planes"
@@ -41,14 +42,18 @@ class Usage:
 
 
 def usage(repo: Repository, commit: Commit) -> Iterator[Usage]:
-    """Yield what each component of a commit takes; trees and indexes are read, no chunk is."""
+    """Yield what each component of a commit takes; trees and indexes are read, no chunk is.
+
+    What retention has let go of in a parent is shared with nobody.
+    """
+    dropped = repo.dropped()
     before = {
         oid
         for parent in commit.parents
-        for _, entry in _entries(repo, repo.read_commit(parent).tree)
+        for name, entry in _entries(repo, parent, dropped.get(parent))
         for oid in blobs(repo.store, entry)
     }
-    for name, entry in _entries(repo, commit.tree):
+    for name, entry in _entries(repo, commit.oid, dropped.get(commit.oid)):
         found = Usage(name, node_bytes(repo.store, entry))
         seen: set[Oid] = set()
         for oid in blobs(repo.store, entry):
@@ -67,6 +72,9 @@ def usage(repo: Repository, commit: Commit) -> Iterator[Usage]:
         yield found
 
 
-def _entries(repo: Repository, tree: Oid) -> list[tuple[str, Json]]:
-    root = trees.parse(repo.store.read(tree, Kind.TREE))
-    return list(root.entries.items()) if isinstance(root, Tree) else []
+def _entries(repo: Repository, oid: Oid, dropped: Dropped | None) -> list[tuple[str, Json]]:
+    if dropped is not None and dropped.components is None:
+        return []
+    root = trees.parse(repo.store.read(repo.read_commit(oid).tree, Kind.TREE))
+    entries = root.entries if isinstance(root, Tree) else {}
+    return [each for each in entries.items() if dropped is None or not dropped.covers(each[0])]

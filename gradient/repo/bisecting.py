@@ -79,6 +79,10 @@ class Bisection:
         self._line = line_between(repo, Oid.parse(state.good), Oid.parse(state.bad))
         self._places = {oid: place for place, oid in enumerate(self._line)}
         self._low, self._high = 0, len(self._line) - 1
+        dropped = repo.dropped()
+        self._forgotten = frozenset(
+            str(oid) for oid in self._line if oid in dropped and dropped[oid].components is None
+        )
 
     @classmethod
     def start(cls, repo: Repository, bad: Oid, good: Oid) -> Bisection:
@@ -104,8 +108,11 @@ class Bisection:
         return max(self.open - 1, 0).bit_length()
 
     def next(self) -> Oid | None:
-        """Return the commit to judge: the middle one, or the nearest to it; None at the end."""
-        skipped = self.state.skipped
+        """Return the commit to judge: the middle one, or the nearest to it; None at the end.
+
+        One that was forgotten can not be judged.
+        """
+        skipped = self.state.skipped | self._forgotten
         middle = (self._low + self._high) // 2
         for distance in range(self.open):
             for place in dict.fromkeys((middle - distance, middle + distance)):

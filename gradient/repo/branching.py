@@ -15,8 +15,9 @@ from gradient.repo.revisions import Resolved
 def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str = "") -> Published:
     """Begin `branch` with a commit of the source's whole state, durably.
 
-    Raises BranchExistsError, InvalidNameError.
+    Raises BranchExistsError, InvalidNameError, ForgottenError.
     """
+    repo.check_kept(source.oid)
     time = timestamp()
 
     def build(name: str, parent: Oid | None) -> Oid:
@@ -38,4 +39,6 @@ def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str
         return oid
 
     line = Line.create(repo, branch).moved_to(source.oid)
-    return line.publish(source.commit.step, build, reason=f"fork of {source.commit.revision}")
+    reason = f"fork of {source.commit.revision}"
+    # The new commit takes over the whole tree: all of it must be there until a ref names it.
+    return line.publish(source.commit.step, build, reason=reason, others=[source.oid])

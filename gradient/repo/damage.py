@@ -14,6 +14,7 @@ from gradient.errors import (
 )
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
+from gradient.repo.remains import remaining
 from gradient.repo.repository import Repository
 
 
@@ -67,6 +68,7 @@ class _Search:
         self._repo = repo
         self._unreadable = {Oid.parse(text) for text in unreadable}
         self._sound: dict[Oid, bool] = {}
+        self._dropped = repo.dropped()
 
     def damage(self, oid: Oid, branch: str) -> str | None:
         """Return what a damaged commit is called; None for a sound one."""
@@ -75,11 +77,23 @@ class _Search:
             commit = self._repo.read_commit(oid)
         except IntegrityError:
             return f"{branch} ({oid.short})"
-        return None if self._stands(commit) else commit.revision
+        return None if self._stands(oid, commit) else commit.revision
 
-    def _stands(self, commit: Commit) -> bool:
-        roots = (commit.tree, commit.environment, commit.hparams, commit.fork)
-        return all(self._is_sound(Kind.TREE, oid) for oid in roots if oid is not None)
+    def _stands(self, oid: Oid, commit: Commit) -> bool:
+        facts = (commit.environment, commit.hparams, commit.fork)
+        needed = [(Kind.TREE, root) for root in facts if root is not None]
+        try:
+            needed += self._state(oid, commit.tree)
+        except IntegrityError:
+            return False
+        return all(self._is_sound(*each) for each in needed)
+
+    def _state(self, oid: Oid, root: Oid) -> list[tuple[Kind, Oid]]:
+        """Return what is to be there of a commit's tree."""
+        dropped = self._dropped.get(oid)
+        if dropped is None:
+            return [(Kind.TREE, root)]
+        return list(remaining(self._repo.store, root, dropped, set()))
 
     def _is_sound(self, kind: Kind, oid: Oid) -> bool:
         known = self._sound.get(oid)

@@ -22,6 +22,7 @@ from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Oid
 from gradient.repo import names
 from gradient.repo.repository import Repository
+from gradient.store.retention import Dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,8 @@ class History:
     def __init__(self, repo: Repository) -> None:
         self.tips: Mapping[str, Oid] = repo.tips()
         """The branches and where they stood."""
+        self.dropped: Mapping[Oid, Dropped] = repo.dropped()
+        """What retention has let go of, by commit."""
         self._repo = repo
         self._places: dict[Oid, tuple[_Segment, int]] = {}
         self._depths: dict[Oid, int] = {}

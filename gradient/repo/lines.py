@@ -212,9 +212,9 @@ class Line:
         if others or (position is not None and (tip is None or tip.commit != position)):
             standing = Standing(self.repo)
             for oid in others:
-                if oid != position and not standing.holds(oid):
+                if not standing.holds(oid):
                     raise MissingObjectError(str(oid))
-            if position is not None and not standing.holds(position):
+            if position is not None and not standing.may_follow(position):
                 _LOG.warning(
                     "commit %s, where this run stands, was collected: no branch led to it any "
                     "more. The run goes on with a commit without a parent",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from gradient.errors import ContextError, MalformedObjectError
 from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import documents, foreign, layout, names, revisions
+from gradient.repo import documents, foreign, forgotten, layout, names, revisions
 from gradient.repo.config import DEFAULT_BRANCH, RepoConfig
 from gradient.repo.workspace import load_repo
 from gradient.storage import fs
@@ -20,6 +20,7 @@ from gradient.storage.directory import DirectoryStorage
 from gradient.store.database import ObjectStore
 from gradient.store.leases import Leases
 from gradient.store.refs import RefRecord, Refs
+from gradient.store.retention import Dropped, Retention
 
 _LOG = logging.getLogger("gradient")
 
@@ -34,6 +35,7 @@ class Repository:
         self.store = ObjectStore(self.storage, workers=workers)
         self.refs = Refs(self.storage)
         self.leases = Leases(self.storage)
+        self.retention = Retention(self.storage)
         self._commits: dict[Oid, Commit] = {}
         self._reported: set[Oid] = set()
 
@@ -148,6 +150,24 @@ class Repository:
                 commit = Commit.from_bytes(self.store.read(oid, Kind.COMMIT))
             self._commits[oid] = commit
         return commit
+
+    def named(self) -> set[Oid]:
+        """Return the commits that a branch or tag names: nothing of these is ever let go of."""
+        spaces = (self.refs.tips("heads"), self.refs.tips("tags"))
+        records = (record for found in spaces for record in found.values())
+        return {record.commit for record in records if record.commit is not None}
+
+    def dropped(self) -> Mapping[Oid, Dropped]:
+        """Return what retention has let go of, by commit."""
+        table = self.retention.table()
+        if table:
+            named = self.named()
+            table = {oid: what for oid, what in table.items() if oid not in named}
+        return table
+
+    def check_kept(self, oid: Oid, *, components: Collection[str] | None = None) -> None:
+        """Raise ForgottenError where retention has let go of a commit, or one of its components."""
+        forgotten.check(self, oid, components)
 
     def link(self, oid: Oid) -> Link:
         """Return a commit's place in history, without reading more of it than needed."""

@@ -88,8 +88,11 @@ def latest(repo: Repository, revision: Revision) -> Oid:
 
 
 def last_finite(repo: Repository, revision: Revision) -> Oid:
-    """Return the newest commit of the line that has metrics, all of them finite."""
+    """Return the newest kept commit of the line that has metrics, all of them finite."""
+    forgotten = _forgotten(repo)
     for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
+        if oid in forgotten:
+            continue
         if commit.metrics and all(math.isfinite(value) for value in commit.metrics.values()):
             return oid
     raise UnknownRevisionError(
@@ -100,14 +103,16 @@ def last_finite(repo: Repository, revision: Revision) -> Oid:
 def best(repo: Repository, revision: Revision) -> Oid:
     """Return the commit of the line with the lowest (``:max``: highest) value of a metric.
 
-    Of several the newest; values that are not finite do not count.
+    Of several the newest; values that are not finite, and commits that were forgotten, do not
+    count.
     """
+    forgotten = _forgotten(repo)
     name, sign = split_metric(revision.more or "")
     found: tuple[float, Oid] | None = None
     known: set[str] = set()
     for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
         known.update(commit.metrics)
-        value = commit.metrics.get(name)
+        value = None if oid in forgotten else commit.metrics.get(name)
         if value is not None and math.isfinite(value) and (not found or sign * value < found[0]):
             found = sign * value, oid
     if found is None:
@@ -237,6 +242,11 @@ def _resolve_base(repo: Repository, revision: Revision, active: str) -> tuple[Oi
     if tag is not None and tag.commit is not None:
         return tag.commit, None
     return _by_id(repo, revision), None
+
+
+def _forgotten(repo: Repository) -> set[Oid]:
+    """Return the commits whose whole state retention has let go of."""
+    return {oid for oid, what in repo.dropped().items() if what.components is None}
 
 
 def _tip(repo: Repository, revision: Revision, branch: str) -> Oid:

@@ -25,8 +25,9 @@ def make_scratch(
     """Make a workspace in an empty folder, with a repo that holds one commit; return its new id.
 
     Its state is the same, under the same ids; it has no parents, so its own id is another. The
-    branch stands on it. `progress` counts bytes. Raises IntegrityError for damage.
+    branch stands on it. `progress` counts bytes. Raises IntegrityError for damage, ForgottenError.
     """
+    repo.check_kept(oid)
     init_workspace(folder)
     path = str(PurePath(folder, PurePath(repo.path).name))
     create_repo(path, workspace_path=folder)

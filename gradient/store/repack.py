@@ -2,18 +2,23 @@
 
 Goals: no object becomes unreadable at any moment, and no byte changes. So frames are copied as they
 stand, each proved on its way; and the packs that they came from stay until others can go.
+
+A base that nothing needs but differences from it may weigh more than these save. Then what is a
+difference from it is written once more, standing for itself, and the base goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+import numpy as np
 
 from gradient.codec.frame import Codec, Encoded
 from gradient.objects.oid import Oid
 from gradient.storage.base import Storage
-from gradient.store import layout
+from gradient.store import layout, recode
 from gradient.store.catalogue import Catalogue
 from gradient.store.frames import copy_of
 from gradient.store.pack import Pack, PackWriter
@@ -42,12 +47,15 @@ class Choice:
     """All objects, those that are only bases of others included."""
     missing: set[Oid] = field(default_factory=set)
     """Those that no pack has."""
+    alone: dict[Oid, int] = field(default_factory=dict)
+    """Those to be written anew without a base, and about how long they will be then."""
 
 
-def choose(packs: Iterable[Pack], wanted: Iterable[Oid]) -> Choice:
+def choose(packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[str] = ()) -> Choice:
     """Choose a frame for every wanted object, and for what it is a difference from.
 
-    Of several, one without a base; of those, the one in the largest pack.
+    Of several, one without a base; of those, the one in the largest pack. What lies in packs that
+    are `going` to be written anew, if need be, may lose its base.
     """
     ordered = sorted(packs, key=lambda pack: (-pack.size, pack.id))
     plain: dict[bytes, Frame] = {}
@@ -59,6 +67,8 @@ def choose(packs: Iterable[Pack], wanted: Iterable[Oid]) -> Choice:
             table.setdefault(oids[32 * position : 32 * position + 32], (pack, position))
     choice = Choice()
     pending = list(wanted)
+    if going:
+        choice.alone = _freed(pending, plain, based, going)
     while pending:
         oid = pending.pop()
         if oid in choice.needed:
@@ -70,11 +80,43 @@ def choose(packs: Iterable[Pack], wanted: Iterable[Oid]) -> Choice:
             continue
         pack, position = frame
         choice.kept.setdefault(pack.id, []).append(position)
-        if oid not in plain:
+        if oid not in plain and oid not in choice.alone:
             base = pack.row(position).base
             assert base is not None
             pending.append(base)
     return choice
+
+
+def _freed(
+    wanted: Iterable[Oid],
+    plain: Mapping[bytes, Frame],
+    based: Mapping[bytes, Frame],
+    going: Collection[str],
+) -> dict[Oid, int]:
+    """Return the differences whose base costs more than they save, and their length without it."""
+    wanted = set(wanted)
+    leaning: dict[Oid, list[tuple[Oid, Frame]]] = {}
+    for oid in wanted:
+        if oid not in plain and oid in based:
+            pack, position = based[oid]
+            base = pack.row(position).base
+            # A base that is needed for its own sake costs nothing.
+            if base is not None and base in plain and base not in wanted:
+                leaning.setdefault(base, []).append((oid, based[oid]))
+    freed: dict[Oid, int] = {}
+    for base, members in leaning.items():
+        full = _stored(plain[base])
+        kept = full + sum(_stored(frame) for _, frame in members)
+        movable = all(pack.id in going for _, (pack, _) in members)
+        # About as long as the base is what each would be without it.
+        if movable and kept >= full * len(members):
+            freed.update((oid, full) for oid, _ in members)
+    return freed
+
+
+def _stored(frame: Frame) -> int:
+    pack, position = frame
+    return int(pack.rows["stored"][position])
 
 
 @dataclass(slots=True)
@@ -108,9 +150,9 @@ def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
         if not kept:
             found.dead.append(pack)
             continue
-        useful, total = _bytes_of(pack, kept), pack.index.end - layout.HEADER.size
+        useful, total = _bytes_of(pack, kept, choice), pack.index.end - layout.HEADER.size
         found.useful[pack.id] = useful
-        if total - useful > WASTE * total:
+        if total - useful > WASTE * total or _must_change(pack, kept, choice):
             found.rewritten.append(pack)
         elif useful < SMALL_BYTES:
             small.append(pack)
@@ -119,10 +161,27 @@ def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
     return found
 
 
-def _bytes_of(pack: Pack, positions: list[int]) -> int:
+def _must_change(pack: Pack, kept: list[int], choice: Choice) -> bool:
+    """Tell whether a frame is to lose its base, or one that nobody chose has lost it already."""
+    if not pack.rows["flags"].any():
+        return False
+    chosen = set(kept)
+    for position in np.flatnonzero(pack.rows["flags"]).tolist():
+        row = pack.row(position)
+        if row.oid in choice.alone if position in chosen else row.base not in choice.needed:
+            return True
+    return False
+
+
+def _bytes_of(pack: Pack, positions: list[int], choice: Choice) -> int:
     rows = pack.rows[positions]
     bases = int((rows["flags"] != 0).sum())
-    return int(rows["stored"].sum(dtype="u8")) + layout.FRAME.size * len(rows) + 32 * bases
+    total = int(rows["stored"].sum(dtype="u8")) + layout.FRAME.size * len(rows) + 32 * bases
+    if choice.alone and bases:
+        for position in np.asarray(positions)[rows["flags"] != 0].tolist():
+            row = pack.row(position)
+            total += choice.alone.get(row.oid, row.stored + 32) - row.stored - 32
+    return total
 
 
 def rewrite(
@@ -142,10 +201,13 @@ def rewrite(
         for pack in sorted(sources, key=lambda pack: pack.id):
             rows = map(pack.row, choice.kept[pack.id])
             for row in sorted(rows, key=lambda row: row.offset):
-                payload = copy_of(catalogue, pack, row)
                 writer = writer or PackWriter(storage.create())
-                encoded = Encoded(Codec(row.codec), (payload,), row.stored)
-                writer.append(row.kind, row.oid, row.raw, encoded, base=row.base)
+                if row.oid in choice.alone:
+                    encoded, base = recode.alone(catalogue, pack, row), None
+                else:
+                    payload = copy_of(catalogue, pack, row)
+                    encoded, base = Encoded(Codec(row.codec), (payload,), row.stored), row.base
+                writer.append(row.kind, row.oid, row.raw, encoded, base=base)
                 progress(row.stored)
                 if writer.size >= FULL_BYTES:
                     written.add(writer.publish().id)

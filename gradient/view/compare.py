@@ -66,12 +66,17 @@ class Comparison:
     """What changed, by component."""
 
 
-def revision_side(repo: Repository, oid: Oid, name: str) -> Side:
-    """Take a commit as one side; its tensors are found now and read when they are compared."""
+def revision_side(repo: Repository, oid: Oid, name: str, *, optimizer: bool = True) -> Side:
+    """Take a commit as one side; its tensors are found now and read when they are compared.
+
+    Those of the optimizer only where they are wanted. Raises ForgottenError.
+    """
+    wanted = COMPARED if optimizer else COMPARED[:1]
+    repo.check_kept(oid, components=wanted)
     commit = repo.read_commit(oid)
     entries = component_entries(repo.store, commit.tree)
     tensors: dict[str, dict[str, Source]] = {}
-    for component in COMPARED:
+    for component in wanted:
         if component in entries:
             found = leaves(repo.store, entries[component])
             tensors[component] = {leaf.name: leaf for leaf in found}

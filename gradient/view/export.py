@@ -120,6 +120,9 @@ def export(
     target = fs.absolute(path)
     if fs.exists(target) and not force:
         raise ConflictError(f"{path} exists; to replace it, add --force")
+    repo.check_kept(
+        oid, components=("model",) if selection.is_weights else selection.components or None
+    )
     _check_components(repo, oid, selection.components)
     return write(repo, oid, target, selection)
 

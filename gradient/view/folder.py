@@ -93,6 +93,7 @@ class Folder:
 
         A line that was set aside takes its files along. The file of a commit that no branch leads
         to, or whose step was committed again, goes: it can be rebuilt while the commit is there.
+        So does that of a commit that is not whole any more.
         Copies that someone made under names of their own stay.
         """
         # IMPORTANT: files first, then history: a file appears after its commit was acknowledged,
@@ -122,5 +123,12 @@ class Folder:
 
 
 def names_of(history: History) -> dict[str, Entry]:
-    """Return the name of each file that there could be, and what it stands for."""
-    return {file_name(entry.branch, entry.step): entry for entry in history.newest()}
+    """Return the name of each file that there could be, and what it stands for.
+
+    A commit that retention has let go of, or of a part of it, has none.
+    """
+    return {
+        file_name(entry.branch, entry.step): entry
+        for entry in history.newest()
+        if entry.oid not in history.dropped
+    }

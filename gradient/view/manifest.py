@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import asdict
 from typing import Any, Final
 
 from gradient.errors import ForeignRepoError
@@ -16,6 +17,7 @@ from gradient.repo import documents, foreign, layout
 from gradient.repo.history import Entry, History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
+from gradient.store.retention import Dropped
 from gradient.view.naming import file_name
 
 LARGE: Final = 200
@@ -122,9 +124,9 @@ class Manifest:
             f'  "checkpoints": [{chr(10) + listed + chr(10) + "  " if listed else ""}]\n}}\n'
         )
 
-    def _line(self, entry: Entry, name: object, anchor: object) -> str:
+    def _line(self, entry: Entry, name: object, anchor: object, dropped: object) -> str:
         commit = entry.commit
-        document = {
+        document: dict[str, Any] = {
             "id": str(entry.oid),
             "ref": entry.revision,
             "step": commit.step,
@@ -139,6 +141,8 @@ class Manifest:
                 for name, value in commit.metrics.items()
             },
         }
+        if isinstance(dropped, Dropped):
+            document["forgotten"] = asdict(dropped)
         return f"    {_json(document)}"
 
     def _file(self, name: str) -> str:
@@ -146,11 +150,13 @@ class Manifest:
 
 
 def _key(history: History, entry: Entry, here: set[str]) -> tuple[object, ...]:
-    """Return what an entry's line depends on: id, branch, file and anchor."""
+    """Return what an entry's line depends on: id, branch, file, anchor, and what is not kept."""
     name = file_name(entry.branch, entry.step)
+    dropped = history.dropped.get(entry.oid)
+    has_file = name in here and dropped is None
     anchor = history.entries.get(entry.commit.anchor or entry.oid)
     revision = None if anchor is None else anchor.revision
-    return entry.oid, entry.branch, name if name in here else None, revision
+    return entry.oid, entry.branch, name if has_file else None, revision, dropped
 
 
 def _json(value: Any) -> str:

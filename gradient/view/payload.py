@@ -36,7 +36,11 @@ _REMEDY = "The store has it; only this file goes without"
 
 
 def read(repo: Repository, oid: Oid) -> dict[str, Any]:
-    """Return the payload of a commit, read from the store and verified; nothing is converted."""
+    """Return the payload of a commit, read from the store and verified; nothing is converted.
+
+    Raises ForgottenError where not all of it is kept.
+    """
+    repo.check_kept(oid)
     commit = repo.read_commit(oid)
     return build(commit, oid, complete(repo, commit, None), path="")
 

@@ -31,6 +31,7 @@ from gradient.store.database import ObjectStore
 from gradient.store.layout import Row
 from gradient.store.pack import PackWriter
 from gradient.store.refs import RefRecord
+from gradient.store.retention import MOST_BYTES, RetentionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,6 +130,9 @@ JSON: dict[str, Callable[[], bytes]] = {
     "ref-record": lambda: RefRecord(1, BLOB_ID, "move", 0, TIME, "0" * 32, "commit").to_bytes(
         "heads/main"
     ),
+    "retention-record": lambda: RetentionRecord(
+        1, (BLOB_ID,), ("optimizer",), "--keep-last 5 --drop optimizer", TIME
+    ).to_bytes(),
     "lease": lambda: leases.content(["heads/main", "heads/main.run2"]),
 }
 
@@ -252,6 +256,10 @@ def test_the_example_of_a_record_can_be_read() -> None:
     assert record.commit == BLOB_ID
 
 
+def test_the_example_of_a_retention_record_can_be_read() -> None:
+    assert RetentionRecord.from_bytes(json_of("retention-record"), 1).commits == (BLOB_ID,)
+
+
 @pytest.mark.parametrize(("name", "quoted"), QUOTED)
 def test_names_are_quoted_as_the_page_says(name: str, quoted: str) -> None:
     assert names.quote(name) == quoted
@@ -321,6 +329,8 @@ def test_the_page_names_the_limits() -> None:
     assert MAX_STEP == 2**53 - 1
     assert limits["chain of bases"] == str(frames.MAX_DEPTH)
     assert limits["quoted ref name"] == f"{names.MAX_QUOTED} characters"
+    assert limits["retention record"] == "2^20 bytes"
+    assert MOST_BYTES == 2**20
 
 
 def test_the_page_says_how_components_are_cut() -> None:

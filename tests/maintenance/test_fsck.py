@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from gradient.codec.frame import Codec, Encoded
 from gradient.errors import ContextError
+from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck import values
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.findings import CLASSES
@@ -29,6 +30,7 @@ from gradient.store.layout import HEADER, TRAILER
 from gradient.store.ledger import Page
 from gradient.store.pack import PackWriter, open_packs
 from gradient.store.refs import RefRecord
+from gradient.store.retention import RetentionRecord
 from gradient.view.manifest import Manifest
 from tests.maintenance import rig
 from tests.maintenance.rig import TIME
@@ -271,6 +273,20 @@ def one_blob(root: Path, named: object, size: int) -> bytes:
     return Tree({"w": {"tensor": node}}).to_bytes()
 
 
+def forgotten(root: Path, seq: int = 1, raw: bytes | None = None) -> Path:
+    """Let go of the first commit's state, by a record that may be damaged."""
+    made = RetentionRecord(1, (oids(root)[0],), None, "--keep-last 2", TIME)
+    path = root / INSIDE / "retention" / f"{seq:016d}"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(made.to_bytes() if raw is None else raw)
+    return path
+
+
+def wrong_policy(root: Path) -> None:
+    path = forgotten(root)
+    path.write_bytes(path.read_bytes().replace(b"last 2", b"last 3"))
+
+
 BLOB = b"b" * 300
 BLOB_ID = Oid.of(Kind.BLOB, BLOB)
 NO_ID = Oid(bytes(31) + b"\1")
@@ -348,6 +364,14 @@ DAMAGE: dict[str, Damage] = {
     "record-fence": lambda r: record(r, spelled(r, kind="fence")),
     "ref-tip-lost": lambda r: rig.pack_of(r, oids(r)[2]).unlink(),
     "ref-commit-lost": lambda r: first(r).unlink(),
+    "retention-foreign": lambda r: forgotten(r).rename(r / INSIDE / "retention/x"),
+    "retention-replaced": lambda r: link_for(forgotten(r)),
+    "retention-large": lambda r: forgotten(r, raw=b"x" * ((1 << 20) + 1)),
+    "retention-torn": lambda r: forgotten(r, raw=b'{"check":'),
+    "retention-malformed": lambda r: forgotten(r, raw=b'{"a":1}'),
+    "retention-check": wrong_policy,
+    "retention-misplaced": lambda r: forgotten(r, 2),
+    "retention-gap": lambda r: forgotten(r, 2),
     "ledger-malformed": ledger_flipped,
     "ledger-wrong": lambda r: add_ledger(r, lie=True),
     "manifest-malformed": lambda r: rig.replace(r / "manifest.json", b"{"),
@@ -455,6 +479,30 @@ def test_a_limit_of_time_ends_it_early(root: Path) -> None:
     assert report.frames == 0
     assert not report.complete
     assert check(root, max_time=600, workers=1).complete
+
+
+def test_what_was_forgotten_need_not_be_there(root: Path) -> None:
+    forgotten(root)
+    assert check(root, workers=1).findings == ()
+    collect(Repository.open(root, workers=1), grace=0.0)
+    report = check(root, workers=1)
+    assert (report.findings, report.commits) == ((), 3)
+    for path in (root / INSIDE / "retention").iterdir():
+        path.unlink()
+    assert "object-missing" in rig.look(root)
+
+
+def test_a_branch_keeps_what_it_stands_on(root: Path) -> None:
+    made = RetentionRecord(1, (oids(root)[2],), None, "--keep-last 0", TIME)
+    forgotten(root, raw=made.to_bytes())
+    collect(Repository.open(root, workers=1), grace=0.0)
+    tree = Repository.open(root, workers=1).read_commit(oids(root)[2]).tree
+    for path in rig.packs(root):
+        (pack,) = open_packs(DirectoryStorage(root / INSIDE), [path.stem])
+        assert not isinstance(pack, Exception)
+        if tree in pack.rows["oid"].tobytes():
+            path.unlink()
+    assert "ref-tip-lost" in rig.look(root)
 
 
 def test_progress_is_told(root: Path) -> None:

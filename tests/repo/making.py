@@ -26,14 +26,22 @@ def make_repo(folder: Path) -> Repository:
 
 
 def builder(
-    repo: Repository, step: int, message: str = "", *, metrics: Mapping[str, float] | None = None
+    repo: Repository,
+    step: int,
+    message: str = "",
+    *,
+    metrics: Mapping[str, float] | None = None,
+    state: str = "",
 ) -> Build:
     """Return what `Line.publish` asks for: a function that stores a commit."""
 
     def build(branch: str, parent: Oid | None) -> Oid:
         with repo.store.begin(mode=Mode.OFF) as transaction:
             commit = Commit(
-                tree=transaction.put(Kind.TREE, Tree({"step": step}).to_bytes()),
+                tree=transaction.put(
+                    Kind.TREE,
+                    Tree({"step": step, **({"state": state} if state else {})}).to_bytes(),
+                ),
                 parents=() if parent is None else (parent,),
                 anchor=None,
                 step=step,

@@ -11,8 +11,8 @@ RUNS = {"pack": 150, "scan": 150, "index": 150, "ledger": 150, "config": 150, "m
 """Inputs for the slower ones; 500 for the others."""
 
 NAMES = [
-    *("pack", "scan", "index", "ledger", "frame", "tree", "commit", "ref", "config", "head"),
-    *("manifest", "mark", "value"),
+    *("pack", "scan", "index", "ledger", "frame", "tree", "commit", "ref", "retention"),
+    *("config", "head", "manifest", "mark", "value"),
 ]
 
 

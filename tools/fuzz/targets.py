@@ -34,6 +34,7 @@ from gradient.store.database import ObjectStore
 from gradient.store.layout import TRAILER
 from gradient.store.pack import Pack
 from gradient.store.refs import RefRecord
+from gradient.store.retention import RetentionRecord
 
 GOLDEN: Final = Path(__file__).resolve().parents[2] / "tests" / "format" / "golden-v1.tar"
 _MOST_RAW: Final = 1 << 16
@@ -95,6 +96,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "tree": Target(golden.objects(Kind.TREE), _tree),
         "commit": Target(golden.objects(Kind.COMMIT), Commit.from_bytes),
         "ref": Target(golden.files(".gradient-repo/refs/*/*/*"), _ref),
+        "retention": Target([_retention(None), _retention(("ema", "optimizer"))], _read_retention),
         "config": Target(golden.files(".gradient-repo/config.json"), repo.config),
         "head": Target([*golden.files(".gradient-repo/HEAD"), b"main\n"], repo.head),
         "manifest": Target([_MANIFEST], repo.manifest),
@@ -217,6 +219,16 @@ def _tree(data: bytes) -> None:
 
 def _ref(data: bytes) -> None:
     RefRecord.from_bytes(data, "heads/main", 1)
+
+
+def _retention(drop: tuple[str, ...] | None) -> bytes:
+    oids = tuple(Oid(bytes([number]) * 32) for number in (1, 2, 3))
+    time = "2026-02-10T12:34:56.000000"
+    return RetentionRecord(1, oids, drop, "--keep-last 5", time).to_bytes()
+
+
+def _read_retention(data: bytes) -> None:
+    RetentionRecord.from_bytes(data, 1)
 
 
 def _values(golden: Golden) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from gradient.maintenance.fsck.findings import Finding, Report, ordered
 from gradient.maintenance.fsck.frames import Fault, FrameCheck, Verified
 from gradient.maintenance.fsck.objects import ObjectCheck
 from gradient.maintenance.fsck.refs import RefCheck, check_refs, path_of
+from gradient.maintenance.fsck.retention import RetentionCheck, check_retention
 from gradient.maintenance.fsck.scan import Scanned, scan
 from gradient.objects.oid import Oid
 from gradient.repo import layout
@@ -67,6 +68,7 @@ class Check:
         self.findings: list[Finding] = []
         self.shelf = packs.Shelf()
         self.refs = RefCheck()
+        self.retention = RetentionCheck()
         self.frames = Verified()
         self.index = Index()
         self.repo = Repository(RepoConfig(PurePath(root).name, root), workers=workers)
@@ -120,7 +122,10 @@ class Check:
             done += count
             progress("commits", done, None)
 
-        self.objects = ObjectCheck(self.repo.store, self.index, lost, advance)
+        self.retention = check_retention(self.root)
+        named = self.refs.named()
+        dropped = {oid: what for oid, what in self.retention.dropped().items() if oid not in named}
+        self.objects = ObjectCheck(self.repo.store, self.index, lost, advance, dropped)
         for oid, log, _ in self.refs.commits():
             if log.tip is not None and self._is_lively(oid, log.tip.commit):
                 self.objects.walk(oid, log.name)
@@ -209,6 +214,7 @@ class Check:
         ]
         self.findings += self.refs.findings
         self.findings += self._judge_refs()
+        self.findings += self.retention.findings
         branches = [log.name for log in self.refs.logs if log.space == "heads" and log.tip]
         self.findings += settings.check_head(self.root, branches)
         self.findings += derived.check_ledgers(self.root, self.shelf.sound)

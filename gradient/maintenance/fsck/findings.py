@@ -30,6 +30,8 @@ _COPY = "copy the file back from a backup, or resume another commit"
 _ASIDE = "gradient fsck --repair moves it to lost+found"
 _VIEW = "gradient view rebuild"
 _NOTHING = "nothing: it is ignored"
+_FORGET = _ASIDE + "; where objects are missing then, run the same gradient forget again"
+_NOTHING_MISSING = "where objects are missing, run the same gradient forget again"
 _WRITER = "resume another commit; the program that wrote it has a fault, please report it"
 
 CLASSES: Final[dict[str, Class]] = {
@@ -120,6 +122,17 @@ CLASSES: Final[dict[str, Class]] = {
     "record-fence": Class("warning", "a fence moves the ref", _NOTHING),
     "ref-tip-lost": Class("error", "the newest commit of a ref is lost", _COPY),
     "ref-commit-lost": Class("warning", "a commit that a ref stood on once is lost", _NOTHING),
+    # Retention
+    "retention-foreign": Class(
+        "warning", "something among the retention records is none", _NOTHING
+    ),
+    "retention-replaced": Class("error", "a retention record is a link or the like", _FORGET),
+    "retention-large": Class("error", "a retention record is longer than they are", _FORGET),
+    "retention-torn": Class("error", "a retention record is not complete", _FORGET),
+    "retention-malformed": Class("error", "a retention record breaks the format's rules", _FORGET),
+    "retention-check": Class("error", "a retention record fails its check", _FORGET),
+    "retention-misplaced": Class("error", "a retention record has another one's number", _FORGET),
+    "retention-gap": Class("warning", "a retention record is not there", _NOTHING_MISSING),
     # What is derived
     "ledger-malformed": Class("warning", "a ledger does not prove right", _ASIDE),
     "ledger-wrong": Class("warning", "a ledger contradicts a pack", _ASIDE),

@@ -6,7 +6,7 @@ and what the frames proved. A tree remembers which bad objects are somewhere bel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from gradient.checkpoint.references import listed
@@ -14,6 +14,7 @@ from gradient.errors import (
     CorruptObjectError,
     CorruptPackError,
     GradientIOError,
+    IntegrityError,
     MalformedObjectError,
     MissingObjectError,
 )
@@ -24,8 +25,10 @@ from gradient.objects.canonical import MAX_DEPTH
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
+from gradient.repo.remains import remaining
 from gradient.store.database import ObjectStore
 from gradient.store.index import Index
+from gradient.store.retention import Dropped
 
 _NOTHING: frozenset[Oid] = frozenset()
 
@@ -41,7 +44,10 @@ class _Below:
 
 
 class ObjectCheck:
-    """Walks commits. `lost` are the objects of which no frame is right."""
+    """Walks commits. `lost` are the objects of which no frame is right.
+
+    What retention has let go of (`dropped`) need not be there.
+    """
 
     def __init__(
         self,
@@ -49,8 +55,10 @@ class ObjectCheck:
         index: Index,
         lost: Collection[Oid],
         progress: Callable[[int], object] = lambda _: None,
+        dropped: Mapping[Oid, Dropped] | None = None,
     ) -> None:
         self._store = store
+        self._dropped = dropped or {}
         self._index = index
         self._lost = lost
         self._progress = progress
@@ -102,7 +110,7 @@ class ObjectCheck:
             return None
         self.commits[oid] = commit
         self.names[oid] = commit.revision
-        below = self._root(commit.tree)
+        below = self._state(oid, commit.tree)
         bad = set(below.bad)
         for each in (commit.environment, commit.hparams, commit.fork):
             if each is not None:
@@ -128,6 +136,27 @@ class ObjectCheck:
                 what = "is no anchor" if anchor is not None else "no branch leads to"
                 message = f"{commit.revision} names the anchor {commit.anchor}: {what}"
                 yield Finding("commit-anchor", "", message, str(oid))
+
+    def _state(self, commit: Oid, root: Oid) -> _Below:
+        """Look at what is to be there of a commit's tree."""
+        dropped = self._dropped.get(commit)
+        if dropped is None:
+            return self._root(root)
+        if dropped.components is None:
+            return _Below(_NOTHING, True)
+        bad: set[Oid] = set()
+        parts: set[Oid] = set()
+        try:
+            for kind, oid in remaining(self._store, root, dropped, parts):
+                if kind is Kind.TREE:
+                    bad |= self._tree(oid, 1).bad
+                elif self._fault(oid, kind) is not None:
+                    bad.add(oid)
+        except IntegrityError as error:
+            lost = next((oid for oid in (root, *parts) if self._read(oid, Kind.TREE) is None), root)
+            self._note("object-damaged", lost, str(error))
+            bad.add(lost)
+        return _Below(frozenset(bad), True)
 
     def _root(self, oid: Oid) -> _Below:
         known = self._trees.get(oid)

@@ -47,6 +47,11 @@ class RefCheck:
     misplaced: dict[str, bytes] = field(default_factory=dict)
     """Whole records that lie elsewhere than they say: where they belong, and what they are."""
 
+    def named(self) -> set[Oid]:
+        """Return the commits that a branch or tag names."""
+        tips = (log.tip for log in self.logs)
+        return {tip.commit for tip in tips if tip is not None and tip.commit is not None}
+
     def commits(self) -> Iterator[tuple[Oid, Log, bool]]:
         """Yield every commit that a record names, the newest first; whether it is the tip."""
         for log in self.logs:

@@ -31,7 +31,8 @@ LOST: Final = "lost+found"
 _MOVED: Final = {
     *("pack-replaced", "ref-replaced", "head-replaced", "head-malformed", "ledger-malformed"),
     *("ledger-wrong", "record-large", "record-torn", "record-malformed", "record-check"),
-    "record-misplaced",
+    *("record-misplaced", "retention-replaced", "retention-large", "retention-torn"),
+    *("retention-malformed", "retention-check", "retention-misplaced"),
 }
 """The classes whose file is moved aside as it is."""
 

@@ -70,6 +70,12 @@ class Commit(Mapping[str, Any]):
         return self._commit.type
 
     @property
+    def forgotten(self) -> bool:
+        """Whether retention has let go of the whole state: reading it raises ForgottenError."""
+        dropped = self._repo.dropped().get(self.oid)
+        return dropped is not None and dropped.components is None
+
+    @property
     def parents(self) -> list[Commit]:
         """The commits before it: none for the first, several for a merge."""
         found = ((oid, self._repo.read_commit(oid)) for oid in self._commit.parents)
@@ -92,6 +98,7 @@ class Commit(Mapping[str, Any]):
             raise KeyError(
                 f"{self.revision} has no component {name!r}; it has {', '.join(entries)}"
             )
+        self._repo.check_kept(self.oid, components=(name,))
         with naming_commits(self._repo):
             return read_component(self._repo, f"{self.revision} {name}", entries[name])
 
@@ -118,12 +125,13 @@ class Commit(Mapping[str, Any]):
             "message": self.message,
             "metrics": _metrics(self._commit),
             "parents": ", ".join(oid.short for oid in self._commit.parents),
-            "components": ", ".join(self),
+            "components": "forgotten" if self.forgotten else ", ".join(self),
         }
         return cards.card(self.revision, facts)
 
     def _components(self) -> Mapping[str, Json]:
         if self._entries is None:
+            self._repo.check_kept(self.oid, components=())
             tree = trees.parse(self._repo.store.read(self._commit.tree, Kind.TREE))
             if not isinstance(tree, Tree):
                 raise MalformedObjectError(f"tree {self._commit.tree.short} is not a root tree")

@@ -88,7 +88,8 @@ class Repo:
         from gradient.view.compare import compare  # lazily, as all below that needs torch
 
         with naming_commits(self._repo):
-            return compare(self._side(a), self._side(b), optimizer=optimizer)
+            sides = [self._side(each, optimizer=optimizer) for each in (a, b)]
+            return compare(*sides, optimizer=optimizer)
 
     def export(
         self,
@@ -112,13 +113,13 @@ class Repo:
     def _commit(self, revision: str | Commit) -> Commit:
         return revision if isinstance(revision, Commit) else self[revision]
 
-    def _side(self, one: Against) -> Side:
+    def _side(self, one: Against, *, optimizer: bool) -> Side:
         from gradient.view.compare import Side, revision_side
 
         if isinstance(one, Side):
             return one
         commit = self._commit(one)
-        return revision_side(self._repo, commit.oid, commit.revision)
+        return revision_side(self._repo, commit.oid, commit.revision, optimizer=optimizer)
 
     def __repr__(self) -> str:
         tip = self._repo.tip(self.active_branch)

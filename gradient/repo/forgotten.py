@@ -1,0 +1,76 @@
+"""What to say where somebody wants the state of a commit that retention has let go of."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from gradient.errors import ForgottenError, IntegrityError
+from gradient.objects.oid import Oid
+from gradient.store.retention import Dropped
+
+if TYPE_CHECKING:
+    from gradient.repo.repository import Repository
+
+
+def check(repo: Repository, oid: Oid, components: Collection[str] | None) -> None:
+    """Raise ForgottenError where a commit, or one of the components, is not kept any more."""
+    if oid not in repo.retention.table():
+        return
+    table = repo.dropped()
+    what = table.get(oid)
+    if what is None:
+        return
+    lost = what.components or ()
+    if what.components is not None and components is not None:
+        lost = tuple(name for name in lost if name in components)
+        if not lost:
+            return
+    branch, nearest = _nearest(repo, oid, table)
+    revision = f"{branch}@{repo.read_commit(oid).step}"
+    raise ForgottenError(
+        revision,
+        commit=str(oid),
+        policy=what.policy,
+        time=what.time,
+        components=lost,
+        nearest=nearest,
+    )
+
+
+def _nearest(
+    repo: Repository, oid: Oid, table: Mapping[Oid, Dropped]
+) -> tuple[str, tuple[str, ...]]:
+    """Return a branch whose line has the commit, and what is kept around it: the nearer first."""
+    commit = repo.read_commit(oid)
+    for branch in sorted(repo.branches(), key=lambda name: (name != commit.branch, name)):
+        around = _around(repo, branch, oid, table)
+        if around is not None:
+            steps = sorted(around, key=lambda step: (abs(step - commit.step), -step))
+            return branch, tuple(f"{branch}@{step}" for step in steps)
+    return commit.branch, ()
+
+
+def _around(
+    repo: Repository, branch: str, oid: Oid, table: Mapping[Oid, Dropped]
+) -> set[int] | None:
+    """Return the steps of the kept commits next to one on a line; None where it is not on it."""
+    found: set[int] = set()
+    after: int | None = None
+    passed = False
+    for at, step in _steps(repo, branch):
+        if at == oid:
+            passed = True
+            found |= set() if after is None else {after}
+        elif at not in table:
+            if passed:
+                return found | {step}
+            after = step
+    return found if passed else None
+
+
+def _steps(repo: Repository, branch: str) -> Iterator[tuple[Oid, int]]:
+    try:
+        yield from ((at, link.step) for at, link in repo.chain(repo.tip(branch)))
+    except IntegrityError:
+        return

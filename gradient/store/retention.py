@@ -1,0 +1,220 @@
+"""What retention let go: an append-only log of numbered records beside the commits.
+
+Forgetting a commit changes nothing of it: its object and its id stay, and a record says that its
+state, or a component of it, is not needed any more. The records are made like those of refs: by
+creating the next number, which only one writer can. Nothing takes a record back, so that two
+writers never contradict each other: what one let go only ever adds to what others did.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from blake3 import blake3
+
+from gradient.errors import GradientIOError, MalformedObjectError, RefConflictError
+from gradient.objects import canonical
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Oid
+from gradient.storage import fs
+from gradient.storage.base import Storage
+from gradient.store.refs import now
+from gradient.store.workers import ForkLock
+
+_LOG = logging.getLogger("gradient")
+
+FOLDER: Final = "retention"
+"""Where the records lie in a storage."""
+MOST_BYTES: Final = 1 << 20
+"""The longest record."""
+MOST_COMMITS: Final = 8192
+"""A record names at most so many commits; more take several records."""
+
+_MOST_POLICY: Final = 2000
+_SEQ: Final = re.compile(r"[0-9]{16}")
+_FIELDS: Final = {"commits", "drop", "policy", "seq", "time"}
+_ATTEMPTS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionRecord:
+    """One decision: these commits lose their state, or some components of it."""
+
+    seq: int
+    """Its number in the log, from 1."""
+    commits: tuple[Oid, ...]
+    """The commits, sorted."""
+    drop: tuple[str, ...] | None
+    """The components that they lose, sorted; None: all of them."""
+    policy: str
+    """By which rules, as `gradient forget` takes them; for people."""
+    time: str
+    """When, in UTC; for people."""
+
+    def to_bytes(self) -> bytes:
+        """Encode: canonical JSON with a self check."""
+        body: dict[str, Json] = {
+            "commits": [str(oid) for oid in self.commits],
+            "drop": None if self.drop is None else [*self.drop],
+            "policy": self.policy,
+            "seq": self.seq,
+            "time": self.time,
+        }
+        body["check"] = blake3(canonical.dumps(body)).hexdigest()
+        return canonical.dumps(body)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes, seq: int) -> Self:
+        """Parse and check record `seq`; raises MalformedObjectError."""
+        body = canonical.loads(raw)
+        if type(body) is not dict or body.keys() != _FIELDS | {"check"}:
+            raise MalformedObjectError("a retention record has other fields than these")
+        if body.pop("check") != blake3(canonical.dumps(body)).hexdigest():
+            raise MalformedObjectError("a retention record fails its check")
+        if type(body["seq"]) is not int or body["seq"] != seq:
+            raise MalformedObjectError("a retention record lies where another belongs")
+        commits, drop = body["commits"], body["drop"]
+        if type(commits) is not list or not commits:
+            raise MalformedObjectError("a retention record names no commits")
+        oids = tuple(map(Oid.parse, commits))
+        if any(one >= other for one, other in itertools.pairwise(oids)):
+            raise MalformedObjectError("a retention record's commits are not sorted")
+        policy, time = body["policy"], body["time"]
+        if type(policy) is not str or type(time) is not str:
+            raise MalformedObjectError("a retention record's policy or time is not text")
+        return cls(seq, oids, None if drop is None else _components(drop), policy, time)
+
+
+def _components(node: Json) -> tuple[str, ...]:
+    if type(node) is list and node:
+        names = tuple(name for name in node if type(name) is str)
+        if len(names) == len(node) and list(names) == sorted(set(names)):
+            return names
+    raise MalformedObjectError("a retention record's drop is no sorted list of components")
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """What is not kept of a commit."""
+
+    components: tuple[str, ...] | None
+    """The components, sorted; None: its whole state."""
+    policy: str
+    """By which rules."""
+    time: str
+    """When."""
+
+    def covers(self, component: str) -> bool:
+        """Tell whether a component is among what is not kept."""
+        return self.components is None or component in self.components
+
+
+class Retention:
+    """The retention records of one storage."""
+
+    def __init__(self, storage: Storage, *, clock: Callable[[], str] = now) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._lock = ForkLock()
+        self._read: dict[int, RetentionRecord] = {}
+        self._reported: set[int] = set()
+        self._table: dict[Oid, Dropped] = {}
+
+    def table(self, *, strict: bool = False) -> Mapping[Oid, Dropped]:
+        """Return what is not kept, by commit. It may be kept, and does not change any more.
+
+        A record that can not be read does not count, with a logged warning; where `strict`, it
+        raises MalformedObjectError: for those who will remove what is not kept.
+        """
+        numbers = self._numbers()
+        with self._lock:
+            fresh = [seq for seq in numbers if seq not in self._read]
+            if len(numbers) < len(self._read) + len(fresh):  # some were moved away, by a repair
+                self._read.clear()
+                self._table, fresh = {}, numbers
+            if fresh:
+                table = dict(self._table)
+                for seq in fresh:
+                    record = self._record(seq, strict=strict)
+                    if record is not None:
+                        self._read[seq] = record
+                        _apply(table, record)
+                self._table = table
+            return self._table
+
+    def append(
+        self, commits: Collection[Oid], *, drop: Sequence[str] | None, policy: str
+    ) -> list[RetentionRecord]:
+        """Let go of the state of commits, or of the components in `drop`, durably.
+
+        After a GradientIOError some of it may be recorded: to do it again is harmless.
+        """
+        made = []
+        ordered = sorted(set(commits))
+        components = None if drop is None else tuple(sorted(set(drop)))
+        text = policy[:_MOST_POLICY].encode("utf-8", "replace").decode("utf-8")
+        for start in range(0, len(ordered), MOST_COMMITS):
+            part = tuple(ordered[start : start + MOST_COMMITS])
+            made.append(self._append(part, components, text))
+        return made
+
+    def _append(
+        self, commits: tuple[Oid, ...], drop: tuple[str, ...] | None, policy: str
+    ) -> RetentionRecord:
+        for _ in range(_ATTEMPTS):
+            seq = max(self._numbers(), default=0) + 1
+            record = RetentionRecord(seq, commits, drop, policy, self._clock())
+            if self._storage.put_if_absent(name_of(seq), record.to_bytes()):
+                return record
+        raise RefConflictError(FOLDER)  # others were faster a thousand times
+
+    def _numbers(self) -> list[int]:
+        names = self._storage.names(FOLDER)
+        return [int(entry) for entry in names if _SEQ.fullmatch(entry)]
+
+    def _record(self, seq: int, *, strict: bool) -> RetentionRecord | None:
+        name = name_of(seq)
+        try:
+            return RetentionRecord.from_bytes(self._storage.read(name, size=MOST_BYTES), seq)
+        except GradientIOError as error:
+            if fs.is_missing(error):
+                return None
+            raise
+        except MalformedObjectError as error:
+            if strict:
+                raise MalformedObjectError(f"{name} is damaged: {error}") from None
+            if seq not in self._reported:
+                self._reported.add(seq)
+                _LOG.warning("%s is damaged and does not count: %s", name, error)
+            return None
+
+
+def dropped_by(records: Iterable[RetentionRecord]) -> dict[Oid, Dropped]:
+    """Return what records let go of, by commit."""
+    table: dict[Oid, Dropped] = {}
+    for record in records:
+        _apply(table, record)
+    return table
+
+
+def name_of(seq: int) -> str:
+    """Return the storage name of a record."""
+    return f"{FOLDER}/{seq:016d}"
+
+
+def _apply(table: dict[Oid, Dropped], record: RetentionRecord) -> None:
+    """Add what a record says: the whole state goes over components, and these add up."""
+    for oid in record.commits:
+        before = table.get(oid)
+        components = record.drop
+        if before is not None:
+            if before.components is None:
+                continue
+            if components is not None:
+                components = tuple(sorted({*before.components, *components}))
+        table[oid] = Dropped(components, record.policy, record.time)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from gradient.cli.commits import JSON_FIELDS
+from gradient.objects.oid import Oid
+from tests.cli.sandbox import call
+
+if TYPE_CHECKING:
+    from tests.cli.sandbox import Sandbox
+
+
+def forget(box: Sandbox, step: int, drop: list[str] | None = None) -> Oid:
+    (oid,) = (oid for oid, commit in box.repo.line("main") if commit.step == step)
+    box.repo.retention.append([oid], drop=drop, policy="--keep-last 1")
+    return oid
+
+
+def test_the_log_greys_what_is_forgotten(history: Sandbox) -> None:
+    forget(history, 0)
+    forget(history, 50, ["model"])
+    lines = call("log", "--oneline").output.splitlines()
+    assert "main@50  (without model)" in lines[1]
+    assert "main@0  (forgotten)" in lines[2]
+    text = call("log").output
+    assert "kept     forgotten since 20" in text
+    assert ": gradient forget --keep-last 1" in text
+    commits = json.loads(call("log", "--json").output)["commits"]
+    assert [each["forgotten"] and each["forgotten"]["components"] for each in commits] == [
+        None,
+        ["model"],
+        None,
+    ]
+    assert commits[0]["forgotten"] is None
+    assert commits[2]["forgotten"]["policy"] == "--keep-last 1"
+    assert all(f"`{name}`" in JSON_FIELDS for name in commits[0])
+
+
+def test_commands_that_need_the_state_name_the_policy(history: Sandbox) -> None:
+    forget(history, 0)
+    shown = json.loads(call("show", "main@0", "--json").output)
+    assert shown["components"] == {}
+    for words in (
+        ("resume", "main@0"),
+        ("fork", "main@0", "side"),
+        ("ls-tree", "main@0"),
+        ("merge", "--average", "main@0", "main@50", "-b", "soup"),
+        ("verify", "main@0..main@50", "--", "true"),
+        ("diff", "main@0", "main@50"),
+        ("export", "main@0", "x.pt"),
+        ("du", "main@0"),
+    ):
+        result = call(*words, code=4)
+        assert "by: gradient forget --keep-last 1." in result.output, words
+        assert "Nearest that is whole: main@50." in result.output, words
+    call("du", "main@50")
+    call("show", "main@50")
+    call("status")
+    call("metrics")
