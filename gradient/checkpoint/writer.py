@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from gradient.checkpoint.bases import Bases
 from gradient.checkpoint.draft import Draft, Hole, NamedPart, Part, ValuePart, draft, encode, memory
+from gradient.checkpoint.plans import Plans
 from gradient.checkpoint.references import below, references
 from gradient.codec.chunks import ranges
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
+from gradient.store.transaction import SMALL_BYTES, Piece
 
 if TYPE_CHECKING:
     import torch
-    from typing_extensions import Buffer
 
     from gradient.store.transaction import Transaction
 
@@ -39,14 +40,16 @@ def write_state(
     *,
     carried: Mapping[str, Json] | None = None,
     bases: Bases | None = None,
+    plans: Plans | None = None,
 ) -> Oid:
     """Store every component of a state as one tree and return the id of the root tree.
 
     `carried` are entries of another root tree that are taken over as they stand. Chunks may be
-    stored as differences from those of `bases`. Live tensors are read until this returns. Raises
-    UnsupportedValueError before anything is written.
+    stored as differences from those of `bases`; `plans` remembers what pays from one call to the
+    next. Live tensors are read until this returns. Raises UnsupportedValueError before anything is
+    written.
     """
-    return write_draft(transaction, draft(state), carried=carried, bases=bases)
+    return write_draft(transaction, draft(state), carried=carried, bases=bases, plans=plans)
 
 
 def write_draft(
@@ -55,9 +58,10 @@ def write_draft(
     *,
     carried: Mapping[str, Json] | None = None,
     bases: Bases | None = None,
+    plans: Plans | None = None,
 ) -> Oid:
     """Store a state that was drafted before, as `write_state` does; may be repeated."""
-    _fill(transaction, drafted.holes, bases)
+    _fill(transaction, drafted.holes, bases, plans)
     entries = dict(carried or {})
     keep(transaction, entries)
     for name, component in drafted.parts.items():
@@ -126,53 +130,44 @@ def replace_entries(
     return transaction.put(Kind.TREE, tree.to_bytes())
 
 
-def _fill(transaction: Transaction, holes: list[Hole], bases: Bases | None = None) -> None:
+def _fill(
+    transaction: Transaction,
+    holes: list[Hole],
+    bases: Bases | None = None,
+    plans: Plans | None = None,
+) -> None:
     """Push all chunks through the transaction and put their ids into the waiting nodes."""
-    for width in sorted({hole.width for hole in holes}):
-        mine = [hole for hole in holes if hole.width == width]
-        against = [_bases_of(hole, bases) for hole in mine]
-        pushed = iter(_push(transaction, mine, against, width))
-        for hole, tried in zip(mine, against, strict=True):
-            oids = hole.stored
-            if oids is None:
-                oids = [next(pushed) for _ in tried]
-            hole.written = oids
-            if len(oids) > LISTED_CHUNKS:
-                hole.node["list"] = str(transaction.put(Kind.LIST, b"".join(oids)))
-            else:
-                hole.node["chunks"] = [str(oid) for oid in oids]
-            if bases is not None:
-                written = [oid for oid, base in zip(oids, tried, strict=True) if base != oid]
-                gained = sum(map(transaction.is_leaning, written))
-                bases.learn(hole.path, tried=len(written) if any(tried) else 0, gained=gained)
-
-
-def _push(
-    transaction: Transaction, holes: list[Hole], against: list[Sequence[Oid | None]], width: int
-) -> list[Oid]:
-    """Keep the chunks that are stored, put the others, and return the ids of these."""
-    fresh = [(hole, tried) for hole, tried in zip(holes, against, strict=True) if not hole.stored]
     for hole in holes:
-        transaction.keep(hole.stored or (), width=width)
-    return transaction.put_chunks(
-        _chunks(hole for hole, _ in fresh),
-        width=width,
-        bases=[oid for _, tried in fresh for oid in tried],
-    )
+        transaction.keep(hole.stored or (), width=hole.width)
+    fresh = [hole for hole in holes if not hole.stored]
+    large = [hole for hole in fresh if hole.nbytes > SMALL_BYTES]
+    small = [hole for hole in fresh if hole.nbytes <= SMALL_BYTES]
+    known = plans or Plans()
+    stored = iter(transaction.store(_pieces(large, bases, known), _pieces(small, bases, known)))
+    for hole in (*large, *small):
+        done = [next(stored) for _ in ranges(hole.nbytes)]
+        hole.written = [each.oid for each in done]
+        if plans is not None:
+            plans.learn(hole.path, [each.plan for each in done])
+    for hole in holes:
+        oids = hole.written = hole.stored or hole.written
+        if len(oids) > LISTED_CHUNKS:
+            hole.node["list"] = str(transaction.put(Kind.LIST, b"".join(oids)))
+        else:
+            hole.node["chunks"] = [str(oid) for oid in oids]
 
 
-def _bases_of(hole: Hole, bases: Bases | None) -> Sequence[Oid | None]:
-    """Return for each chunk of a hole the blob it may be stored as a difference from."""
-    found = None if bases is None else bases.of(hole.path, hole.dtype, hole.nbytes)
-    return [None for _ in ranges(hole.nbytes)] if found is None else found
-
-
-def _chunks(holes: Iterable[Hole]) -> Iterator[Buffer]:
+def _pieces(holes: Iterable[Hole], bases: Bases | None, plans: Plans) -> Iterator[Piece]:
     """Yield the chunks of each hole; one hole's memory at a time is held for those before it."""
     for hole in holes:
+        spans = list(ranges(hole.nbytes))
+        found = None if bases is None else bases.of(hole.path, hole.dtype, hole.nbytes)
+        against: Sequence[Oid | None] = found or [None] * len(spans)
+        planned = plans.of(hole.path, len(spans))
         content = memory(hole.data)
-        for start, stop in ranges(hole.nbytes):
-            yield content[start:stop]
+        for (start, stop), base, plan in zip(spans, against, planned, strict=True):
+            pays = plan is None or plan.leans is not False
+            yield Piece(content[start:stop], hole.width, base if pays else None, plan)
 
 
 def _write_component(transaction: Transaction, component: Part) -> Oid:

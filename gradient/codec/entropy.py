@@ -100,20 +100,24 @@ def sample_indices(count: int) -> list[slice]:
     return [slice(s, s + run) for s in range(0, count - run + 1, (count - run) // (_RUNS - 1))]
 
 
-def entropy(sample: Bytes) -> float:
-    """Estimate the entropy, in bits per byte, of what at most `SAMPLE` bytes were taken from.
+def entropies(samples: Bytes) -> tuple[float, ...]:
+    """Estimate the entropy, in bits per byte, of what each column's bytes were taken from.
 
-    It is zero only for a sample of one value. A sample never holds all that its source does, so
-    its own entropy is too low; Miller and Madow's term makes up for that.
+    There are at most `SAMPLE` rows. The estimate is zero only for a sample of one value. A sample
+    never holds all that its source does, so its own entropy is too low; Miller and Madow's term
+    makes up for that.
     """
-    counts = np.bincount(sample, minlength=256)
-    values = np.count_nonzero(counts)
-    if values < 2:
-        return 0.0
-    unseen = (values - 1) * _MILLER_MADOW / sample.size
-    return float(_LOG[sample.size] - _WEIGHTED[counts].sum() / sample.size + unseen)
+    count, columns = samples.shape
+    places = samples + _FIRSTS[:columns]
+    counts = np.bincount(places.ravel(), minlength=256 * columns).reshape(columns, 256)
+    values = np.count_nonzero(counts, axis=1)
+    known = _LOG[count] - _WEIGHTED[counts].sum(axis=1) / count
+    found = known + (values - 1) * (_MILLER_MADOW / count)
+    return tuple(np.where(values > 1, found, 0.0).tolist())
 
 
+_FIRSTS: Final = np.arange(0, 256 * 8, 256, dtype=np.uint16)
+"""Where each column's counts begin."""
 _LOG: Final = np.log2(np.arange(SAMPLE + 1).clip(1))
 _WEIGHTED: Final = np.arange(SAMPLE + 1) * _LOG
 _MILLER_MADOW: Final = 1 / (2 * math.log(2))

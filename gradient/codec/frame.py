@@ -7,7 +7,7 @@ which of these codecs) is the frame's header, and that is the pack's business.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +39,26 @@ class Codec(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What the samples of a chunk said: likely to hold for what is at its place at the next commit.
+
+    A plan that does not fit any more costs bytes, never bits.
+    """
+
+    alone: Survey | None = None
+    """Of the chunk itself; None: not asked."""
+    step: Survey | None = None
+    """Of its difference from a base; None: not asked."""
+    leans: bool | None = None
+    """Whether the difference is the better choice; None: not asked."""
+    size: int = 0
+    """What the payload weighed then."""
+
+
+_UNASKED: Final = Plan()
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """One payload, not yet written."""
 
@@ -49,6 +69,8 @@ class Encoded:
     all others are owned and never written to again."""
     size: int
     """Bytes of all parts together; never more than the raw bytes."""
+    plan: Plan | None = None
+    """For the chunk that comes after this one; None where it is to be asked anew."""
 
 
 _SMALLEST: Final = 64
@@ -57,15 +79,21 @@ _SMALLEST: Final = 64
 _WORTH: Final = 0.97
 """What a delta may cost of what the chunk costs alone: it reads a second chunk and pins it."""
 
+_GROWN: Final = 1.02
+"""How much larger a payload may come out than when its plan was made."""
+
 _REHEARSAL: Final = 1 << 15
 """Bytes on which two settings are compared before a longer run of bytes is coded with one."""
 
 
-def encode(raw: Buffer, *, width: int, mode: Mode, base: Buffer | None = None) -> Encoded:
+def encode(
+    raw: Buffer, *, width: int, mode: Mode, base: Buffer | None = None, plan: Plan | None = None
+) -> Encoded:
     """Encode `raw`, elements of `width` bytes each, in the smallest form that `mode` looks for.
 
     `base` is another chunk of the same length that the decoder will be given again; it is used only
-    where it pays (then the codec is `DELTA`). Raises ValueError if its length differs or `width`
+    where it pays (then the codec is `DELTA`). With the `plan` of an earlier chunk of the same kind,
+    `AUTO` takes no samples. Raises ValueError if its length differs or `width`
     is none of 1, 2, 4, 8.
     """
     view = memoryview(raw).cast("B")
@@ -79,7 +107,7 @@ def encode(raw: Buffer, *, width: int, mode: Mode, base: Buffer | None = None) -
         return _encode_bytes(view, mode)
     if width == 1 and base is None:
         return _encode_bytes(view, mode)
-    return _encode_words(view, width, mode, base)
+    return _encode_words(view, width, mode, base, plan)
 
 
 def decode_into(
@@ -152,20 +180,21 @@ def _coder(view: memoryview) -> Coder:
     return Coder.TEXT if sizes[Coder.TEXT] < 0.97 * sizes[Coder.ENTROPY] else Coder.ENTROPY
 
 
-def _encode_words(view: memoryview, width: int, mode: Mode, base: Buffer | None) -> Encoded:
+def _encode_words(
+    view: memoryview, width: int, mode: Mode, base: Buffer | None, plan: Plan | None
+) -> Encoded:
     elements = planes.words(view, width)
-    seen = _survey(_sample(elements), mode)
-    alone = Codec.PLANES, elements, seen
-    candidates = [alone]
-    if base is not None:
-        source = planes.words(base, width)
-        step = _survey_delta(_sample(elements), _sample(source))
-        if mode is Mode.AGGRESSIVE or _bits(step, mode) < _WORTH * _bits(seen, mode):
-            difference = SCRATCH.take("delta", len(view)).view(elements.dtype)
-            delta.difference(elements, source, difference)
-            by_step = Codec.DELTA, difference, step
-            candidates = [alone, by_step] if mode is Mode.AGGRESSIVE else [by_step]
-    return _smallest(
+    source = None if base is None else planes.words(base, width)
+    known = plan if plan is not None and mode is Mode.AUTO and _fits(plan, width) else _UNASKED
+    found = _ask(elements, source, known, mode)
+    candidates: list[tuple[Codec, Words, Survey]] = []
+    if source is not None and found.step is not None and (found.leans or mode is Mode.AGGRESSIVE):
+        difference = SCRATCH.take("delta", len(view)).view(elements.dtype)
+        delta.difference(elements, source, difference)
+        candidates.append((Codec.DELTA, difference, found.step))
+    if found.alone is not None and (not candidates or mode is Mode.AGGRESSIVE):
+        candidates.append((Codec.PLANES, elements, found.alone))
+    encoded = _smallest(
         view,
         [
             _planes(codec, values, sampled, mode)
@@ -173,6 +202,32 @@ def _encode_words(view: memoryview, width: int, mode: Mode, base: Buffer | None)
             if _bits(sampled, mode) < 8 * width
         ],
     )
+    return replace(encoded, plan=_kept(found, known, encoded, based=source is not None))
+
+
+def _fits(plan: Plan, width: int) -> bool:
+    return all(seen is None or len(seen.entropies) == width for seen in (plan.alone, plan.step))
+
+
+def _ask(elements: Words, source: Words | None, known: Plan, mode: Mode) -> Plan:
+    """Take the samples that are needed beyond what is known."""
+    if source is not None and known.leans is None:
+        sample = _sample(elements)
+        alone = _survey(sample, mode)
+        step = _survey_delta(sample, _sample(source))
+        return Plan(alone, step, _bits(step, mode) < _WORTH * _bits(alone, mode))
+    if known.alone is None:
+        return replace(known, alone=_survey(_sample(elements), mode))
+    return known
+
+
+def _kept(found: Plan, known: Plan, encoded: Encoded, *, based: bool) -> Plan | None:
+    """Return the plan for next time: none where the payload has outgrown it."""
+    if found.leans is not known.leans or not known.size:
+        return replace(found, size=encoded.size)
+    if encoded.size > _GROWN * known.size and bool(found.leans) is based:
+        return None
+    return found
 
 
 def _planes(codec: Codec, elements: Words, seen: Survey, mode: Mode) -> Encoded:

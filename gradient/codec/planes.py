@@ -80,8 +80,7 @@ def survey(sample: Words, transform: int) -> Survey:
         sample = sample.copy()
         top = sample.view("<u2")[width // 2 - 1 :: width // 2]
         top[:] = (top & 0x7F80) << 1 | (top & 0x8000) >> 8 | top & 0x7F
-    planes = sample.view(np.uint8).reshape(-1, width)
-    return Survey(transform, tuple(entropy.entropy(planes[:, i]) for i in range(width)))
+    return Survey(transform, entropy.entropies(sample.view(np.uint8).reshape(-1, width)))
 
 
 def encode(elements: Words, seen: Survey, *, mode: Mode) -> list[bytes | memoryview]:

@@ -10,7 +10,7 @@ delta that is dearer.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gradient.checkpoint.bases import Bases
 from gradient.codec.mode import Mode
@@ -36,7 +36,6 @@ class Anchoring:
     _deltas: int = 0
     _spent: int = 0
     _due: bool = False
-    _skipped: dict[str, int] = field(default_factory=dict)
 
     def anchor_of(self, parent: Oid | None) -> Oid | None:
         """Return the anchor of the line that ends with a commit."""
@@ -54,7 +53,7 @@ class Anchoring:
         if self._bases is None:
             try:
                 tree = self.repo.read_commit(anchor).tree
-                self._bases = Bases(self.repo.store, tree, self._skipped)
+                self._bases = Bases(self.repo.store, tree)
             except IntegrityError as error:
                 # Forgotten by now, as a rule: then it is time for another one.
                 _LOG.debug("the anchor %s can not be used: %s", anchor.short, error)

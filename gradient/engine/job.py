@@ -46,7 +46,11 @@ class Job:
             self.line,
             self.step,
             lambda transaction, bases: writer.write_draft(
-                transaction, self.draft, carried=self.carried, bases=bases
+                transaction,
+                self.draft,
+                carried=self.carried,
+                bases=bases,
+                plans=self.recorder.plans,
             ),
             message=self.message,
             metrics=self.metrics,

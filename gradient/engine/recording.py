@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from gradient.checkpoint import writer
 from gradient.checkpoint.bases import Bases
+from gradient.checkpoint.plans import Plans
 from gradient.codec.mode import Mode
 from gradient.engine.anchoring import Anchoring
 from gradient.errors import StepError, UnsupportedValueError
@@ -60,6 +61,8 @@ class Recorder:
     """What the refs' logs say about the moves."""
     anchoring: Anchoring
     """Decides which commits are anchors."""
+    plans: Plans = field(default_factory=Plans)
+    """Remembers how the chunks were coded."""
 
     def record(
         self,

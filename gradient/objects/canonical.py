@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from gradient.errors import MalformedObjectError
 
@@ -92,15 +92,15 @@ def unpack_number(node: Json) -> int | float:
 
 
 def _check_depth(value: Json) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        nested = [node for node in level if isinstance(node, (dict, list))]
-        if not nested:
+    level: list[Any] = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(MAX_DEPTH - 1):
+        if not level:
             return
         level = [
             child
-            for node in nested
+            for node in level
             for child in (node.values() if isinstance(node, dict) else node)
+            if isinstance(child, (dict, list))
         ]
-    if level:
+    if any(level):
         raise MalformedObjectError(f"nested deeper than {MAX_DEPTH} levels")

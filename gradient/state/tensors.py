@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
+import numpy as np
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -154,7 +155,26 @@ def memory(tensor: torch.Tensor) -> memoryview:
     """
     if tensor.numel() == 0:
         return memoryview(b"")
+    if tensor.device.type == "cpu" and is_dense(tensor):
+        return np.asarray(_Lent(tensor)).data
     return _bytes(_dense(tensor.detach().resolve_conj().resolve_neg().cpu()))
+
+
+class _Lent:
+    """A dense CPU tensor's memory, which NumPy looks at without asking torch: a fifth of the time,
+    and no other thread gets the interpreter in between.
+    """
+
+    __slots__ = ("__array_interface__", "_owner")
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._owner = tensor
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (tensor.nbytes,),
+            "typestr": "|u1",
+            "data": (tensor.data_ptr(), True),
+        }
 
 
 def flat(tensor: torch.Tensor) -> torch.Tensor:

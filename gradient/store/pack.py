@@ -31,6 +31,9 @@ Problem: TypeAlias = CorruptPackError | FormatVersionError | GradientIOError
 
 _FILE = re.compile(r"([0-9a-f]{64})\.pack")
 _TAIL_BYTES = 8 << 10
+_SMALL_BYTES = 64 << 10
+"""Frames up to this size are gathered: a call to the system costs as much as copying one."""
+_GATHERED_BYTES = 256 << 10
 
 
 def name_of(pack_id: str) -> str:
@@ -108,22 +111,29 @@ class PackWriter:
         self._upload = upload
         self._hasher = blake3()
         self._rows: list[Row] = []
+        self._small = bytearray(HEADER.pack(layout.MAGIC, layout.VERSION, 0))
         self.pack_id: str | None = None
         """The id, known when everything is written: also when publishing then failed."""
-        self._write(HEADER.pack(layout.MAGIC, layout.VERSION, 0))
 
     @property
     def size(self) -> int:
-        """The bytes written so far."""
-        return self._upload.size
+        """The bytes taken in so far."""
+        return self._upload.size + len(self._small)
 
     def append(
         self, kind: Kind, oid: Oid, raw: int, encoded: Encoded, *, base: Oid | None = None
     ) -> None:
         """Write one frame of an object of `raw` bytes; each oid may come once."""
         row = Row(oid, self.size, encoded.size, raw, kind, int(encoded.codec), base)
-        self._write(row.header, *encoded.parts)
         self._rows.append(row)
+        if encoded.size > _SMALL_BYTES:
+            self._write(row.header, *encoded.parts)
+            return
+        self._small += row.header
+        for part in encoded.parts:
+            self._small += part
+        if len(self._small) >= _GATHERED_BYTES:
+            self._write()
 
     def publish(self) -> Pack:
         """Write index and trailer, make the pack durable, and return it."""
@@ -147,9 +157,11 @@ class PackWriter:
         self._upload.discard()
 
     def _write(self, *buffers: Buffer) -> None:
-        for buffer in buffers:
+        """Write what was gathered of small frames, and then the buffers."""
+        small, self._small = self._small, bytearray()
+        for buffer in (small, *buffers):
             self._hasher.update(buffer)
-        self._upload.write(*buffers)
+        self._upload.write(small, *buffers)
 
 
 def open_packs(

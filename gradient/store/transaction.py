@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from itertools import repeat
-from typing import TYPE_CHECKING, Self
+from itertools import islice, repeat
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from gradient.codec.chunks import CHUNK_BYTES
-from gradient.codec.frame import Codec, Encoded, encode
+from gradient.codec.frame import Codec, Encoded, Plan, encode
 from gradient.codec.mode import Mode
 from gradient.codec.scratch import SCRATCH
 from gradient.errors import (
@@ -22,17 +22,47 @@ from gradient.errors import (
     StoreChangedError,
 )
 from gradient.objects.oid import Kind, Oid
-from gradient.storage.base import Storage
+from gradient.storage.base import Reader, Storage
 from gradient.store import layout
 from gradient.store.catalogue import Catalogue
 from gradient.store.frames import MAX_DEPTH, read_object
 from gradient.store.pack import Pack, PackWriter
-from gradient.store.workers import Workers
+from gradient.store.workers import ForkLock, Workers
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+SMALL_BYTES: Final = 128 << 10
+"""Of a blob up to this size, most of the work is Python's."""
+
 _MOST_PER_JOB = 256
+_FEW = 4
+"""Small blobs that are done while the workers have enough to do."""
+_MOST_HELD = 512
+"""Small blobs that wait until the large ones are written."""
+_MOST_OPEN = 16
+"""Packs with bases that are kept open; others are opened for each base."""
+
+
+class Piece(NamedTuple):
+    """One blob that is to be stored."""
+
+    data: Buffer
+    """At most 1 MiB, of elements of `width` bytes."""
+    width: int
+    base: Oid | None = None
+    """A blob of the same length, stored without a base itself, that it may be stored as the
+    difference from, where that is smaller."""
+    plan: Plan | None = None
+    """How the one before it was coded; None: whatever is best is found out."""
+
+
+class Stored(NamedTuple):
+    """One blob that was stored, or was there."""
+
+    oid: Oid
+    plan: Plan | None
+    """For the next one at its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +107,9 @@ class Transaction:
         self.plain = 0
         """About what they would be if nothing were stored as a difference."""
         self._relied_on: dict[str, Pack] = {}
+        self._opening = ForkLock()
+        self._sources = ExitStack()
+        self._readers: dict[str, Reader] = {}
         self._process = os.getpid()
         self._closed = False
 
@@ -97,7 +130,7 @@ class Transaction:
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
         self._check_open()
-        coded = self._encode(kind, body, width, None)
+        coded = self._encode(kind, Piece(body, width))
         self._append(kind, coded)
         return coded.oid
 
@@ -106,21 +139,37 @@ class Transaction:
     ) -> list[Oid]:
         """Add blobs of at most 1 MiB each, of elements of `width` bytes; returns their ids.
 
-        `bases` names for each chunk a blob of the same length, stored without a base itself, that
-        it may be stored as the difference from, where that is smaller.
+        `bases` names for each chunk what it may be the difference from, as `Piece` does.
+        """
+        paired = zip(chunks, repeat(None) if bases is None else bases, strict=False)
+        return [each.oid for each in self.store(Piece(data, width, base) for data, base in paired)]
 
-        They are hashed and encoded in parallel and appended in order. Every buffer must stay as
-        it is until this returns. One call with many chunks is faster than many calls.
+    def store(self, large: Iterable[Piece], small: Iterable[Piece] = ()) -> list[Stored]:
+        """Add blobs: `large` ones by the workers, `small` ones by the caller meanwhile.
+
+        Of a small one, most of the work is Python's, and threads that mostly run Python wait for
+        each other. They are appended in order, the large ones first, and so returned. Every buffer
+        must stay as it is until this returns. One call with many is faster than many calls.
         """
         self._check_open()
-        oids: list[Oid] = []
-        job = partial(self._encode_job, width=width)
-        paired = zip(chunks, repeat(None) if bases is None else bases, strict=False)
-        for batch in self._workers.map(job, _jobs(paired)):
-            for coded in batch:
-                self._append(Kind.BLOB, coded)
-                oids.append(coded.oid)
-        return oids
+        waiting = iter(small)
+        held: list[tuple[Piece, _Coded]] = []
+        stored: list[Stored] = []
+
+        def meanwhile() -> bool:
+            fresh = self._encode_job(list(islice(waiting, _FEW))) if len(held) < _MOST_HELD else []
+            held.extend(fresh)
+            return bool(fresh)
+
+        for batch in self._workers.map(self._encode_job, _jobs(large), meanwhile=meanwhile):
+            stored += [self._take(piece, coded) for piece, coded in batch]
+        stored += [self._take(piece, coded) for piece, coded in held]
+        stored += [self._take(piece, self._encode(Kind.BLOB, piece)) for piece in waiting]
+        return stored
+
+    def _take(self, piece: Piece, coded: _Coded) -> Stored:
+        self._append(Kind.BLOB, coded)
+        return Stored(coded.oid, piece.plan if coded.encoded is None else coded.encoded.plan)
 
     def read(self, oid: Oid, kind: Kind) -> bytes:
         """Return an object that the store has, verified."""
@@ -141,7 +190,7 @@ class Transaction:
         for oid in oids:
             if not self._known(oid):
                 body = self.read(oid, Kind.BLOB)
-                self._append(Kind.BLOB, self._encode(Kind.BLOB, body, width, None))
+                self._append(Kind.BLOB, self._encode(Kind.BLOB, Piece(body, width)))
 
     def seal(self) -> str | None:
         """Make everything durable and known; returns the pack's id, None if nothing was new.
@@ -151,6 +200,7 @@ class Transaction:
         """
         self._check_open()
         self._closed = True
+        self._sources.close()
         pack_id = self._publish() if self._writer is not None else None
         # IMPORTANT: after publishing, so that what vanishes later saw our pack or our ref.
         for pack in self._relied_on.values():
@@ -163,6 +213,7 @@ class Transaction:
     def discard(self) -> None:
         """Forget everything that was not sealed; harmless after `seal`."""
         self._closed = True
+        self._sources.close()
         if self._writer is not None and self._process == os.getpid():
             self._writer.discard()
 
@@ -184,23 +235,23 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_job(self, chunks: list[tuple[Buffer, Oid | None]], *, width: int) -> list[_Coded]:
-        return [self._encode(Kind.BLOB, chunk, width, base) for chunk, base in chunks]
+    def _encode_job(self, job: list[Piece]) -> list[tuple[Piece, _Coded]]:
+        return [(piece, self._encode(Kind.BLOB, piece)) for piece in job]
 
-    def _encode(self, kind: Kind, body: Buffer, width: int, base: Oid | None) -> _Coded:
-        view = memoryview(body)
+    def _encode(self, kind: Kind, piece: Piece) -> _Coded:
+        view = memoryview(piece.data)
         if view.nbytes > layout.MAX_RAW[kind]:
             limit = layout.MAX_RAW[kind]
             raise MalformedObjectError(f"a {kind.value} of {view.nbytes} bytes; at most {limit}")
         oid = Oid.of(kind, view)
         if self._known(oid):
             return _Coded(oid, view.nbytes)
-        found = None if base is None else self._read_base(base, view.nbytes)
+        found = None if piece.base is None else self._read_base(piece.base, view.nbytes)
         against, weight = found or (None, 0)
         raw = view if view.nbytes else b""
-        encoded = encode(raw, width=width, mode=self._mode, base=against)
+        encoded = encode(raw, width=piece.width, mode=self._mode, base=against, plan=piece.plan)
         if encoded.codec is Codec.DELTA:
-            return _Coded(oid, view.nbytes, encoded, base, weight)
+            return _Coded(oid, view.nbytes, encoded, piece.base, weight)
         return _Coded(oid, view.nbytes, encoded, None, encoded.size)
 
     def _read_base(self, oid: Oid, nbytes: int) -> tuple[memoryview, int] | None:
@@ -210,10 +261,18 @@ class Transaction:
             return None
         out = SCRATCH.take("base of a chunk", nbytes).data
         try:
-            read_object(self._catalogue, oid, Kind.BLOB, out, places)
+            self._keep_open(places[0][0])
+            read_object(self._catalogue, oid, Kind.BLOB, out, places, readers=self._readers)
         except (IntegrityError, GradientIOError):
             return None  # the chunk is stored on its own; fsck finds what is wrong here
         return out, places[0][1].stored
+
+    def _keep_open(self, pack: Pack) -> None:
+        """Open a pack once for all the bases in it."""
+        with self._opening:
+            if pack.id not in self._readers and len(self._readers) < _MOST_OPEN:
+                reader = self._catalogue.open(pack)
+                self._readers[pack.id] = self._sources.enter_context(reader)
 
     def _known(self, oid: Oid, depth: int = 0) -> bool:
         """Whether the object need not be written, noting what that relies on."""
@@ -261,18 +320,16 @@ class Transaction:
             raise EngineClosedError("this transaction belongs to the process that began it")
 
 
-def _jobs(
-    chunks: Iterable[tuple[Buffer, Oid | None]],
-) -> Iterator[list[tuple[Buffer, Oid | None]]]:
-    """Group chunks, so that small ones do not cost a hand-over each."""
-    job: list[tuple[Buffer, Oid | None]] = []
+def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Group pieces, so that short ones do not cost a hand-over each."""
+    job: list[Piece] = []
     size = 0
-    for chunk, base in chunks:
-        nbytes = memoryview(chunk).nbytes
+    for piece in pieces:
+        nbytes = memoryview(piece.data).nbytes
         if job and (size + nbytes > CHUNK_BYTES or len(job) == _MOST_PER_JOB):
             yield job
             job, size = [], 0
-        job.append((chunk, base))
+        job.append(piece)
         size += nbytes
     if job:
         yield job

@@ -11,6 +11,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakSet
@@ -50,8 +51,17 @@ class Workers:
         self._process = -1
         self._lock = ForkLock()
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        meanwhile: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Result]:
         """Yield each item's result in the items' order; the first error ends it.
+
+        Where the caller would have to wait, it does a little of something else by `meanwhile`,
+        which returns whether there was anything to do.
 
         Items are taken a bounded number ahead. When this ends, however it does, no worker
         touches an item any more: what the items refer to may then be reused.
@@ -65,14 +75,12 @@ class Workers:
             return
         tasks: deque[_Task[Item, Result]] = deque()
         try:
-            for item in (cast("Item", first), cast("Item", second)):
-                tasks.append(self._submit(function, item))
-            for item in source:
+            for item in chain((cast("Item", first), cast("Item", second)), source):
                 if len(tasks) >= self.count * _IN_FLIGHT_PER_WORKER:
-                    yield tasks.popleft().wait()
+                    yield tasks.popleft().wait(meanwhile)
                 tasks.append(self._submit(function, item))
             while tasks:
-                yield tasks.popleft().wait()
+                yield tasks.popleft().wait(meanwhile)
         finally:
             for task in tasks:
                 task.cancelled = True
@@ -118,7 +126,9 @@ class _Task(Generic[Item, Result]):
         finally:
             self.done.set()
 
-    def wait(self) -> Result:
+    def wait(self, meanwhile: Callable[[], bool]) -> Result:
+        while not self.done.is_set() and meanwhile():
+            pass
         self.done.wait()
         if self._error is not None:
             raise self._error

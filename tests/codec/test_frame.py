@@ -54,6 +54,58 @@ def test_what_goes_in_against_a_base_comes_out(
     assert decoded(encoded, len(raw), base) == raw
 
 
+@settings(max_examples=150)
+@given(data=st.data(), width=widths, other=widths, mode=MODES, based=st.booleans())
+def test_any_plan_serves_any_chunk(
+    data: st.DataObject, width: int, other: int, mode: Mode, *, based: bool
+) -> None:
+    first, second = data.draw(chunks(width=other)), data.draw(chunks(width=other))
+    against = second[::-1][: len(first)].ljust(len(first), b"\1")
+    plan = encode(first, width=other, mode=mode, base=against if based else None).plan
+    raw = data.draw(chunks(width=width))
+    base = data.draw(st.sampled_from([None, raw[::-1], bytes(len(raw))]))
+    encoded = encode(raw, width=width, mode=mode, base=base, plan=plan)
+    assert encoded.size <= len(raw)
+    assert decoded(encoded, len(raw), base) == raw
+
+
+def weights(seed: int, scale: float = 1.0) -> bytes:
+    values = np.random.default_rng(seed).standard_normal(1 << 14) * 0.02 * scale
+    return values.astype(np.float32).tobytes()
+
+
+def test_a_plan_takes_the_place_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, raw, later = weights(1), weights(2), weights(3)
+    alone = encode(raw, width=4, mode=Mode.AUTO)
+    step = encode(base, width=4, mode=Mode.AUTO, base=base)
+    monkeypatch.delattr("gradient.codec.entropy.sample_indices")
+    again = encode(later, width=4, mode=Mode.AUTO, plan=alone.plan)
+    assert again.plan == alone.plan
+    assert abs(again.size - alone.size) < 0.01 * alone.size
+    leaning = encode(base, width=4, mode=Mode.AUTO, base=base, plan=step.plan)
+    assert leaning.codec is Codec.DELTA
+    assert leaning.plan == step.plan
+
+
+def test_a_plan_that_was_outgrown_is_dropped() -> None:
+    base = weights(1)
+    near = encode(base, width=4, mode=Mode.AUTO, base=base)
+    far = encode(weights(2), width=4, mode=Mode.AUTO, base=base, plan=near.plan)
+    assert far.plan is None
+    asked = encode(weights(2), width=4, mode=Mode.AUTO, base=base)
+    assert asked.codec is Codec.PLANES
+    assert asked.plan is not None
+    assert asked.plan.leans is False
+
+
+def test_an_anchor_in_between_keeps_what_is_known_of_differences() -> None:
+    base = weights(1)
+    near = encode(base, width=4, mode=Mode.AUTO, base=base)
+    anchor = encode(base, width=4, mode=Mode.AUTO, plan=near.plan)
+    assert anchor.codec is Codec.PLANES
+    assert anchor.plan == near.plan
+
+
 @pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("width", [1, 2, 4, 8])
 @pytest.mark.parametrize("kind", ["noise", "weights", "squares", "zeros", "sparse", "text"])

@@ -23,7 +23,7 @@ from tests.repo.making import TIME, make_repo
 def commit(line: Line, step: int, state: dict[str, Any], base: Oid | None = None) -> Oid:
     """Commit a state, as differences from another commit where one is given."""
     repo = line.repo
-    bases = None if base is None else Bases(repo.store, repo.read_commit(base).tree, {})
+    bases = None if base is None else Bases(repo.store, repo.read_commit(base).tree)
 
     def build(branch: str, parent: Oid | None) -> Oid:
         with repo.store.begin(mode=Mode.AUTO) as transaction:

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from gradient.storage.directory import DirectoryStorage
 from gradient.storage.memory import MemoryStorage
 from gradient.store.database import ObjectStore, StoreStats
 from gradient.store.pack import PackWriter, name_of
+from gradient.store.transaction import Piece, Transaction
 from tests.storage.faults import counted
 
 if TYPE_CHECKING:
@@ -108,6 +109,34 @@ def test_large_chunks_in_parallel() -> None:
     with other.begin(mode=Mode.AUTO) as transaction:
         transaction.put_chunks((chunk.data for chunk in chunks), width=4)
         assert transaction.seal() == pack_id
+
+
+def test_small_blobs_are_done_by_the_caller_and_come_after_the_large_ones() -> None:
+    store = ObjectStore(MemoryStorage(), workers=2)
+    large = [chunk.tobytes() for chunk in floats(*range(12))]
+    small = [b"%d" % number * 300 for number in range(700)]
+    threads: dict[int, set[str]] = {MIB: set()}
+
+    class Seen(Transaction):
+        def _encode(self, kind: Kind, piece: Piece) -> Any:
+            names = threads.setdefault(len(piece.data) >> 20 << 20, set())  # type: ignore[arg-type]
+            names.add(threading.current_thread().name)
+            return super()._encode(kind, piece)
+
+    with Seen(store._storage, store.catalogue, store._workers, mode=Mode.AUTO) as transaction:
+        stored = transaction.store(
+            (Piece(body, 4) for body in large), (Piece(body, 1) for body in small)
+        )
+        transaction.seal()
+    assert [each.oid for each in stored] == [Oid.of(Kind.BLOB, body) for body in large + small]
+    assert all(name.startswith("gradient-") for name in threads[MIB])
+    assert threads[0] == {threading.current_thread().name}
+    for body, each in zip(large + small, stored, strict=True):
+        assert read(store, each.oid, len(body)) == body
+    (pack,) = store.catalogue.index.packs
+    offsets = [store.frame(each.oid).offset for each in stored]
+    assert offsets == sorted(offsets)
+    assert pack.index.end > offsets[-1]
 
 
 def test_buffers_of_any_shape_are_taken() -> None:

@@ -1,0 +1,76 @@
+"""What was found out about a tensor's chunks serves for a while."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gradient.checkpoint import writer
+from gradient.checkpoint.bases import Bases
+from gradient.checkpoint.plans import RENEWED, Plans
+from gradient.codec import frame
+from gradient.codec.frame import Plan
+from gradient.codec.mode import Mode
+from gradient.storage.memory import MemoryStorage
+from gradient.store.database import ObjectStore
+
+if TYPE_CHECKING:
+    import pytest
+
+ASKED = Plan(leans=False, size=1)
+
+
+def test_a_plan_serves_so_many_times_and_is_asked_anew() -> None:
+    plans = Plans()
+    assert plans.of("w", 2) == [None, None]
+    plans.learn("w", [ASKED, None])
+    assert [plans.of("w", 2) for _ in range(RENEWED)] == [[ASKED, None]] * RENEWED
+    assert plans.of("w", 2) == [None, None]
+    plans.learn("w", [ASKED, ASKED])
+    assert plans.of("w", 2) == [ASKED, ASKED]
+
+
+def test_a_tensor_of_another_length_is_asked() -> None:
+    plans = Plans()
+    plans.learn("w", [ASKED])
+    assert plans.of("w", 2) == [None, None]
+
+
+def test_only_the_first_commits_take_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tensors, one of which gains from its anchor: both are known after two commits."""
+    store, plans = ObjectStore(MemoryStorage(), workers=1), Plans()
+    generator = np.random.default_rng(1)
+    moved = generator.standard_normal(1 << 13).astype(np.float32)
+    samples: list[int] = []
+    based: list[int] = []
+    sampled, encoded = frame._sample, frame.encode
+
+    def sample(elements: frame.Words) -> frame.Words:
+        samples[-1] += elements.itemsize > 1  # not of trees
+        return sampled(elements)
+
+    def encode(*arguments: object, **options: object) -> frame.Encoded:
+        based[-1] += options["base"] is not None
+        return encoded(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(frame, "_sample", sample)
+    monkeypatch.setattr("gradient.store.transaction.encode", encode)
+    bases = None
+    for _ in range(5):
+        samples.append(0)
+        based.append(0)
+        state = {
+            "model": {
+                "moved": torch.from_numpy(moved + generator.standard_normal(1 << 13) * 1e-6),
+                "fresh": torch.from_numpy(generator.standard_normal(1 << 13)),
+            }
+        }
+        with store.begin(mode=Mode.AUTO) as transaction:
+            root = writer.write_state(transaction, state, bases=bases, plans=plans)
+            transaction.seal()
+        bases = bases or Bases(store, root)
+    assert samples[:2] == [2, 4]
+    assert samples[2:] == [0, 0, 0]
+    assert based == [0, 2, 1, 1, 1]
