@@ -11,6 +11,7 @@ from gradient.checkpoint.draft import Draft
 from gradient.engine.outcome import Facts
 from gradient.engine.recording import Recorder
 from gradient.objects.canonical import Json
+from gradient.repo import missed
 from gradient.repo.lines import Line, Published
 from gradient.view.files import ViewFiles
 
@@ -41,7 +42,17 @@ class Job:
     """When `commit` was called."""
 
     def record(self) -> Published:
-        """Make it durable; raises what `Recorder.record` raises."""
+        """Make it durable; raises what `Recorder.record` raises, and leaves a note of it."""
+        repo, branch = self.recorder.repo.path, self.line.branch
+        try:
+            published = self._record()
+        except BaseException as error:
+            missed.note(repo, branch, self.step, "failed", str(error) or type(error).__name__)
+            raise
+        missed.clear(repo, branch, published.branch)
+        return published
+
+    def _record(self) -> Published:
         return self.recorder.record(
             self.line,
             self.step,

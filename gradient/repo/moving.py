@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from gradient.errors import BranchExistsError, ConflictError, UnknownRevisionError
 from gradient.objects.oid import Oid
-from gradient.repo import names
+from gradient.repo import missed, names
 from gradient.repo.reachable import relying
 from gradient.repo.repository import Repository
 from gradient.store.refs import RefRecord, Space
@@ -51,6 +51,7 @@ def delete_branch(repo: Repository, name: str) -> Oid:
             f"{name!r} is the active branch; choose another one first: gradient switch BRANCH"
         )
     repo.refs.delete(name, after=record, reason="deleted")
+    missed.clear(repo.path, name)
     assert record.commit is not None
     return record.commit
 

@@ -23,6 +23,7 @@ from gradient import (
     load,
 )
 from gradient.checkpoint.reader import read_state
+from gradient.repo import missed
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.engine.rig import Rig, assert_same, config, trained
@@ -225,3 +226,29 @@ def test_a_view_that_can_not_be_written_never_fails_a_commit(
     assert "The commit is safe" in caplog.text
     engine.commit(3)
     assert load("main@2", workspace="work", repo="run")["step"] == 2
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_commit_that_was_not_made_is_noted_until_the_next_one_is(background: bool) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(background=background))
+    rig.train(engine, 1)
+    engine.flush()
+
+    def made(step: int) -> None:
+        engine.commit(step)
+        engine.flush()
+
+    def full(call: fs.Call) -> None:
+        if call.operation == "sync":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for step in (2, 3):
+        with observed(full), pytest.raises(GradientIOError):
+            made(step)
+    [note] = missed.noted("work/run")
+    assert (note.branch, note.step, note.how) == ("main", 3, "failed")
+    assert (note.failed, note.skipped) == (2, 0)
+    assert "No space left" in note.reason
+    made(4)
+    assert missed.noted("work/run") == []
