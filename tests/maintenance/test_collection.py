@@ -27,7 +27,9 @@ from gradient.storage import fs
 from gradient.store import repack
 from gradient.store.leases import Leases
 from gradient.store.refs import RefRecord
-from tests.maintenance.collecting import (
+from tests.repo.making import make_repo
+from tests.storage.faults import Fault, counted, observed
+from tools.campaigns.repos import (
     commit,
     content,
     delete,
@@ -36,8 +38,6 @@ from tests.maintenance.collecting import (
     read_everything,
     trash_of,
 )
-from tests.repo.making import make_repo
-from tests.storage.faults import Fault, counted, observed
 
 DAY = 86400.0
 

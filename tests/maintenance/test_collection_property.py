@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from gradient.maintenance.collection import collect, undo
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
-from tests.maintenance.collecting import commit, delete, go_on, read_everything
 from tests.repo.making import make_repo
+from tools.campaigns.repos import commit, delete, go_on, read_everything
 
 BRANCHES = st.sampled_from(["main", "a", "b", "c"])
 NUMBERS = st.lists(st.integers(0, 40), min_size=1, max_size=6)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.maintenance.collecting import commit, content, go_on, packs_of
 
 from gradient.errors import MalformedObjectError
 from gradient.maintenance.collection import collect
@@ -16,7 +17,6 @@ from gradient.objects.oid import Kind, Oid
 from gradient.repo import moving
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from tests.maintenance.collecting import commit, content, go_on, packs_of
 from tests.repo.making import make_repo
 
 

@@ -28,6 +28,14 @@ def content(number: int) -> bytes:
     return bytes(raw)
 
 
+def tree_of(chunks: list[Oid]) -> list[bytes]:
+    """Return the trees of a state of these chunks, the root last."""
+    spec: dict[str, Json] = {"dtype": "uint8", "shape": [BYTES], "nbytes": BYTES}
+    tensors: list[Json] = [{"tensor": {**spec, "chunks": [str(oid)]}} for oid in chunks]
+    model = Tree({f"w{place}": tensor for place, tensor in enumerate(tensors)}).to_bytes()
+    return [model, Tree({"model": {"tree": str(Oid.of(Kind.TREE, model))}}).to_bytes()]
+
+
 def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
     """Commit a state of these chunks; with `lean` as differences from the first of their family."""
     repo = line.repo
@@ -38,23 +46,10 @@ def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
             chunks = transaction.put_chunks(
                 map(content, numbers), width=4, bases=bases if lean else None
             )
-            entries: dict[str, Json] = {
-                f"w{place}": {
-                    "tensor": {
-                        "dtype": "uint8",
-                        "shape": [BYTES],
-                        "nbytes": BYTES,
-                        "chunks": [str(oid)],
-                    }
-                }
-                for place, oid in enumerate(chunks)
-            }
-            model = transaction.put(Kind.TREE, Tree(entries).to_bytes())
-            root = Tree({"model": {"tree": str(model)}})
             made = Commit(
-                tree=transaction.put(Kind.TREE, root.to_bytes()),
+                tree=[transaction.put(Kind.TREE, body) for body in tree_of(chunks)][-1],
                 parents=() if parent is None else (parent,),
-                anchor=None,
+                anchor=parent if lean else None,
                 step=step,
                 branch=branch,
                 time=TIME,

@@ -1,0 +1,66 @@
+"""SIGKILL, a thousand times: acknowledged commits are intact, and the next process just goes on.
+
+`python -m tools.campaigns.kills` kills as often as one likes (docs/reliability.md has results).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tools.campaigns import kills, lives
+from tools.campaigns.lives import Life, ViolationError
+from tools.campaigns.operations import MAIN, Operation, commit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.processes import ForkServer
+
+ROUNDS = {
+    "before every call": (410, ["--kills", "0"]),
+    "at any moment": (350, ["--kills", "350", "--stride", "0"]),
+    "engines, before every third call": (90, ["--kills", "0", "--stride", "3", "--training"]),
+    "engines, at any moment": (150, ["--kills", "150", "--stride", "0", "--training"]),
+}
+"""How many kills it are at least, and what asks for them: a thousand altogether."""
+
+
+@pytest.mark.parametrize("which", ROUNDS)
+def test_nothing_is_lost(which: str, fork_server: ForkServer) -> None:
+    least, arguments = ROUNDS[which]
+    said = fork_server.run(kills.main, arguments)
+    told = re.search(r"([\d,]+) kills \(.* nothing lost", said)
+    assert told is not None, said
+    assert int(told[1].replace(",", "")) >= least
+
+
+def lose(life: Life) -> None:
+    """Acknowledge what never happened."""
+    with life.towards(life.with_line(MAIN, [*life.refs[MAIN], 99])):
+        pass
+
+
+def spoil(life: Life) -> None:
+    """Damage a pack on the way."""
+    with life.towards(life.refs):
+        pack = next(life.path.glob(".gradient-repo/objects/pack/*.pack"))
+        content = bytearray(pack.read_bytes())
+        content[100] ^= 1
+        pack.unlink()
+        pack.write_bytes(content)
+
+
+@pytest.mark.parametrize("wrong", [lose, spoil])
+def test_what_is_lost_is_noticed(wrong: Operation, tmp_path: Path) -> None:
+    path, refs = kills.STORE.make(tmp_path / "world")
+    said: list[str] = []
+    life = Life(path, refs, said.append)
+    inspector = lives.Inspector(path, kills.STORE.judge)
+    commit(life)
+    inspector.look(lives.allowed(refs, said))
+    wrong(life)
+    with pytest.raises(ViolationError):
+        inspector.look(lives.allowed(refs, said))

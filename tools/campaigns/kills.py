@@ -1,0 +1,231 @@
+"""Kill processes with SIGKILL in the middle of everything that changes a repo.
+
+Before every call to the file system of every operation, one process each; and at random moments of
+lives that go through the operations by chance, each beginning where the last one was killed. After
+each kill another process must find, without any step in between: all that was acknowledged, bit for
+bit, and of what was not, one of the states that it leads through; and `fsck` nothing that matters.
+
+    python -m tools.campaigns.kills --kills 100000
+    python -m tools.campaigns.kills --kills 500 --training      with engines, so with torch
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import platform
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from gradient.storage import fs
+from tools.campaigns import operations
+from tools.campaigns.lives import (
+    Inspector,
+    Judge,
+    Life,
+    Refs,
+    Say,
+    ViolationError,
+    allowed,
+    scratch_folder,
+)
+from tools.campaigns.operations import MAIN, Operation
+
+_LIVES: Final = 25
+"""So many lives one world sees, and so many commits; then a new one begins."""
+_MOST_COMMITS: Final = 12
+READING: Final = frozenset({"open", "read", "list", "inspect", "measure", "close", "lock"})
+"""What changes nothing on the disk."""
+_ACTS: Final = 2
+"""What a life would do if it were left alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Where lives are lived: what they do, from which beginning, and what is right."""
+
+    operations: Mapping[str, Operation]
+    """By name."""
+    make: Callable[[Path], tuple[Path, Refs]]
+    """Makes a world in an empty folder; returns the repo's folder, and what is in it."""
+    judge: Judge
+    """Whether a commit holds what it should."""
+
+
+STORE: Final = Stage(operations.OPERATIONS, operations.make_world, operations.is_right)
+
+
+class Campaign:
+    """Kills on one stage, counted by the operation that they hit."""
+
+    def __init__(self, stage: Stage, folder: Path, seed: int = 0) -> None:
+        self.stage = stage
+        self.killed: Counter[str] = Counter()
+        """Kills before calls by operation; those at random moments by whether an operation was
+        under way then."""
+        self._folder = folder
+        self._chance = random.Random(seed)
+        self._model = folder / "model"
+        path, self._refs = stage.make(self._model)
+        self._inside = path.relative_to(self._model)
+
+    def before_every_call(self, name: str, *, stride: int = 1, first: int = 0) -> None:
+        """Kill an operation before each of its calls, or before each `stride`th."""
+        call = first % stride
+        while True:
+            path, inspector = self._world()
+            act = self.stage.operations[name]
+            status, said = live(partial(_act, path, self._refs, name, act, call))
+            refs = inspector.look(allowed(self._refs, said))
+            if status == 0:
+                return
+            self.killed[name] += 1
+            life = Life(path, refs, lambda _: None)
+            for after in (act, self.stage.operations["commit"]):
+                after(life)
+            inspector.look([life.refs])
+            call += stride
+
+    def at_random(self, kills: int) -> None:
+        """Kill lives at any moment, until there were so many kills."""
+        window, done = 0.02, 0
+        while done < kills:
+            path, inspector = self._world()
+            refs = self._refs
+            for _ in range(_LIVES):
+                seed = self._chance.random()
+                acts = [*self._chance.choices(list(self.stage.operations.values()), k=_ACTS)]
+                delay = self._chance.uniform(0, window)
+                status, said = live(partial(_go_through, path, refs, seed, acts), delay)
+                done += status != 0
+                middle = bool(said) and said[-1].startswith('["trying"')
+                self.killed["in the middle" if middle else "in between"] += status != 0
+                # Whatever the machine's speed: late enough to hit all, early enough to hit.
+                window *= 1.1 if status else 0.8
+                refs = inspector.look(allowed(refs, said))
+                if done and done % 5000 == 0:
+                    print(f"{done:,} kills at random moments", flush=True)
+                if done >= kills or len(refs[MAIN]) > _MOST_COMMITS:
+                    break
+
+    def _world(self) -> tuple[Path, Inspector]:
+        world = self._folder / "world"
+        shutil.rmtree(world, ignore_errors=True)
+        shutil.copytree(self._model, world)
+        return world / self._inside, Inspector(world / self._inside, self.stage.judge)
+
+
+def live(work: Callable[[Say], object], delay: float | None = None) -> tuple[int, list[str]]:
+    """Do something in a child; returns 0 or -SIGKILL, and what it said.
+
+    With `delay` it is killed so many seconds after it began. Raises ViolationError where it fails.
+    """
+    here, theirs = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(here)
+        _be_the_child(work, theirs)
+    os.close(theirs)
+    with os.fdopen(here, "rb") as heard:
+        heard.readline()
+        if delay is not None:
+            time.sleep(delay)
+            os.kill(pid, signal.SIGKILL)
+        said = heard.read().decode().splitlines()
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise ViolationError("\n".join(["a life failed", *said]))
+    return status, said
+
+
+def _be_the_child(work: Callable[[Say], object], pipe: int) -> None:
+    try:
+        os.write(pipe, b"born\n")
+        work(lambda line: os.write(pipe, line.encode() + b"\n"))
+    except BaseException:  # noqa: BLE001 - told to the parent, which raises
+        os.write(pipe, traceback.format_exc().encode())
+        os._exit(1)
+    os._exit(0)
+
+
+def _act(path: Path, refs: Refs, name: str, act: Operation, call: int, say: Say) -> None:
+    """Do one thing, and die before a call."""
+    fs.observer = Death(call)
+    act(Life(path, refs, say, name))
+
+
+def _go_through(path: Path, refs: Refs, seed: float, acts: list[Operation], say: Say) -> None:
+    life = Life(path, refs, say, seed)
+    for act in acts:
+        act(life)
+
+
+class Death:
+    """Ends the process before a call that changes something; others leave what is there."""
+
+    def __init__(self, after: int) -> None:
+        self._left = after
+
+    def __call__(self, call: fs.Call) -> None:
+        """Count a call, or never return."""
+        if call.operation not in READING:
+            if not self._left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self._left -= 1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Kill as often as was asked for, and say how often it was; raises ViolationError."""
+    parser = argparse.ArgumentParser(prog="python -m tools.campaigns.kills")
+    parser.add_argument("--kills", type=int, default=1000, help="at random moments (default 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="which moments (default 0)")
+    parser.add_argument(
+        "--stride", type=int, default=1, help="kill before each Nth call; 0: at no call (default 1)"
+    )
+    parser.add_argument("--training", action="store_true", help="kill engines, which need torch")
+    parser.add_argument("--folder", default=scratch_folder(), help="where the repos lie")
+    options = parser.parse_args(arguments)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        campaign = Campaign(_stage(options.training), Path(scratch), options.seed)
+        try:
+            for number, name in enumerate(campaign.stage.operations if options.stride else ()):
+                campaign.before_every_call(name, stride=options.stride, first=number)
+                print(f"{name}: killed {campaign.killed[name]} times", flush=True)
+            campaign.at_random(options.kills)
+        except ViolationError:
+            kept = shutil.copytree(Path(scratch) / "world", tempfile.mkdtemp(), dirs_exist_ok=True)
+            print(f"what was found is kept in {kept}", flush=True)
+            raise
+    middle, between = campaign.killed["in the middle"], campaign.killed["in between"]
+    total, seconds = campaign.killed.total(), time.monotonic() - begun
+    print(
+        f"{total:,} kills ({total - middle - between:,} before calls, at random moments {middle:,} "
+        f"in the middle of an operation and {between:,} between two) in {seconds:.0f} s, nothing "
+        f"lost; Python {platform.python_version()}"
+    )
+    return 0
+
+
+def _stage(training: bool) -> Stage:
+    if not training:
+        return STORE
+    module: Any = importlib.import_module("tools.campaigns.training")
+    stage: Stage = module.STAGE
+    return stage
+
+
+if __name__ == "__main__":
+    sys.exit(main())

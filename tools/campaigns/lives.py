@@ -1,0 +1,137 @@
+"""One process's life with a repo, and what a later one may find there.
+
+A life says what it will do before it does it, and says so again when it was told that it is done.
+From the two follows what may be found wherever it ends: what was acknowledged last, or one of the
+outcomes of what it was at. Nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from gradient.maintenance.fsck.check import check
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.repository import Repository
+from gradient.store.refs import Space
+
+Refs: TypeAlias = dict[str, list[int]]
+"""What there is: for ``heads/NAME`` and ``tags/NAME`` the steps on its line, the oldest first."""
+
+Say: TypeAlias = Callable[[str], object]
+"""Keeps a line of what a life says, whatever happens to it afterwards."""
+
+SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
+
+EXPECTED: Final = frozenset(
+    {
+        *("leftover", "commit-unreachable", "view-missing"),
+        *("manifest-malformed", "manifest-stale", "manifest-missing", "view-damaged", "view-stale"),
+        *("ref-empty", "ref-commit-lost"),
+    }
+)
+"""What `fsck` may say after an interruption; none of it is an error: a file that nobody finished, a
+view that is behind, the folder of a ref that was to begin, what a ref stood on before its end."""
+
+
+class ViolationError(Exception):
+    """A promise was broken."""
+
+
+class Life:
+    """What one process does with a repo, said aloud."""
+
+    def __init__(self, path: str | Path, refs: Refs, say: Say, seed: object = 0) -> None:
+        self.path = Path(path)
+        self.refs = refs
+        """What is there, as far as it was acknowledged."""
+        self.chance = random.Random(str(seed))
+        self._say = say
+
+    def open(self) -> Repository:
+        """Open the repo anew, as each command does."""
+        return Repository.open(self.path, workers=1)
+
+    @contextmanager
+    def towards(self, *outcomes: Refs) -> Iterator[None]:
+        """Do something that ends with the last of these; at an interruption with any of them."""
+        self.try_for(*outcomes)
+        yield
+        self.arrive(outcomes[-1])
+
+    def try_for(self, *outcomes: Refs) -> None:
+        """Say what may be there from now on, beside what is."""
+        self._say(json.dumps(["trying", *outcomes]))
+
+    def arrive(self, refs: Refs) -> None:
+        """Say what was acknowledged."""
+        self.refs = refs
+        self._say(json.dumps(["done", refs]))
+
+    def with_line(self, ref: str, steps: list[int] | None) -> Refs:
+        """Return what there will be when a ref has this line; None: when it is gone."""
+        found = {**self.refs, ref: steps or []}
+        if steps is None:
+            del found[ref]
+        return found
+
+
+def allowed(before: Refs, said: list[str]) -> list[Refs]:
+    """Return everything that may be found after a life that said this."""
+    last = before
+    open_ends: list[Refs] = []
+    for line in said:
+        kind, *found = json.loads(line)
+        if kind == "done":
+            (last,), open_ends = found, []
+        else:
+            open_ends = found
+    return [last, *open_ends]
+
+
+Judge: TypeAlias = Callable[[Repository, Oid, Commit], bool]
+"""Whether a commit's state is the one of its step."""
+
+
+class Inspector:
+    """Looks at a repo as the next process would, from one life to the next."""
+
+    def __init__(self, path: str | Path, judge: Judge) -> None:
+        self.path = Path(path)
+        self._judge = judge
+        self._judged: set[Oid] = set()
+        """Their content is what it should be, as long as their hashes are right."""
+
+    def look(self, expected: list[Refs]) -> Refs:
+        """Return what is there; raises ViolationError where that is none of what is expected."""
+        report = check(self.path, workers=1)
+        wrong = [finding for finding in report.findings if finding.id not in EXPECTED]
+        if wrong or not report.complete:
+            raise ViolationError(f"fsck finds {wrong}")
+        found = self._read()
+        if found not in expected:
+            raise ViolationError(f"there is {found}, and not one of {expected}")
+        return found
+
+    def _read(self) -> Refs:
+        repo = Repository.open(self.path, workers=1)
+        found: Refs = {}
+        for space in SPACES:
+            for name, record in repo.refs.tips(space).items():
+                line = list(repo.walk(record.commit))[::-1]
+                for oid, commit in line:
+                    if oid not in self._judged and not self._judge(repo, oid, commit):
+                        raise ViolationError(f"commit {oid} of step {commit.step} has other bits")
+                    self._judged.add(oid)
+                found[f"{space}/{name}"] = [commit.step for _, commit in line]
+        return found
+
+
+def scratch_folder() -> str | None:
+    """Return a folder in memory, where syncing costs nothing; None where there is none."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None

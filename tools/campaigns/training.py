@@ -1,0 +1,163 @@
+"""The same with engines: runs whose state at each step is known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from gradient import GradientConfig, GradientEngine, load
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.config import ViewMode
+from gradient.repo.repository import Repository
+from gradient.repo.workspace import init_workspace
+from gradient.view import payload
+from gradient.view.create import init_repo
+from gradient.view.naming import file_name
+from gradient.view.rebuild import rebuild
+from tools.campaigns.kills import Stage
+from tools.campaigns.lives import Life, Refs, ViolationError
+from tools.campaigns.operations import MAIN, OPERATIONS, following
+
+
+class Run:
+    """A model and its optimizer, both a function of the step alone."""
+
+    def __init__(self) -> None:
+        self.model = nn.Sequential(nn.Linear(8, 20), nn.BatchNorm1d(20), nn.Linear(20, 3))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+
+    def fill(self, step: int) -> Run:
+        """Put everything where it is at a step; returns itself."""
+        torch.manual_seed(step)
+        for parameter in self.model.parameters():
+            parameter.data.normal_()
+            moments = [torch.randn_like(parameter) for _ in range(2)]
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": moments[0],
+                "exp_avg_sq": moments[1].square(),
+            }
+        return self
+
+    def equals(self, model: Any, optimizer: Any) -> bool:
+        """Whether these are its states, to the last bit."""
+        own = [dict(self.model.state_dict()), self.optimizer.state_dict()]
+        return list(_spelled([model, optimizer])) == list(_spelled(own))
+
+
+def _spelled(value: Any) -> Iterator[object]:
+    if isinstance(value, torch.Tensor):
+        yield value.dtype, value.shape, value.reshape(-1).view(torch.uint8).tolist()
+    elif isinstance(value, dict):
+        yield from _spelled([part for item in value.items() for part in item])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _spelled(item)
+    else:
+        yield value
+
+
+def attach(life: Life, *, background: bool = False, view: ViewMode = "auto") -> tuple[Run, Any]:
+    """Resume where the last life ended; raises ViolationError for what is not as it was then."""
+    run = Run()
+    config = GradientConfig(life.path.parent, "run", view=view, background=background)
+    engine = GradientEngine.attach(
+        run.model, run.optimizer, config=config, resume=f"main@{life.refs[MAIN][-1]}"
+    )
+    there = [dict(run.model.state_dict()), run.optimizer.state_dict()]
+    if not Run().fill(engine.current_step).equals(*there):
+        raise ViolationError(f"step {engine.current_step} was resumed with other bits")
+    return run, engine
+
+
+def commit(life: Life) -> None:
+    """Resume, and commit the next step."""
+    run, engine = attach(life)
+    step = life.refs[MAIN][-1] + 1
+    run.fill(step)
+    with life.towards(life.with_line(MAIN, [*life.refs[MAIN], step])):
+        engine.commit(step)
+    engine.close()
+
+
+def commit_behind(life: Life) -> None:
+    """Resume, and commit two steps that are written behind the loop."""
+    run, engine = attach(life, background=True, view="thin")
+    step = life.refs[MAIN][-1] + 1
+    one = life.with_line(MAIN, [*life.refs[MAIN], step])
+    two = life.with_line(MAIN, [*one[MAIN], step + 1])
+    life.try_for(one, two)
+    run.fill(step)
+    first = engine.commit(step)
+    run.fill(step + 1)
+    second = engine.commit(step + 1)
+    first.wait()
+    life.arrive(one)
+    life.try_for(two)
+    second.wait()
+    life.arrive(two)
+    engine.close()
+
+
+def fork(life: Life) -> None:
+    """Resume, and begin a branch at an earlier commit."""
+    _, engine = attach(life)
+    steps = life.refs[MAIN]
+    at = life.chance.randrange(len(steps))
+    number = following(life, "heads/side")
+    line = [*steps[: at + 1], steps[at]]
+    with life.towards(life.with_line(f"heads/side{number}", line)):
+        engine.fork(from_ref=f"main@{steps[at]}", new_branch=f"side{number}")
+    engine.close()
+
+
+def rebuild_view(life: Life) -> None:
+    """Write the whole view anew, full files included."""
+    with life.towards(life.refs):
+        for path in life.path.glob("ckpt_*.pt"):
+            path.unlink()
+        rebuild(life.open(), mode="auto")
+
+
+def is_right(repo: Repository, oid: Oid, commit: Commit) -> bool:
+    """Whether commit and view file hold the state of the step."""
+    run = Run().fill(commit.step)
+    states = [payload.read(repo, oid)["data"]]
+    file = Path(repo.path, file_name(commit.branch, commit.step))
+    if file.exists():
+        states.append(load(file))
+    return all(run.equals(state["model"], state["optimizer"]) for state in states)
+
+
+def make_world(folder: Path) -> tuple[Path, Refs]:
+    """Make a repo with two commits."""
+    init_workspace(folder)
+    path = folder / "run"
+    init_repo(path, "run", None, folder)
+    run = Run()
+    config = GradientConfig(folder, "run")
+    engine = GradientEngine.attach(run.model, run.optimizer, config=config)
+    for step in (1, 2):
+        run.fill(step)
+        engine.commit(step)
+    engine.close()
+    return path, {MAIN: [1, 2]}
+
+
+STAGE: Final = Stage(
+    {
+        "commit": commit,
+        "commits behind the loop": commit_behind,
+        "fork by an engine": fork,
+        "view rebuild with full files": rebuild_view,
+        **{name: OPERATIONS[name] for name in ("fork", "delete a branch", "gc", "repack", "view")},
+    },
+    make_world,
+    is_right,
+)
+"""Everything that needs torch, beside what others may do meanwhile."""
