@@ -81,6 +81,29 @@ def test_nothing_is_unpickled(module: str) -> None:
     assert calls(parse(module), {"pickle.Unpickler"}) == [] or module == "integrations/inert.py"
 
 
+def imported(module: str) -> set[str]:
+    """Return the modules of this package that one imports, those for type checkers included."""
+    found = set()
+    for node in ast.walk(parse(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gradient"):
+            base = "/".join((node.module or "").split(".")[1:])
+            for name in node.names:
+                paths = [f"{base}/{name.name}.py", f"{base}/{name.name}/__init__.py", f"{base}.py"]
+                found |= {path for path in paths if path in MODULES}
+    return found
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Nor through others. Below are those from which no way leads back, the deepest first."""
+    below: list[str] = []
+    pending = {module: imported(module) for module in MODULES}
+    while free := [module for module, needs in pending.items() if needs <= set(below)]:
+        below += free
+        for module in free:
+            del pending[module]
+    assert not pending, f"in a circle, or above one: {sorted(pending)}"
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_folder_says_what_it_is_for(room: str) -> None:
     assert len(ast.get_docstring(parse(room)) or "") > 30

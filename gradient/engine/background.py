@@ -19,17 +19,23 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gradient.checkpoint.snapshots import Snapshot, Snapshots
 from gradient.engine.job import Job, acknowledged
 from gradient.engine.outcome import Facts, Outcome
-from gradient.engine.standing import Standing
 from gradient.engine.warning import warn
 from gradient.errors import PendingError
 
 _LOG = logging.getLogger("gradient")
 _Task: TypeAlias = "tuple[Job, Snapshot, Outcome]"
+
+
+class Place(Protocol):
+    """What a run stands at, as far as failures change it."""
+
+    def failed(self, origin: dict[str, Any] | None, *, idle: bool) -> None:
+        """Take back a commit that was not made; `idle`: no later one is pending."""
 
 
 class Background:
@@ -87,7 +93,7 @@ class Background:
                     )
                 self._changed.wait(left)
 
-    def tell(self, at: Standing) -> None:
+    def tell(self, at: Place) -> None:
         """Say what happened since the last call: warn, take back failures, and raise them.
 
         Of several failures the first is raised, with notes about the others; one that a handle

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gradient.engine.background import Background
 from gradient.engine.restoring import Restored
 from gradient.engine.revision import Revision
 from gradient.objects.canonical import Json
 from gradient.repo.lines import Line
-
-if TYPE_CHECKING:
-    from gradient.engine.background import Background
 
 
 @dataclass(slots=True)

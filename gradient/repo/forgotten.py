@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 from gradient.errors import ForgottenError, IntegrityError
 from gradient.objects.oid import Oid
+from gradient.repo.graph import Graph
 from gradient.store.retention import Dropped
 
-if TYPE_CHECKING:
-    from gradient.repo.repository import Repository
 
-
-def check(repo: Repository, oid: Oid, components: Collection[str] | None) -> None:
+def check(repo: Graph, oid: Oid, components: Collection[str] | None) -> None:
     """Raise ForgottenError where a commit, or one of the components, is not kept any more."""
     if oid not in repo.retention.table():
         return
@@ -38,9 +35,7 @@ def check(repo: Repository, oid: Oid, components: Collection[str] | None) -> Non
     )
 
 
-def _nearest(
-    repo: Repository, oid: Oid, table: Mapping[Oid, Dropped]
-) -> tuple[str, tuple[str, ...]]:
+def _nearest(repo: Graph, oid: Oid, table: Mapping[Oid, Dropped]) -> tuple[str, tuple[str, ...]]:
     """Return a branch whose line has the commit, and what is kept around it: the nearer first."""
     commit = repo.read_commit(oid)
     for branch in sorted(repo.branches(), key=lambda name: (name != commit.branch, name)):
@@ -51,9 +46,7 @@ def _nearest(
     return commit.branch, ()
 
 
-def _around(
-    repo: Repository, branch: str, oid: Oid, table: Mapping[Oid, Dropped]
-) -> set[int] | None:
+def _around(repo: Graph, branch: str, oid: Oid, table: Mapping[Oid, Dropped]) -> set[int] | None:
     """Return the steps of the kept commits next to one on a line; None where it is not on it."""
     found: set[int] = set()
     after: int | None = None
@@ -69,7 +62,7 @@ def _around(
     return found if passed else None
 
 
-def _steps(repo: Repository, branch: str) -> Iterator[tuple[Oid, int]]:
+def _steps(repo: Graph, branch: str) -> Iterator[tuple[Oid, int]]:
     try:
         yield from ((at, link.step) for at, link in repo.chain(repo.tip(branch)))
     except IntegrityError:

@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from gradient.errors import (
     AmbiguousRevisionError,
@@ -29,9 +29,7 @@ from gradient.errors import (
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import names
-
-if TYPE_CHECKING:
-    from gradient.repo.repository import Repository
+from gradient.repo.graph import Graph
 
 _SUFFIX = re.compile(r"~([0-9]{0,9})")
 _BASE = re.compile(r"(?P<base>[^~]*)(?P<suffix>(?:~[0-9]{0,9})*)", re.DOTALL)
@@ -82,12 +80,12 @@ class Span:
     """The commits, the newest first."""
 
 
-def latest(repo: Repository, revision: Revision) -> Oid:
+def latest(repo: Graph, revision: Revision) -> Oid:
     """Return the tip of the line: its steps never go down, so it has the highest one."""
     return _tip(repo, revision, revision.base)
 
 
-def last_finite(repo: Repository, revision: Revision) -> Oid:
+def last_finite(repo: Graph, revision: Revision) -> Oid:
     """Return the newest kept commit of the line that has metrics, all of them finite."""
     forgotten = _forgotten(repo)
     for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
@@ -100,7 +98,7 @@ def last_finite(repo: Repository, revision: Revision) -> Oid:
     )
 
 
-def best(repo: Repository, revision: Revision) -> Oid:
+def best(repo: Graph, revision: Revision) -> Oid:
     """Return the commit of the line with the lowest (``:max``: highest) value of a metric.
 
     Of several the newest; values that are not finite, and commits that were forgotten, do not
@@ -130,7 +128,7 @@ def split_metric(text: str) -> tuple[str, int]:
     return text, 1
 
 
-def moves_ago(repo: Repository, revision: Revision, number: int) -> Oid:
+def moves_ago(repo: Graph, revision: Revision, number: int) -> Oid:
     """Return the commit that a branch stood on so many moves ago; also of a deleted branch."""
     moves = (record for record in repo.refs.backwards(revision.base) if record.kind == "move")
     count = 0
@@ -143,7 +141,7 @@ def moves_ago(repo: Repository, revision: Revision, number: int) -> Oid:
     raise UnknownRevisionError(revision.text, reason, candidates)
 
 
-AT_WORDS: Final[dict[str, Callable[[Repository, Revision], Oid]]] = {
+AT_WORDS: Final[dict[str, Callable[[Graph, Revision], Oid]]] = {
     "latest": latest,
     "last-finite": last_finite,
     "best": best,
@@ -188,7 +186,7 @@ def is_range(text: str) -> bool:
     return ".." in text
 
 
-def resolve_range(repo: Repository, text: str, *, branch: str) -> Span:
+def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
     """Find the commits of a range, or of the whole line that a revision ends.
 
     Raises like `resolve`, and UnknownRevisionError where the range is empty.
@@ -207,7 +205,7 @@ def resolve_range(repo: Repository, text: str, *, branch: str) -> Span:
     return Span(start, stop, oids)
 
 
-def resolve(repo: Repository, text: str, *, branch: str) -> Resolved:
+def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
     """Find the commit that a revision names; `branch` is meant by ``latest`` and ``HEAD``.
 
     Raises MalformedRevisionError, UnknownRevisionError with the nearest that exist, or
@@ -224,7 +222,7 @@ def resolve(repo: Repository, text: str, *, branch: str) -> Resolved:
     return Resolved(oid, repo.read_commit(oid), through)
 
 
-def _resolve_base(repo: Repository, revision: Revision, active: str) -> tuple[Oid, str | None]:
+def _resolve_base(repo: Graph, revision: Revision, active: str) -> tuple[Oid, str | None]:
     base, at = revision.base, revision.at
     if base in _ACTIVE:
         return _tip(repo, revision, active), active
@@ -244,12 +242,12 @@ def _resolve_base(repo: Repository, revision: Revision, active: str) -> tuple[Oi
     return _by_id(repo, revision), None
 
 
-def _forgotten(repo: Repository) -> set[Oid]:
+def _forgotten(repo: Graph) -> set[Oid]:
     """Return the commits whose whole state retention has let go of."""
     return {oid for oid, what in repo.dropped().items() if what.components is None}
 
 
-def _tip(repo: Repository, revision: Revision, branch: str) -> Oid:
+def _tip(repo: Graph, revision: Revision, branch: str) -> Oid:
     tip = repo.tip(branch)
     if tip is None:
         others = [f"{name}@{repo.read_commit(oid).step}" for name, oid in repo.tips().items()]
@@ -261,7 +259,7 @@ def _tip(repo: Repository, revision: Revision, branch: str) -> Oid:
     return tip
 
 
-def _at_step(repo: Repository, revision: Revision, step: int) -> Oid:
+def _at_step(repo: Graph, revision: Revision, step: int) -> Oid:
     branch = revision.base
     tip = repo.tip(branch)
     if tip is None:
@@ -284,7 +282,7 @@ def _at_step(repo: Repository, revision: Revision, step: int) -> Oid:
     raise UnknownRevisionError(revision.text, reason, candidates[:_MOST_CANDIDATES])
 
 
-def _find_step(repo: Repository, branch: str, step: int) -> Oid | None:
+def _find_step(repo: Graph, branch: str, step: int) -> Oid | None:
     for oid, link in repo.chain(repo.tip(branch)):
         if link.step == step:
             return oid
@@ -302,7 +300,7 @@ def _nearest_steps(step: int, steps: Iterable[int]) -> list[int]:
     return sorted(found, key=lambda s: abs(s - step))
 
 
-def _by_id(repo: Repository, revision: Revision) -> Oid:
+def _by_id(repo: Graph, revision: Revision) -> Oid:
     prefix = revision.base.lower()
     if _ID.fullmatch(prefix):
         repo.store.refresh()
@@ -318,11 +316,11 @@ def _by_id(repo: Repository, revision: Revision) -> Oid:
     raise UnknownRevisionError(revision.text, f"no such {kinds}", near or known[:_MOST_CANDIDATES])
 
 
-def _spell(repo: Repository, oid: Oid) -> str:
+def _spell(repo: Graph, oid: Oid) -> str:
     return f"{oid.hex()[:16]} ({repo.read_commit(oid).revision})"
 
 
-def _branches(repo: Repository) -> list[str]:
+def _branches(repo: Graph) -> list[str]:
     return repo.branches()[:_MOST_CANDIDATES]
 
 
