@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
 import click
 
 from gradient.cli import output
+from gradient.cli.collected import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
 from gradient.cli.output import json_option
 from gradient.cli.place import find_repository, place_options
 from gradient.maintenance import collection
 from gradient.maintenance.collection import Collected
 from gradient.repo.repository import Repository
-from gradient.store import pack as packs
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-class Duration(click.ParamType[float]):
-    """A time span such as ``14d``, as seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Read a number and a unit; a bare 0 is none."""
-        text = str(value)
-        digits, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
-        if not digits.isascii() or not digits.isdigit() or (not unit and int(digits)):
-            self.fail(f"{text!r} is no time span; write 0, or a number and s, m, h, d or w: 14d")
-        return float(int(digits) * _UNITS.get(unit, 0))
 
 
 @click.command("gc")
@@ -45,26 +25,7 @@ class Duration(click.ParamType[float]):
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--undo", is_flag=True, help="Bring back everything that is in the trash.")
-@json_option(
-    {
-        "commits": "the number of commits that are kept",
-        "packs": "how many packs there were",
-        "stored_bytes": "their length",
-        "dead": "packs that nothing needs",
-        "rewritten": "packs of which only a part was copied into new ones, or that were merged",
-        "written": "new packs",
-        "trashed_bytes": "the length of what went to the trash",
-        "saved_bytes": "how much less there is once the trash is empty, about",
-        "restored": "packs brought back from the trash, because something needs them",
-        "removed": "packs removed for good",
-        "freed_bytes": "their length",
-        "waiting": "writers in the middle of a commit, because of whom nothing was removed",
-        "in_trash": "packs in the trash now",
-        "in_trash_bytes": "their length",
-        "full": "whether there was no room to do all of it",
-        "dry_run": "whether all this was only looked up",
-    }
-)
+@json_option(COLLECTED_FIELDS)
 @click.pass_context
 def command(ctx: click.Context, grace: float, dry_run: bool, undo: bool, as_json: bool) -> None:
     """Remove what no branch or tag leads to, and merge small packs.
@@ -78,37 +39,16 @@ def command(ctx: click.Context, grace: float, dry_run: bool, undo: bool, as_json
     if undo:
         _undo(repo, as_json=as_json)
         return
-    with output.log_lines(), output.progress("collecting") as advance:
-        done = collection.collect(
-            repo, grace=grace, dry_run=dry_run, progress=lambda _, count: advance(count)
-        )
+    with collecting() as progress:
+        done = collection.collect(repo, grace=grace, dry_run=dry_run, progress=progress)
     if as_json:
-        facts = {name: getattr(done, name) for name in Collected.__dataclass_fields__}
-        output.document({**facts, "dry_run": dry_run})
+        output.document(document(done, dry_run=dry_run))
         return
-    _print(done, grace, dry_run=dry_run)
-    oldest = [collection.since_of(name) for _, name in packs.trashed(repo.storage)]
-    if done.in_trash and not dry_run:
-        times = [since for since in oldest if since is not None]
-        until = (
-            datetime.fromtimestamp(max(times), UTC) + timedelta(seconds=grace) if times else None
-        )
-        day = "" if until is None else f" until {until:%Y-%m-%d %H:%M} UTC"
-        output.line(
-            f"in the trash{day}: {output.amount(done.in_trash, 'pack')}, "
-            f"{output.size(done.in_trash_bytes)}"
-        )
-        output.line("bring it back: gradient gc --undo; free it now: gradient gc --grace 0")
-    if done.full:
-        output.note("there was no room to do all of it; once something was freed, run it again")
-    if done.waiting:
-        output.note(
-            f"{output.amount(done.waiting, 'writer')} did not end in time: nothing was removed for "
-            f"good; run it again later"
-        )
+    _print(done, dry_run=dry_run)
+    tell_rest(repo, done, grace, dry_run=dry_run)
 
 
-def _print(done: Collected, grace: float, *, dry_run: bool) -> None:
+def _print(done: Collected, *, dry_run: bool) -> None:
     output.line(
         f"{output.amount(done.commits, 'commit')} kept, in {output.amount(done.packs, 'pack')} of "
         f"{output.size(done.stored_bytes)}"

@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "view": "gradient.cli.view",
     "export": "gradient.cli.export",
     "gc": "gradient.cli.gc",
+    "forget": "gradient.cli.forget",
     "import": "gradient.cli.import_",
     "merge": "gradient.cli.merge",
     "bisect": "gradient.cli.bisect",

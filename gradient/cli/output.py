@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -152,6 +153,40 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
     finally:
         if shown and done:
             click.echo(err=True)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, int], None]]:
+    """Show on stderr, where that is a terminal, what is being done and how far it came.
+
+    Yields the function that is told: a stage, and by how much it went on.
+    """
+    shown = sys.stderr.isatty()
+    at, done, drawn = "", 0, 0.0
+
+    def advance(stage: str, count: int) -> None:
+        nonlocal at, done, drawn
+        if not shown:
+            return
+        if stage != at:
+            if at:
+                click.echo(err=True)
+            at, done, drawn = stage, 0, 0.0
+        done += count
+        now = time.monotonic()
+        if now - drawn >= _REDRAW:
+            drawn = now
+            click.echo(f"\r{stage}: {done:,}", nl=False, err=True)
+
+    try:
+        yield advance
+    finally:
+        if at:
+            click.echo(f"\r{at}: {done:,}", err=True)
+
+
+_REDRAW = 0.1
+"""Seconds between two states of a counter that may change ten thousand times a second."""
 
 
 def _width(cell: str) -> int:

@@ -30,6 +30,7 @@ SUMMARIES: Final[dict[str, str]] = {
     "view": "Manage the files that other tools open.",
     "export": "Write a commit to a file or folder of its own.",
     "gc": "Remove what no branch or tag leads to, and merge small packs.",
+    "forget": "Let go of the state of old commits: all but what a rule keeps.",
     "import": "Copy other programs' checkpoints into a repo.",
     "merge": "Merge the weights of models into a commit that has all of them as parents.",
     "bisect": "Find the first bad commit of a line in log2 steps.",

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -36,7 +36,7 @@ from gradient.store import repack
 from gradient.store.database import ObjectStore
 from gradient.store.pack import Pack
 from gradient.store.refs import RefRecord
-from gradient.store.retention import Retention
+from gradient.store.retention import Dropped, Retention
 
 _LOG = logging.getLogger("gradient")
 
@@ -96,15 +96,17 @@ def collect(
     dry_run: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.time,
+    leaving: Mapping[Oid, Dropped] | None = None,
 ) -> Collected:
-    """Collect a repo; `grace` and `wait` are seconds. With `dry_run` nothing changes.
+    """Collect a repo; `grace` and `wait` are seconds. With `dry_run` nothing changes, and what is
+    `leaving` counts as let go of.
 
     Safe beside writers and readers whatever the grace, and wherever it is killed. Raises, with
     nothing lost, ConflictError where another collection is at work, MalformedObjectError for a ref
     that cannot be read, an IntegrityError for what is missing or damaged, GradientIOError.
     """
     if dry_run:
-        return _Collection(repo, grace, wait, progress, clock).rehearse()
+        return _Collection(repo, grace, wait, progress, clock, leaving or {}).rehearse()
     repo.check_writable()
     with only_one(repo.storage, clock=clock):
         return _Collection(repo, grace, wait, progress, clock).run()
@@ -130,6 +132,7 @@ class _Collection:
     wait: float
     progress: Progress | None
     clock: Callable[[], float]
+    leaving: Mapping[Oid, Dropped] = field(default_factory=dict)
     done: Collected = field(default_factory=Collected)
 
     def rehearse(self) -> Collected:
@@ -193,7 +196,7 @@ class _Collection:
     def _wanted(self, marker: Marker) -> set[Oid]:
         """Return everything that refs lead to, those of the past within the grace too."""
         # Before the refs: what is let go of after this is kept once more.
-        marker.dropped = Retention(self.repo.storage).table(strict=True)
+        marker.dropped = {**Retention(self.repo.storage).table(strict=True), **self.leaving}
         firm: set[Oid] = set()
         recent: set[Oid] = set()
         for space in ("heads", "tags"):

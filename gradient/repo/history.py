@@ -119,6 +119,13 @@ class History:
             segment, start = segment.joins or (None, 0)
         return False
 
+    def forks(self) -> Iterator[Oid]:
+        """Yield the commits at which lines part."""
+        for segment in self._segments.values():
+            if segment.joins is not None and segment.oids:
+                joined, index = segment.joins
+                yield joined.oids[index]
+
     def newest(self) -> Iterator[Entry]:
         """Yield the entries that their revision resolves to, oldest first within each branch."""
         found: dict[tuple[str, int], Entry] = {}

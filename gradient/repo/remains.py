@@ -1,7 +1,8 @@
 """What is kept of a commit's tree where retention has let go of some of its components.
 
-Of an optimizer (a component with ``param_groups`` and ``state``) its state goes and its options
-stay, for they are small, and starting afresh needs them; of any other component all goes.
+A component's own tree stays, so that what is missing below it is told from damage. Of an optimizer
+(a component with ``param_groups`` and ``state``) the state goes and the options stay, for they are
+small, and starting afresh needs them; of any other component all below its tree goes.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def remaining(
             yield from references(ValueTree(entry))
             continue
         for _, oid in references(ValueTree(entry)):
+            parts.add(oid)
             below = trees.parse(store.read(oid, Kind.TREE))
             if is_optimizer(below):
-                parts.add(oid)
                 yield from references(_options(below))
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.maintenance.collecting import commit, content, go_on, packs_of
 
 from gradient.errors import MalformedObjectError
 from gradient.maintenance.collection import collect
@@ -18,6 +17,7 @@ from gradient.repo import moving
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.repo.making import make_repo
+from tools.campaigns.repos import commit, content, go_on, packs_of
 
 
 def made(folder: Path, *states: list[int], lean: bool = True) -> tuple[Repository, list[Oid]]:

@@ -1,0 +1,135 @@
+"""`gradient forget`: let go of the state of commits that no rule keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gradient.cli import output
+from gradient.cli.collected import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
+from gradient.cli.output import json_option
+from gradient.cli.place import find_repository, place_options
+from gradient.errors import ConfigError
+from gradient.maintenance.forgetting import Forgotten, forget
+from gradient.repo.history import Entry
+from gradient.repo.keeping import Keep
+from gradient.view.following import follow_refs
+
+
+@click.command("forget")
+@place_options
+@click.option("--keep-last", type=click.IntRange(0), metavar="N", help="The newest N of a branch.")
+@click.option(
+    "--keep-every", type=click.IntRange(1), metavar="N", help="Those whose step N divides."
+)
+@click.option(
+    "--keep-best",
+    multiple=True,
+    metavar="METRIC[:N]",
+    help="On each line the N lowest (1), as val_loss:3; highest: acc:max:3. Repeatable.",
+)
+@click.option("--keep-tagged", is_flag=True, help="What tags name: kept in any case.")
+@click.option("--keep-aside", metavar="SPAN", help="All of a line set aside since then: 14d.")
+@click.option(
+    "--drop",
+    multiple=True,
+    metavar="COMPONENT",
+    help="Let go of this component alone, such as optimizer. Repeatable.",
+)
+@click.option(
+    "--grace",
+    type=Duration(),
+    default="7d",
+    show_default=True,
+    help="Keep what goes in the trash for so long; 0 frees it at once.",
+)
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@json_option(
+    {
+        "kept": "the commits that stay whole: `id`, `revision`, `reasons`",
+        "forgotten": "those that are let go of: `id`, `revision`",
+        "gone": "how many were let go of before",
+        "policy": "the rules",
+        "collected": f"what was freed: {', '.join(f'`{name}`' for name in COLLECTED_FIELDS)}, as "
+        f"`gradient gc` says it",
+    }
+)
+@click.pass_context
+def command(
+    ctx: click.Context,
+    keep_last: int | None,
+    keep_every: int | None,
+    keep_best: tuple[str, ...],
+    keep_tagged: bool,
+    keep_aside: str | None,
+    drop: tuple[str, ...],
+    grace: float,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Let go of the state of old commits: all but what a rule keeps.
+
+    Commits, ids, messages and metrics stay in the log. Branches' tips, what tags name, the commits
+    at which lines part and the newest finite one of each line are always kept whole. Then what
+    nothing needs any more is collected, as by gradient gc. Safe beside a training run.
+
+    \b
+    Examples:
+      gradient forget --keep-last 5 --keep-every 1000 --keep-best val_loss:3 -n
+      gradient forget --keep-last 5 --drop optimizer
+    """
+    try:
+        keep = Keep(last=keep_last, every=keep_every, best=keep_best, aside=keep_aside, drop=drop)
+    except ConfigError as error:
+        if keep_last is None and keep_every is None and not keep_best:
+            raise click.UsageError(
+                "name what to keep: --keep-last, --keep-every or --keep-best", ctx
+            ) from None
+        raise click.UsageError(str(error), ctx) from None
+    repo = find_repository(ctx)
+    with collecting() as progress:
+        done = forget(repo, keep, grace=grace, dry_run=dry_run, progress=progress)
+    if not dry_run:
+        follow_refs(repo)
+    if as_json:
+        output.document(_document(done, keep, dry_run=dry_run))
+    else:
+        _print(done, keep, dry_run=dry_run)
+        tell_rest(repo, done.collected, grace, dry_run=dry_run)
+
+
+def _document(done: Forgotten, keep: Keep, *, dry_run: bool) -> dict[str, Any]:
+    plan = done.plan
+    return {
+        "kept": [{**_named(entry), "reasons": [*reasons]} for entry, reasons in plan.kept],
+        "forgotten": [_named(entry) for entry in plan.leaving],
+        "gone": plan.gone,
+        "policy": keep.words,
+        "collected": document(done.collected, dry_run=dry_run),
+    }
+
+
+def _named(entry: Entry) -> dict[str, Any]:
+    return {"id": str(entry.oid), "revision": entry.revision}
+
+
+def _print(done: Forgotten, keep: Keep, *, dry_run: bool) -> None:
+    plan, collected = done.plan, done.collected
+    rows = [
+        (output.strong(entry.revision), output.faint(entry.oid.short), ", ".join(reasons))
+        for entry, reasons in plan.kept
+    ]
+    output.line(f"kept: {output.amount(len(rows), 'commit')}")
+    if rows:
+        output.table(rows)
+    what = f"the {' and the '.join(keep.drop)} of " if keep.drop else ""
+    before = f" ({plan.gone:,} before)" if plan.gone else ""
+    verb = "would be let go of" if dry_run else "let go of"
+    output.line(f"{verb}: {what}{output.amount(len(plan.leaving), 'commit')}{before}")
+    when = " once the trash is empty" if collected.in_trash or dry_run else ""
+    output.line(
+        f"{output.size(collected.saved_bytes)} less{when}, of {output.size(collected.stored_bytes)}"
+    )
+    if dry_run:
+        output.line("nothing was changed; to do it, leave -n out")

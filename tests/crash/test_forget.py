@@ -1,0 +1,157 @@
+"""Forgetting that is killed, refused by the disk or cut off by a power failure at any moment: what
+is kept can be read, and the next one finishes the work."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import random
+import shutil
+import signal
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.errors import GradientIOError
+from gradient.maintenance.collection import collect
+from gradient.maintenance.forgetting import forget
+from gradient.maintenance.fsck.check import check
+from gradient.repo.keeping import Keep
+from gradient.repo.reachable import Marker
+from gradient.repo.repository import Repository
+from tests.crash.states import Recorder, crash_states
+from tests.processes import ForkServer
+from tests.repo.making import make_repo
+from tests.storage.faults import Fault, observed
+from tools.campaigns.repos import commit, go_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KILLS = 12
+STATES = 100
+KEEP = Keep(last=2, every=4)
+DROP = Keep(last=1, drop="model")
+
+
+def build(path: Path) -> Repository:
+    """Six commits; those that go are what some that stay lean on, and share chunks with."""
+    repo = make_repo(path)
+    line = go_on(repo, "main")
+    for step in range(1, 7):
+        commit(line, step, step - 1, 80, 160 + 8 * step, lean=step > 1)
+    return repo
+
+
+def steps_kept(path: Path) -> list[int]:
+    """Read everything that is kept, and return the steps of the commits that are whole."""
+    repo = Repository.open(path, workers=1)
+    table, dropped, whole = repo.retention.table(strict=True), repo.dropped(), []
+    for oid, found in repo.line("main"):
+        marker = Marker(repo.store)
+        marker.dropped = table
+        if oid in dropped:
+            continue
+        marker.mark([oid])
+        for each in marker.marked:
+            places = repo.store.catalogue.find(each)
+            assert places, f"{each} of step {found.step}"
+            repo.store.read(each, places[0][1].kind)
+        whole.append(found.step)
+    return whole[::-1]
+
+
+@pytest.mark.parametrize("keep", [KEEP, DROP], ids=["whole", "a component"])
+@pytest.mark.parametrize("name", ["ENOSPC", "EIO"])
+def test_any_call_may_fail(tmp_path: Path, keep: Keep, name: str) -> None:
+    build(tmp_path / "origin")
+    expected = [4, 5, 6] if keep is KEEP else [6]
+    # A sample; with a stride of 1, all were tried.
+    for after in itertools.count(len(name) - 3, 17):
+        path = tmp_path / "copy"
+        shutil.copytree(tmp_path / "origin", path)
+        fault = Fault(after, int(getattr(errno, name)), persistent=True)
+        with observed(fault), suppress(GradientIOError):
+            forget(Repository.open(path, workers=1), keep, grace=0.0, wait=0.0)
+        assert set(steps_kept(path)) >= set(expected), after
+        forget(Repository.open(path, workers=1), keep, grace=0.0)
+        assert steps_kept(path) == expected, after
+        assert check(path, workers=1).is_sound
+        shutil.rmtree(path)
+        if not fault.hits:
+            break
+
+
+def test_a_power_cut_at_any_moment(tmp_path: Path) -> None:
+    inside = tmp_path / "run" / ".gradient-repo"
+    recorder = Recorder(str(inside))
+    with observed(recorder):
+        repo = build(tmp_path / "run")
+        recorder.acknowledge("committed")
+        forget(repo, KEEP, grace=0.0)
+        recorder.acknowledge("forgotten")
+        collect(repo, grace=0.0)
+    config = (inside / "config.json").read_bytes()
+    states = list(crash_states(recorder.events))
+    assert len(states) > STATES
+    sample = random.Random(7).sample(states, STATES)
+    for number, (acknowledged, state) in enumerate([*sample, states[-1]]):
+        if "committed" not in acknowledged:
+            continue
+        path = tmp_path / f"cut{number}"
+        for name, content in {**state, "config.json": config}.items():
+            file = path / ".gradient-repo" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        kept = steps_kept(path)
+        assert kept == [4, 5, 6] if "forgotten" in acknowledged else set(kept) >= {4, 5, 6}
+        shutil.rmtree(path)
+
+
+def write_on(path: str, first: int) -> None:
+    """Commit on and on."""
+    repo = Repository.open(path, workers=1)
+    line = go_on(repo, "main")
+    for step in range(first, first + 200):
+        commit(line, step, step % 24, step, lean=step % 3 > 0)
+
+
+def forget_on(path: str) -> None:
+    """Forget and collect on and on."""
+    repo = Repository.open(path, workers=1)
+    while True:
+        forget(repo, KEEP, grace=0.0, wait=1.0)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ForkServer]]:
+    """One server for each process that runs beside the other."""
+    found = []
+    for number in range(2):
+        folder = tmp_path_factory.mktemp(f"server{number}")
+        found.append(ForkServer(folder, preload=("tests.crash.test_forget",)))
+    yield found
+    for server in found:
+        server.close()
+
+
+def test_killed_beside_a_writer(servers: list[ForkServer], tmp_path: Path) -> None:
+    moments = random.Random(11)
+    path = tmp_path / "run"
+    build(path)
+    for life in range(KILLS):
+        writer = servers[0].start(write_on, str(path), 1000 * (life + 1))
+        child = servers[1].start(forget_on, str(path))
+        time.sleep(moments.uniform(0.02, 0.3))
+        for process in (child, writer) if life % 2 else (writer, child):
+            process.kill()
+            assert process.wait() == -signal.SIGKILL, process.output()
+        kept = steps_kept(path)
+        found = [each.step for _, each in Repository.open(path).line("main")]
+        assert kept[-2:] == found[:2][::-1]
+        assert set(kept) >= {step for step in found if step % 4 == 0}
+    forget(Repository.open(path, workers=1), KEEP, grace=0.0)
+    assert check(path, workers=1).is_sound
