@@ -16,11 +16,20 @@ from gradient.cli.branch import describe, summary_cells
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_place, find_repository, place_options
 from gradient.engine import handoff
+from gradient.maintenance.components import Share, shares
 from gradient.maintenance.statistics import weigh
-from gradient.repo import again, documents, layout
+from gradient.objects.oid import Oid
+from gradient.repo import again, documents, layout, missed
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
+from gradient.repo.unfinished import unfinished
 from gradient.storage import fs
+
+_STATES = {
+    "writing": "a commit is being written (process {process})",
+    "cut off": "the process that wrote a commit ({process}) is gone; its earlier ones are there",
+    "unknown": "a commit may be being written (process {process} of another machine)",
+}
 
 
 @click.command("status")
@@ -32,16 +41,28 @@ from gradient.storage import fs
         "workspace": "the workspace's folder, absolute",
         "description": "what its maker said about it",
         "active_branch": "the branch that `latest` means",
-        "tip": "its newest commit: `id`, `revision`, `step`, `time`, `message`; null before the "
-        "first",
+        "tip": "its newest commit: `id`, `revision`, `step`, `time`, `message`, `anchor` (the "
+        "revision of the newest anchor up to it), `since_anchor` (how many commits ago that is); "
+        "null before the first",
         "branches": "one object per branch, as `gradient branch --json` has them, without those "
         "set aside",
         "set_aside": "the same for lines that were set aside or diverted",
+        "unfinished": "one object per commit that is being written or was cut off: `branch`, "
+        "`state` (writing, cut off, or unknown for a writer on another machine), `process`, "
+        "`since`",
+        "missed": "one object per branch whose last commits were not made: `branch`, `step` (of "
+        "the last one), `how` (failed or skipped), `reason`, `time`, `failed`, `skipped` (how "
+        "many since the branch's newest commit)",
         "checkpoints": "the number of commits that a branch leads to",
         "anchors": "how many of them are anchors",
         "deltas": "how many are deltas",
         "stored_bytes": "the length of all packs",
         "represented_bytes": "about what the commits would weigh as files of their own",
+        "saved_bytes": "the difference; negative where the store's records weigh more",
+        "components": "one object each for `model`, `optimizer` and `other`: `component`, "
+        "`represented_bytes`, `stored_bytes`, `saved_bytes`, which add up to those above",
+        "measured_commits": "on how many commits the components' stored bytes were measured; "
+        "where these are fewer than `checkpoints`, the others are taken to be alike",
         "free_bytes": "the space left on the device",
         "free_commits": "about how many more commits fit; null before the first",
         "missing_view_files": "how many files of the view are not there, of those that the "
@@ -55,7 +76,15 @@ from gradient.storage import fs
 )
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show branches, counts, space, and how to go on."""
+    """Show where the repo stands: branches, unfinished work, space, and how to go on.
+
+    Stored is what the packs take, saved what files of their own would take beyond that. A commit
+    that failed is shown until its branch has a newer one.
+
+    \b
+    Example:
+      gradient status --json
+    """
     repo = find_repository(ctx)
     facts = _gather(ctx, repo)
     if as_json:
@@ -75,6 +104,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
     active = active_branch(repo)
     rows = [describe(repo, history, each, active) for each in history.summaries()]
     weight = weigh(repo, history)
+    components, measured = shares(repo, history, weight)
     place = find_place(ctx)
     last = again.find(repo)
     free = fs.free_bytes(repo.path)
@@ -84,14 +114,19 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "workspace": place.workspace,
         "description": repo.config.description or "",
         "active_branch": active,
-        "tip": _tip(rows),
+        "tip": _tip(repo, history, active),
         "branches": [row for row in rows if not row["set_aside"]],
         "set_aside": [row for row in rows if row["set_aside"]],
+        "unfinished": [asdict(each) for each in unfinished(repo)],
+        "missed": [asdict(each) for each in missed.noted(repo.path)],
         "checkpoints": weight.commits,
         "anchors": weight.anchors,
         "deltas": weight.deltas,
         "stored_bytes": weight.stored_bytes,
         "represented_bytes": weight.represented_bytes,
+        "saved_bytes": weight.represented_bytes - weight.stored_bytes,
+        "components": [_component(each) for each in components],
+        "measured_commits": measured,
         "free_bytes": free,
         "free_commits": weight.commits_within(free),
         "missing_view_files": _missing_files(repo.path) if rows else 0,
@@ -101,13 +136,36 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
     }
 
 
-def _tip(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
-    for row in rows:
-        if row["active"]:
-            revision = f"{row['name']}@{row['step']}"
-            facts = {name: row[name] for name in ("step", "time", "message")}
-            return {"id": row["tip"], "revision": revision, **facts}
-    return None
+def _tip(repo: Repository, history: History, branch: str) -> dict[str, Any] | None:
+    oid = history.tips.get(branch)
+    if oid is None:
+        return None
+    commit = repo.read_commit(oid)
+    since, anchor = _anchor(repo, oid)
+    return {
+        "id": str(oid),
+        "revision": f"{branch}@{commit.step}",
+        "step": commit.step,
+        "time": commit.time,
+        "message": commit.message,
+        "anchor": history.entries[anchor].revision,
+        "since_anchor": since,
+    }
+
+
+def _anchor(repo: Repository, tip: Oid) -> tuple[int, Oid]:
+    """Return how many commits ago the newest anchor of a line is, and the anchor.
+
+    Where a line has none (its own history was let go of), its first commit stands for it.
+    """
+    for number, (oid, link) in enumerate(repo.chain(tip)):
+        if link.anchored or link.parent is None:
+            return number, oid
+    raise AssertionError  # pragma: no cover - a line has a first commit
+
+
+def _component(share: Share) -> dict[str, Any]:
+    return {**asdict(share), "saved_bytes": share.saved_bytes}
 
 
 def _missing_files(repo_path: str) -> int:
@@ -131,13 +189,18 @@ def _print(facts: dict[str, Any]) -> None:
         output.line(f"on branch {output.strong(facts['active_branch'])}, no commits on it yet")
     else:
         said = f": {tip['message'].splitlines()[0]}" if tip["message"] else ""
-        when = tip["time"].partition(".")[0]
+        when = _when(tip["time"])
         revision = output.strong(tip["revision"])
         output.line(f"on branch {facts['active_branch']} at {revision}, {when} UTC{said}")
+        since = output.amount(tip["since_anchor"], "commit")
+        stands = f"{since} after the anchor {tip['anchor']}" if tip["since_anchor"] else "an anchor"
+        output.line(output.faint(stands))
     _print_branches("branches", facts["branches"])
     _print_branches("set aside", facts["set_aside"])
+    _print_work(facts)
     output.line()
     output.table(_facts(facts), indent=0)
+    _print_components(facts)
     if facts["missing_view_files"]:
         output.line(
             f"\n{output.amount(facts['missing_view_files'], 'file')} of the view "
@@ -153,6 +216,50 @@ def _print_branches(title: str, rows: list[dict[str, Any]]) -> None:
     if rows:
         output.line(f"\n{title}")
         output.table([summary_cells(row) for row in rows])
+
+
+def _print_work(facts: dict[str, Any]) -> None:
+    rows = [
+        (each["branch"], _STATES[each["state"]].format(**each), f"since {_when(each['since'])}")
+        for each in facts["unfinished"]
+    ]
+    rows += [(each["branch"], *_missed_cells(each)) for each in facts["missed"]]
+    if rows:
+        output.line("\nunfinished")
+        output.table(rows)
+
+
+def _missed_cells(note: dict[str, Any]) -> tuple[str, str]:
+    counts = [f"{note[how]} {how}" for how in ("failed", "skipped") if note[how]]
+    missing = output.amount(note["failed"] + note["skipped"], "commit")
+    last = f"the last one, step {note['step']}, at {_when(note['time'])}: {note['reason']}"
+    return f"{missing} not made ({', '.join(counts)})", last
+
+
+def _print_components(facts: dict[str, Any]) -> None:
+    measured, commits = facts["measured_commits"], facts["checkpoints"]
+    if not commits:
+        return
+    about = "" if measured == commits else f", by {measured} of {commits:,} commits"
+    output.line(f"\nby component{about}")
+    sizes = ("represented_bytes", "stored_bytes", "saved_bytes")
+    output.table(
+        [
+            ("", "state", "stored", "saved"),
+            *(
+                (each["component"], *(_size(each[name]) for name in sizes))
+                for each in facts["components"]
+            ),
+        ]
+    )
+
+
+def _size(count: int) -> str:
+    return output.size(count) if count >= 0 else f"-{output.size(-count)}"
+
+
+def _when(time: str) -> str:
+    return time.partition(".")[0]
 
 
 def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:

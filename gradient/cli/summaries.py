@@ -10,7 +10,7 @@ from typing import Final
 SUMMARIES: Final[dict[str, str]] = {
     "workspace": "Make and inspect workspaces: folders that hold repos.",
     "repo": "Make and list repos: one model's history each.",
-    "status": "Show branches, counts, space, and how to go on.",
+    "status": "Show where the repo stands: branches, unfinished work, space, and how to go on.",
     "branch": "List the branches, or make, rename, delete one.",
     "switch": "Make BRANCH the active one.",
     "run": "Run CMD from the latest commit on, or afresh.",

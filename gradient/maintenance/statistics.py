@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
@@ -11,6 +13,10 @@ from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
+
+OTHER: Final = "other"
+COMPONENTS: Final = ("model", "optimizer", OTHER)
+"""What is told apart: the rest of a state is small."""
 
 
 class TreeReader(Protocol):
@@ -35,6 +41,8 @@ class Weight:
     represented_bytes: int
     """About what the commits would weigh as files of their own: on each branch their number times
     the tensor bytes at its tip."""
+    represented_by_component: Mapping[str, int] = field(default_factory=dict)
+    """The same for model, optimizer and everything else."""
 
     @property
     def deltas(self) -> int:
@@ -53,18 +61,34 @@ def weigh(repo: Repository, history: History) -> Weight:
     packs, stored = repo.store.packs()
     known: dict[Oid, int] = {}
     summaries = history.summaries()
-    represented = 0
+    represented = dict.fromkeys(COMPONENTS, 0)
     for summary in summaries:
         if summary.commits:
             tree = repo.read_commit(summary.tip).tree
-            represented += summary.commits * state_bytes(repo.store, tree, known)
+            for name, size in component_bytes(repo.store, tree, known).items():
+                represented[name] += summary.commits * size
     return Weight(
         commits=sum(summary.commits for summary in summaries),
         anchors=sum(summary.anchors for summary in summaries),
         packs=packs,
         stored_bytes=stored,
-        represented_bytes=represented,
+        represented_bytes=sum(represented.values()),
+        represented_by_component=represented,
     )
+
+
+def component_of(name: str) -> str:
+    """Return which of `COMPONENTS` an entry of a root tree counts to."""
+    return name if name in COMPONENTS else OTHER
+
+
+def component_bytes(store: TreeReader, root: Oid, known: dict[Oid, int]) -> Counter[str]:
+    """Return the bytes of all tensors and data under a root tree, by component."""
+    tree = trees.parse(store.read(root, Kind.TREE))
+    found: Counter[str] = Counter()
+    for name, entry in tree.entries.items() if isinstance(tree, Tree) else ():
+        found[component_of(name)] += _count(store, entry, known)
+    return found
 
 
 def state_bytes(store: TreeReader, root: Oid, known: dict[Oid, int] | None = None) -> int:

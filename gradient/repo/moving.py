@@ -38,6 +38,7 @@ def rename_branch(repo: Repository, old: str, new: str) -> None:
     if repo.active_branch() == old:
         repo.set_head(new)
     repo.refs.delete(old, after=record, reason=f"renamed to {new}")
+    missed.clear(repo.path, old)
 
 
 def delete_branch(repo: Repository, name: str) -> Oid:

@@ -154,6 +154,14 @@ class ObjectStore:
         """Return how a blob is stored: the frame that it is read from first."""
         return self._find(oid, Kind.BLOB)[0][1]
 
+    def stored(self, oid: Oid) -> int:
+        """Return the bytes of all frames of an object, by the indexes; 0 where there is none."""
+        return sum(row.stored for _, row in self._catalogue.index.find(oid))
+
+    def frame_bytes(self) -> int:
+        """Return the bytes of all frames, by the indexes as of the last refresh."""
+        return self._catalogue.index.frame_bytes()
+
     def known_commit(self, oid: Oid) -> bytes | None:
         """Return the body of a commit that a ledger has; None where `read` is to be asked.
 

@@ -127,6 +127,11 @@ class Index:
         lengths = np.concatenate([each["raw"] for each in rows])
         return len(first), int(lengths[first].sum(dtype=np.uint64))
 
+    def frame_bytes(self) -> int:
+        """Return the bytes of all frames: what the packs hold beside their indexes."""
+        rows = layout.joined([pack.rows for pack in self.packs])
+        return int(rows["stored"].sum(dtype=np.uint64))
+
     def _between(self, low: int, high: int) -> Iterator[tuple[Pack, int]]:
         for run in self._runs:
             start = int(run.prefixes.searchsorted(np.uint64(low)))

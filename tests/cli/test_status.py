@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,10 @@ import pytest
 
 from gradient.cli.output import JSON_FIELDS
 from gradient.cli.status import command
+from gradient.repo import missed
 from gradient.repo.lines import Line
 from gradient.storage import fs
-from tests.cli.sandbox import STATE_BYTES, call
+from tests.cli.sandbox import ROOT, STATE_BYTES, call
 
 if TYPE_CHECKING:
     from tests.cli.sandbox import Sandbox
@@ -44,8 +47,14 @@ def test_the_active_branch_and_its_tip(history: Sandbox) -> None:
         "step": 100,
         "time": "2026-02-10T12:02:56.000000",
         "message": "a milestone\nwith a second line",
+        "anchor": "main@0",
+        "since_anchor": 2,
     }
-    assert facts(GRADIENT_BRANCH="high_lr")["tip"]["revision"] == "high_lr@60"
+    assert "2 commits after the anchor main@0" in call("status").stdout
+    other = facts(GRADIENT_BRANCH="high_lr")["tip"]
+    assert (other["revision"], other["anchor"], other["since_anchor"]) == (
+        ("high_lr@60", "high_lr@60", 0)
+    )
     history.repo.set_head("high_lr")
     assert facts()["active_branch"] == "high_lr"
 
@@ -61,6 +70,70 @@ def test_branches_and_lines_set_aside(history: Sandbox) -> None:
     text = call("status").stdout
     assert "set aside" in text
     assert "main.old1" in text
+
+
+def test_the_components_add_up(history: Sandbox) -> None:
+    found = facts()
+    model, optimizer, other = found["components"]
+    assert [each["component"] for each in (model, optimizer, other)] == [
+        *("model", "optimizer", "other")
+    ]
+    assert (model["represented_bytes"], optimizer["stored_bytes"]) == (5 * STATE_BYTES, 0)
+    assert model["stored_bytes"] > 4 * STATE_BYTES  # step 50 is there twice
+    for name in ("represented_bytes", "stored_bytes", "saved_bytes"):
+        assert sum(each[name] for each in found["components"]) == found[name]
+    assert found["saved_bytes"] == found["represented_bytes"] - found["stored_bytes"]
+    assert found["measured_commits"] == found["checkpoints"]
+
+
+WRITER = """
+import sys, time
+from gradient.repo.repository import Repository
+lease = Repository.open(sys.argv[1]).leases.take()
+lease.cover("heads/main")
+lease.cover("tags/best")
+print("there", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_commit_in_another_process_and_one_that_was_cut_off(history: Sandbox) -> None:
+    assert facts()["unfinished"] == []
+    arguments = [sys.executable, "-c", WRITER, history.repo.path]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            [writing] = facts()["unfinished"]
+            assert (writing["branch"], writing["state"]) == ("main", "writing")
+            assert writing["process"] == process.pid
+            assert "main  a commit is being written" in call("status").stdout
+        finally:
+            process.kill()
+    [cut] = facts()["unfinished"]
+    assert cut == {**writing, "state": "cut off"}
+    assert "is gone; its earlier ones are there" in call("status").stdout
+    history.commit("main", 200)
+    assert facts()["unfinished"] == []
+
+
+def test_commits_that_were_not_made(history: Sandbox) -> None:
+    missed.note(history.repo.path, "main", 110, "skipped", "no room")
+    missed.note(history.repo.path, "main", 120, "failed", "No space left on device")
+    [found] = facts()["missed"]
+    assert found.pop("time") > "2026"
+    assert found == {
+        "branch": "main",
+        "step": 120,
+        "how": "failed",
+        "reason": "No space left on device",
+        "failed": 1,
+        "skipped": 1,
+    }
+    text = call("status").stdout
+    assert "2 commits not made (1 failed, 1 skipped)" in text
+    assert "step 120" in text
 
 
 def test_free_space_in_commits(history: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
