@@ -21,7 +21,11 @@ import zstandard
 from gradient.errors import MalformedObjectError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from gradient.codec.scratch import Bytes
+
+    Counts = npt.NDArray[np.intp]
 
 SAMPLE: Final = 2048
 """Elements in a sample."""
@@ -100,16 +104,20 @@ def sample_indices(count: int) -> list[slice]:
     return [slice(s, s + run) for s in range(0, count - run + 1, (count - run) // (_RUNS - 1))]
 
 
-def entropies(samples: Bytes) -> tuple[float, ...]:
-    """Estimate the entropy, in bits per byte, of what each column's bytes were taken from.
-
-    There are at most `SAMPLE` rows. The estimate is zero only for a sample of one value. A sample
-    never holds all that its source does, so its own entropy is too low; Miller and Madow's term
-    makes up for that.
-    """
-    count, columns = samples.shape
+def histograms(samples: Bytes) -> Counts:
+    """Count how often each byte occurs in each column of at most `SAMPLE` rows."""
+    columns = samples.shape[1]
     places = samples + _FIRSTS[:columns]
-    counts = np.bincount(places.ravel(), minlength=256 * columns).reshape(columns, 256)
+    return np.bincount(places.ravel(), minlength=256 * columns).reshape(columns, 256)
+
+
+def entropies(counts: Counts) -> tuple[float, ...]:
+    """Estimate the entropy, in bits per byte, of what the samples with these counts came from.
+
+    The estimate is zero only for a sample of one value. A sample never holds all that its source
+    does, so its own entropy is too low; Miller and Madow's term makes up for that.
+    """
+    count = int(counts[0].sum())
     values = np.count_nonzero(counts, axis=1)
     known = _LOG[count] - _WEIGHTED[counts].sum(axis=1) / count
     found = known + (values - 1) * (_MILLER_MADOW / count)

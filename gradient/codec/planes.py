@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gradient.codec import entropy, seven
+from gradient.codec import entropy, seven, sparse
 from gradient.codec.entropy import Coder
 from gradient.codec.mode import Mode
 from gradient.codec.scratch import SCRATCH
@@ -40,12 +40,16 @@ RAW: Final = 0
 ZSTD: Final = 1
 CONSTANT: Final = 2
 SEVEN: Final = 3
+SPARSE: Final = 4
 
 NOISE: Final = {Mode.AUTO: 7.75, Mode.AGGRESSIVE: 7.96}
 """Bits per byte from which on a stream is stored as it is."""
 
 _REPEATS: Final = 1.0
 """Bits per byte below which Huffman codes, a bit per byte at least, lose against a search."""
+
+_COMMON: Final = 0.65
+"""The share of one value above which Huffman codes waste a part of a bit on it."""
 
 _SEVEN: Final = 6.85
 """Bits per byte above which seven bits without their distribution are as good as with it."""
@@ -61,6 +65,10 @@ class Survey:
     transform: int
     entropies: tuple[float, ...]
     """Bits per byte of each byte plane, the lowest first."""
+    common: tuple[int, ...]
+    """The most frequent byte of each."""
+    share: tuple[float, ...]
+    """How many of the bytes are that one."""
 
     def bits(self, noise: float) -> float:
         """Return the estimated bits per element."""
@@ -80,7 +88,10 @@ def survey(sample: Words, transform: int) -> Survey:
         sample = sample.copy()
         top = sample.view("<u2")[width // 2 - 1 :: width // 2]
         top[:] = (top & 0x7F80) << 1 | (top & 0x8000) >> 8 | top & 0x7F
-    return Survey(transform, entropy.entropies(sample.view(np.uint8).reshape(-1, width)))
+    counts = entropy.histograms(sample.view(np.uint8).reshape(-1, width))
+    shares = counts.max(axis=1) / len(sample)
+    common = tuple(counts.argmax(axis=1).tolist())
+    return Survey(transform, entropy.entropies(counts), common, tuple(shares.tolist()))
 
 
 def encode(elements: Words, seen: Survey, *, mode: Mode) -> list[bytes | memoryview]:
@@ -95,7 +106,7 @@ def encode(elements: Words, seen: Survey, *, mode: Mode) -> list[bytes | memoryv
     owned = [seen.entropies[offset] > noise for offset, _ in spans]
     streams = _split(elements, spans, owned, rotated=seen.transform == ROTATED)
     for (offset, span), stream in zip(spans, streams, strict=True):
-        method, part = _pack(stream, seen.entropies[offset], mode)
+        method, part = _pack(stream, seen, offset, mode)
         header += _STREAM.pack(span, method, len(part))
         parts.append(part)
     return [header, *parts]
@@ -196,8 +207,9 @@ def _take(name: str, width: int, count: int, *, fresh: bool) -> Words:
     return memory.view(f"<u{width}")
 
 
-def _pack(stream: Words, bits: float, mode: Mode) -> tuple[int, bytes | memoryview]:
-    """Code one stream as a (method, bytes) that nothing else refers to."""
+def _pack(stream: Words, seen: Survey, offset: int, mode: Mode) -> tuple[int, bytes | memoryview]:
+    """Code the stream that begins with a plane as a (method, bytes) that nothing else refers to."""
+    bits = seen.entropies[offset]
     if bits > NOISE[mode]:
         return RAW, stream.view(np.uint8).data
     if bits == 0 and is_constant(stream):
@@ -205,10 +217,15 @@ def _pack(stream: Words, bits: float, mode: Mode) -> tuple[int, bytes | memoryvi
     octets = stream.view(np.uint8).data
     if mode is Mode.AUTO and bits > _SEVEN and stream.itemsize == 1 and stream.max() < 128:
         return SEVEN, seven.pack(stream.view(np.uint8)).data
+    rare = None
+    if seen.share[offset] > _COMMON and stream.itemsize == 1:
+        rare = sparse.pack(stream.view(np.uint8), seen.common[offset])
     if mode is Mode.AGGRESSIVE:
         coded = min((entropy.compress(octets, coder) for coder in Coder), key=len)
-    else:
+    elif rare is None:
         coded = entropy.compress(octets, Coder.REPEATS if bits < _REPEATS else Coder.ENTROPY)
+    if rare is not None and (mode is Mode.AUTO or len(rare) < len(coded)):
+        return SPARSE, rare
     return (ZSTD, coded) if len(coded) < stream.nbytes else (RAW, octets.tobytes())
 
 
@@ -230,7 +247,7 @@ def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
             raise MalformedObjectError(f"a stream of {span} bytes cannot begin at byte {covered}")
         expected = {RAW: span * count, CONSTANT: span, ZSTD: size}
         if span == 1:
-            expected[SEVEN] = seven.packed_size(count)
+            expected |= {SEVEN: seven.packed_size(count), SPARSE: size}
         if expected.get(method) != size:
             raise MalformedObjectError(f"a stream has method {method} and {size} bytes")
         table.append((span, method, size))
@@ -243,6 +260,8 @@ def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
         stored = payload[cursor : cursor + size]
         if method == ZSTD:
             streams.append(words(entropy.decompress(stored, span * count), span))
+        elif method == SPARSE:
+            streams.append(sparse.unpack(stored, count))
         elif method == SEVEN:
             room = SCRATCH.take(f"seven{len(streams)}", size // 7 * 8)
             streams.append(seven.unpack(words(stored, 1), room)[:count])

@@ -54,7 +54,7 @@ def test_garbage(codec: int, payload: bytes, size: int, *, based: bool) -> None:
     width=st.sampled_from([1, 2, 4, 8, 3]),
     transform=st.integers(0, 2),
     table=st.lists(
-        st.tuples(st.sampled_from([1, 2, 4, 8, 0]), st.integers(0, 4), st.integers(0, 70)),
+        st.tuples(st.sampled_from([1, 2, 4, 8, 0]), st.integers(0, 5), st.integers(0, 70)),
         max_size=9,
     ),
     count=st.integers(0, 64),
@@ -166,7 +166,7 @@ def test_an_honest_frame_of_the_same_kind_is_read() -> None:
         "0402 0402 04000000 00000000",
         "0400 0402 03000000 000000",
         "0400 0402 05000000 0000000000",
-        "0400 0404 04000000 00000000",
+        "0400 0405 04000000 00000000",
         "0400 0302 03000000 0102 01000000 00000000",
         "0400 0102 01000000 0202 02000000 0102 01000000 00000000",
         "0400 0802 08000000 0000000000000000",
@@ -182,6 +182,63 @@ def test_an_honest_frame_of_the_same_kind_is_read() -> None:
 def test_headers_that_are_not_canonical(payload: str) -> None:
     assert attempt(Codec.PLANES, bytes.fromhex(payload), 64) is None
     assert attempt(Codec.DELTA, bytes.fromhex(payload), 64, bytes(64)) is None
+
+
+def sparse(
+    *,
+    common: int = 0,
+    others: int = 2,
+    length: int = 2,
+    parts: tuple[tuple[int, bytes], tuple[int, bytes]] = ((0, b"\3\4"), (0, b"\1\2")),
+    more: bytes = b"",
+) -> bytes:
+    """Return a payload of one sparse stream of single bytes."""
+    (how, where), (method, what) = parts
+    head = struct.pack("<BIIBIBI", common, others, length, how, len(where), method, len(what))
+    stream = head + where + what + more
+    return struct.pack("<BBBBI", 1, 0, 1, 4, len(stream)) + stream
+
+
+def test_a_sparse_stream_is_read() -> None:
+    assert attempt(Codec.PLANES, sparse(), 64) == b"\0\0\0\1\0\0\0\0\2".ljust(64, b"\0")
+    everywhere = sparse(others=64, length=64, parts=((0, bytes(64)), (0, b"\7" * 64)))
+    assert attempt(Codec.PLANES, everywhere, 64) is None  # longer than the bytes themselves
+    zeros = zstd(bytes(600))
+    far = sparse(others=600, length=600, parts=((1, zeros), (1, zstd(b"\7" * 600))))
+    assert attempt(Codec.PLANES, far, 600) == b"\7" * 600
+    nothing = sparse(common=9, others=0, length=0, parts=((0, b""), (0, b"")))
+    assert attempt(Codec.PLANES, nothing, 64) == b"\x09" * 64
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        sparse(others=3),
+        sparse(length=3),
+        sparse(more=b"\0"),
+        sparse(parts=((0, b"\3\x40"), (0, b"\1\2"))),
+        sparse(parts=((0, b"\3"), (0, b"\1\2"))),
+        sparse(parts=((0, b"\3\4"), (0, b"\1"))),
+        sparse(parts=((0, b"\3\xff"), (0, b"\1\2"))),
+        sparse(parts=((2, b"\3\4"), (0, b"\1\2"))),
+        sparse(parts=((0, b"\3\4"), (4, b"\1\2"))),
+        sparse(parts=((1, zstd(b"\3\4\5")), (0, b"\1\2"))),
+        sparse(others=0, length=1, parts=((0, b"\xff"), (0, b""))),
+        sparse(others=1, length=1, parts=((0, b"\xff"), (0, b"\1"))),
+        sparse(others=0xFFFFFFFF, length=0xFFFFFFFF),
+        b"\1\0\1\4\0\0\0\0",
+        struct.pack("<BBBBI", 1, 0, 1, 4, 18) + bytes(18),
+    ],
+)
+def test_sparse_streams_that_do_not_fit(payload: bytes) -> None:
+    assert attempt(Codec.PLANES, payload, 64) is None
+
+
+def test_the_sum_of_distances_does_not_wrap() -> None:
+    count = (1 << 24) + 300
+    where = np.full(count, 254, np.uint8)
+    parts = ((1, zstd(where.tobytes())), (1, zstd(bytes(count))))
+    assert attempt(Codec.PLANES, sparse(others=count, length=count, parts=parts), count) is None
 
 
 def test_nothing_cannot_be_planes() -> None:

@@ -42,6 +42,12 @@ EXAMPLES = {
         "04 00  02 02 02000000  01 03 07000000  01 02 01000000  0000  01020384050607  3f",
         b"".join(struct.pack("<I", 0x3F000000 | value << 16) for value in range(1, 9)),
     ),
+    "rare values": Example(
+        Codec.PLANES,
+        "02 00  01 04 18000000  01 02 01000000"
+        "00 02000000 03000000  00 03000000  00 02000000  03ff8d 0205  00",
+        b"".join(struct.pack("<H", {3: 2, 400: 5}.get(place, 0)) for place in range(600)),
+    ),
     "zstd streams": Example(
         Codec.PLANES,
         "04 01  02 02 02000000  01 01 11000000  01 01 13000000  0000"

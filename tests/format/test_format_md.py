@@ -179,6 +179,8 @@ class Content:
 
 
 BFLOATS = [*range(0x3F80, 0x3F88), *range(0xBF80, 0xBF87), 0xBFC0]
+RARE = [{3: 2, 400: 5}.get(place, 0) for place in range(600)]
+
 PAYLOADS = {
     "payload-raw": Content(Codec.RAW, b"grad"),
     "payload-zstd": Content(Codec.ZSTD, b'{"step":100}' * 8),
@@ -187,6 +189,7 @@ PAYLOADS = {
     "payload-planes-seven": Content(
         Codec.PLANES, struct.pack("<8I", *(0x3F000000 | value << 16 for value in range(1, 9)))
     ),
+    "payload-planes-sparse": Content(Codec.PLANES, struct.pack("<600H", *RARE)),
     "payload-planes-zstd": Content(Codec.PLANES, struct.pack("<4f", 1.0, -1.0, 0.5, -0.5) * 8),
     "payload-delta": Content(
         Codec.DELTA, struct.pack("<8H", *range(8)), struct.pack("<8H", *range(1, 9))
@@ -311,6 +314,7 @@ def test_the_page_lists_the_codecs_and_methods() -> None:
         "ZSTD": planes.ZSTD,
         "CONSTANT": planes.CONSTANT,
         "SEVEN": planes.SEVEN,
+        "SPARSE": planes.SPARSE,
     }
 
 
