@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     )
     from gradient.repo.config import GradientConfig, RepoConfig, WorkspaceConfig
     from gradient.repo.discovery import find_repo, find_workspace, resolve_context
+    from gradient.repo.keeping import Keep
     from gradient.repo.workspace import init_workspace
     from gradient.view.create import init_repo
     from gradient.view.reading.repo import open_repo
@@ -70,6 +71,7 @@ __all__ = [
     "GradientIOError",
     "IntegrityError",
     "InvalidNameError",
+    "Keep",
     "MalformedObjectError",
     "MalformedRevisionError",
     "MisfitError",
@@ -97,6 +99,7 @@ __all__ = [
 HOMES: dict[str, str] = {
     "GradientConfig": "gradient.repo.config",
     "GradientEngine": "gradient.engine.engine",
+    "Keep": "gradient.repo.keeping",
     "RepoConfig": "gradient.repo.config",
     "WorkspaceConfig": "gradient.repo.config",
     "find_repo": "gradient.repo.discovery",

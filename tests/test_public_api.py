@@ -30,6 +30,7 @@ PUBLIC = [
     "GradientIOError",
     "IntegrityError",
     "InvalidNameError",
+    "Keep",
     "MalformedObjectError",
     "MalformedRevisionError",
     "MisfitError",

@@ -169,7 +169,7 @@ class Background:
         finally:
             self.snapshots.ended(snapshot)
         self._notices.extend(published.warnings)
-        return acknowledged(job.view, published, None)
+        return acknowledged(job.view, job.upkeep, published, None)
 
 
 def _let_go(error: BaseException) -> None:

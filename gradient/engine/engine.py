@@ -27,6 +27,7 @@ from gradient.engine.registering import registered
 from gradient.engine.restoring import Restored, restore_run
 from gradient.engine.revision import Revision, settled
 from gradient.engine.standing import Standing
+from gradient.engine.upkeep import Upkeep
 from gradient.engine.warning import warn
 from gradient.errors import ConfigError, EngineClosedError, InvalidNameError
 from gradient.repo import runs
@@ -76,6 +77,7 @@ class GradientEngine:
             Anchoring(repo, asked.mode, asked.config.reanchor_interval),
         )
         self._view = ViewFiles(repo, asked.config.view)
+        self._upkeep = Upkeep(repo, asked.config.keep, asked.config.maintenance)
         self._baseline = edits.baseline(run.optimizer, run.scheduler)
         self._generators = Generators(run.optimizer)
         self._every = asked.handoff.autocommit
@@ -89,7 +91,13 @@ class GradientEngine:
         self._pid = os.getpid()
         self._closed = False
         self._finish = weakref.finalize(
-            self, _finish, self._pid, self._generators, self._view, self._background
+            self,
+            _finish,
+            self._pid,
+            self._generators,
+            self._view,
+            self._upkeep,
+            self._background,
         )
 
     # -- Attaching ---------------------------------------------------------------------------
@@ -200,6 +208,7 @@ class GradientEngine:
         job = Job(
             self._recorder,
             self._view,
+            self._upkeep,
             self._at.line,
             draft(state),
             self._at.carried(state),
@@ -216,7 +225,7 @@ class GradientEngine:
         else:
             published = job.record()
             self._committed(Revision(published.branch, step))
-            facts = acknowledged(self._view, published, state)
+            facts = acknowledged(self._view, self._upkeep, published, state)
             self._at.last = revision = Revision(facts.branch, step, of=facts)
             warnings = published.warnings
         # Last, for a warning may be an error: what was committed is noted by then.
@@ -413,7 +422,7 @@ class GradientEngine:
         self._moved(line, forked.restored)
         facts = Facts(new_branch)
         if forked.published is not None:
-            facts = acknowledged(self._view, forked.published, None)
+            facts = acknowledged(self._view, self._upkeep, forked.published, None)
         self._at.last = Revision(facts.branch, self._at.step, of=facts)
         return self._at.last
 
@@ -560,12 +569,17 @@ class GradientEngine:
 
 
 def _finish(
-    pid: int, generators: Generators, view: ViewFiles, background: Background | None
+    pid: int,
+    generators: Generators,
+    view: ViewFiles,
+    upkeep: Upkeep,
+    background: Background | None,
 ) -> None:
     """End an engine: by `close`, when nobody refers to it any more, or at exit; once."""
     if pid != os.getpid():
         return
     generators.close()
+    upkeep.end()
     if background is None:
         view.close()
     else:

@@ -10,6 +10,7 @@ from gradient.checkpoint import writer
 from gradient.checkpoint.draft import Draft
 from gradient.engine.outcome import Facts
 from gradient.engine.recording import Recorder
+from gradient.engine.upkeep import Upkeep
 from gradient.objects.canonical import Json
 from gradient.repo import missed
 from gradient.repo.lines import Line, Published
@@ -24,6 +25,8 @@ class Job:
     """Writes it."""
     view: ViewFiles
     """Shows it."""
+    upkeep: Upkeep
+    """Looks after the repo, now and then."""
     line: Line
     """Where it goes."""
     draft: Draft
@@ -70,8 +73,11 @@ class Job:
         )
 
 
-def acknowledged(view: ViewFiles, published: Published, state: Mapping[str, Any] | None) -> Facts:
+def acknowledged(
+    view: ViewFiles, upkeep: Upkeep, published: Published, state: Mapping[str, Any] | None
+) -> Facts:
     """Bring the view up to date with a commit that is durable; returns what is known of it."""
     path = view.add(published.commit, state)
+    upkeep.committed()
     commit = view.repo.read_commit(published.commit)
     return Facts(published.branch, str(published.commit), commit.type, path)

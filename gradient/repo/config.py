@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Final, Literal, TypeAlias
 
 from gradient.errors import ConfigError, InvalidNameError
+from gradient.repo.keeping import Keep
 from gradient.repo.names import check_branch_name
 from gradient.storage import fs
 
@@ -57,6 +58,11 @@ class GradientConfig:
     """In the background, how many commits may be unfinished: each holds a copy of the state."""
     workers: int | None = None
     """Threads that encode and decode; None: one for each core that this process may use."""
+    keep: Keep | None = None
+    """Which commits stay whole as the run goes on; None: all. See `Keep`."""
+    maintenance: int | None = None
+    """Look after the repo after so many commits (merge packs, collect, keep to the rules of
+    `keep`), in a process of its own; 0: never. None: 16 where there are rules, else 256."""
 
     def __post_init__(self) -> None:
         self.check()
@@ -78,6 +84,13 @@ class GradientConfig:
         _positive("max_pending", self.max_pending)
         if self.workers is not None:
             _positive("workers", self.workers)
+        if self.keep is not None and type(self.keep) is not Keep:
+            raise ConfigError(f"keep is {self.keep!r:.80}; allowed are None and a Keep(…)")
+        every = self.maintenance
+        if every is not None and (type(every) is not int or every < 0):
+            raise ConfigError(f"maintenance is {every!r}; allowed are None and integers from 0 on")
+        if self.keep is not None and every == 0:
+            raise ConfigError("keep needs maintenance: leave that at None, or give it a number")
         _text("branch", self.branch)
         check_branch_name(self.branch)
         if self.repo_name is not None:

@@ -129,6 +129,9 @@ class ViewFiles:
         while files and self.full_bytes() > MOST_FULL_BYTES:
             oldest = min(files, key=lambda name: files[name].time)
             oid = files[oldest].commit
+            if not self.folder.size(oldest):  # another process has let go of it
+                del files[oldest]
+                continue
             self.folder.write_thin(oldest, oid)
             self._note(oldest, oid, "thin")
 

@@ -1,0 +1,52 @@
+"""One round of looking after a repo, in a process of its own (`upkeep` starts it)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+
+from gradient.errors import ConflictError
+from gradient.maintenance.collection import collect
+from gradient.maintenance.forgetting import forget
+from gradient.repo.keeping import Keep, parse_span
+from gradient.repo.repository import Repository
+from gradient.view.following import follow_refs
+
+
+def main(path: str, asked: str) -> None:
+    """Look after the repo at `path`, and say on standard output what was done."""
+    os.nice(19)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    rules = json.loads(asked)
+    said = look_after(path, None if rules is None else Keep(**rules))
+    sys.stdout.write(said + "\n")
+
+
+def look_after(path: str, keep: Keep | None) -> str:
+    """Let go of what the rules do not keep, collect, and return what was done, for people."""
+    repo = Repository.open(path, workers=1)
+    try:
+        if keep is None:
+            done = collect(repo)
+            forgotten = 0
+        else:
+            outcome = forget(repo, keep, grace=parse_span(keep.grace))
+            done, forgotten = outcome.collected, len(outcome.plan.leaving)
+            if forgotten:
+                follow_refs(repo)
+    except ConflictError:
+        return "somebody else does it"
+    return (
+        f"{forgotten} commits forgotten, {done.saved_bytes:,} bytes less in the end, "
+        f"{done.freed_bytes:,} freed now"
+    )
+
+
+def _end_with_parent() -> None:
+    """End this process when standard input does: its other end is in the parent's hand alone."""
+    while sys.stdin.buffer.read(1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
