@@ -9,7 +9,7 @@ difference from it is written once more, standing for itself, and the base goes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -68,6 +68,9 @@ def choose(packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[st
     choice = Choice()
     pending = list(wanted)
     if going:
+        # What stays as it is keeps what it leans on, needed or not: no frame is left without.
+        bases = _bases(pack for pack in ordered if pack.id not in going)
+        pending += [base for base in bases if base in plain or base in based]
         choice.alone = _freed(pending, plain, based, going)
     while pending:
         oid = pending.pop()
@@ -85,6 +88,14 @@ def choose(packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[st
             assert base is not None
             pending.append(base)
     return choice
+
+
+def _bases(packs: Iterable[Pack]) -> Iterator[Oid]:
+    for pack in packs:
+        for position in np.flatnonzero(pack.rows["flags"]).tolist():
+            base = pack.row(position).base
+            if base is not None:
+                yield base
 
 
 def _freed(
