@@ -24,6 +24,7 @@ COLLECTED_FIELDS: Final = {
     "dead": "packs that nothing needs",
     "rewritten": "packs of which only a part was copied into new ones, or that were merged",
     "written": "new packs",
+    "recompressed": "how many of them are others in a stronger form",
     "trashed_bytes": "the length of what went to the trash",
     "saved_bytes": "how much less there is once the trash is empty, about",
     "restored": "packs brought back from the trash, because something needs them",

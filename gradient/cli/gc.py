@@ -23,11 +23,18 @@ from gradient.repo.repository import Repository
     help="Keep the trash, and what branches led to before, for so long (0, 30m, 12h, 14d). "
     "0 frees the space at once, and is as safe beside a training run.",
 )
+@click.option(
+    "--recompress",
+    is_flag=True,
+    help="Look for a smaller form of every chunk: takes long, and reads everything.",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--undo", is_flag=True, help="Bring back everything that is in the trash.")
 @json_option(COLLECTED_FIELDS)
 @click.pass_context
-def command(ctx: click.Context, grace: float, dry_run: bool, undo: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context, grace: float, recompress: bool, dry_run: bool, undo: bool, as_json: bool
+) -> None:
     """Remove what no branch or tag leads to, and merge small packs.
 
     What is removed lies in the trash first, from where --undo brings it back until the grace is
@@ -35,12 +42,18 @@ def command(ctx: click.Context, grace: float, dry_run: bool, undo: bool, as_json
     """
     if undo and dry_run:
         raise click.UsageError("--undo and --dry-run exclude each other")
+    if recompress and (undo or dry_run):
+        raise click.UsageError(
+            "--recompress does its work: neither --dry-run nor --undo go with it"
+        )
     repo = find_repository(ctx)
     if undo:
         _undo(repo, as_json=as_json)
         return
     with collecting() as progress:
-        done = collection.collect(repo, grace=grace, dry_run=dry_run, progress=progress)
+        done = collection.collect(
+            repo, grace=grace, dry_run=dry_run, recompress=recompress, progress=progress
+        )
     if as_json:
         output.document(document(done, dry_run=dry_run))
         return

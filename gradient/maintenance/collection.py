@@ -68,6 +68,8 @@ class Collected:
     """Packs of which something was copied into new ones."""
     written: int = 0
     """New packs."""
+    recompressed: int = 0
+    """How many of them are others in a stronger form."""
     trashed_bytes: int = 0
     """The length of what was moved to the trash."""
     saved_bytes: int = 0
@@ -97,9 +99,10 @@ def collect(
     progress: Progress | None = None,
     clock: Callable[[], float] = time.time,
     leaving: Mapping[Oid, Dropped] | None = None,
+    recompress: bool = False,
 ) -> Collected:
     """Collect a repo; `grace` and `wait` are seconds. With `dry_run` nothing changes, and what is
-    `leaving` counts as let go of.
+    `leaving` counts as let go of. `recompress` looks for a smaller form of every chunk.
 
     Safe beside writers and readers whatever the grace, and wherever it is killed. Raises, with
     nothing lost, ConflictError where another collection is at work, MalformedObjectError for a ref
@@ -109,7 +112,7 @@ def collect(
         return _Collection(repo, grace, wait, progress, clock, leaving or {}).rehearse()
     repo.check_writable()
     with only_one(repo.storage, clock=clock):
-        return _Collection(repo, grace, wait, progress, clock).run()
+        return _Collection(repo, grace, wait, progress, clock, recompress=recompress).run()
 
 
 def undo(repo: Repository) -> tuple[int, int]:
@@ -133,6 +136,7 @@ class _Collection:
     progress: Progress | None
     clock: Callable[[], float]
     leaving: Mapping[Oid, Dropped] = field(default_factory=dict)
+    recompress: bool = False
     done: Collected = field(default_factory=Collected)
 
     def rehearse(self) -> Collected:
@@ -170,6 +174,7 @@ class _Collection:
             choice = repack.choose(there, wanted)
             plan, new = repack.plan(old, choice), set()
             plan.rewritten = []
+        new |= self._recompress(store, old, plan, choice)
         repack.prove_others(store.catalogue, there, plan.going, choice)
         self._planned(there, plan)
         self.done.written = len(new)
@@ -245,12 +250,15 @@ class _Collection:
     ) -> set[str] | None:
         """Write the new packs; returns their ids, None where there is no room."""
         try:
-            return repack.rewrite(
-                self.repo.storage,
-                store.catalogue,
-                sources,
-                choice,
-                lambda size: self._report("copying", size),
+            return set(
+                repack.rewrite(
+                    self.repo.storage,
+                    store.catalogue,
+                    sources,
+                    choice,
+                    lambda size: self._report("copying", size),
+                    recompress=self.recompress,
+                )
             )
         except GradientIOError as error:
             if error.errno not in NO_ROOM:
@@ -258,6 +266,32 @@ class _Collection:
             _LOG.warning("no room to rewrite packs: %s", error)
             self.done.full = True
             return None
+
+    def _recompress(
+        self, store: ObjectStore, old: list[Pack], plan: repack.Plan, choice: repack.Choice
+    ) -> set[str]:
+        """Write what stays in a stronger form, where that pays; it joins what goes."""
+        going = {pack.id for pack in plan.going}
+        staying = [pack for pack in old if pack.id not in going] if self.recompress else []
+        new: set[str] = set()
+        try:
+            for pack, made, size in repack.recompress(
+                self.repo.storage,
+                store.catalogue,
+                staying,
+                choice,
+                lambda size: self._report("recompressing", size),
+            ):
+                new.add(made)
+                plan.rewritten.append(pack)
+                plan.useful[pack.id] = size
+        except GradientIOError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            _LOG.warning("no room to recompress all packs: %s", error)
+            self.done.full = True
+        self.done.recompressed = len(new)
+        return new
 
     def _planned(self, there: list[Pack], plan: repack.Plan) -> None:
         self.done.packs = len(there)

@@ -21,6 +21,7 @@ from gradient.storage.base import Storage
 from gradient.store import layout, recode
 from gradient.store.catalogue import Catalogue
 from gradient.store.frames import copy_of
+from gradient.store.layout import Row
 from gradient.store.pack import Pack, PackWriter
 
 WASTE: Final = 0.3
@@ -32,6 +33,9 @@ MANY: Final = 16
 
 FULL_BYTES: Final = 512 << 20
 """A pack that others are merged into ends when it has this many bytes."""
+
+PAYS: Final = 0.99
+"""A pack is replaced by one in stronger forms where that has at most so much of its bytes."""
 
 Frame = tuple[Pack, int]
 """One frame: a pack, and the row in its index."""
@@ -201,34 +205,75 @@ def rewrite(
     sources: Iterable[Pack],
     choice: Choice,
     progress: Callable[[int], None],
-) -> set[str]:
-    """Copy the chosen frames of packs into new packs, durable on return; returns their ids.
+    *,
+    recompress: bool = False,
+) -> dict[str, int]:
+    """Copy the chosen frames of packs into new packs, durable on return; returns their ids and
+    lengths.
 
-    `progress` is told the bytes of each. Raises an IntegrityError for a frame that is damaged.
+    With `recompress` each in the smallest form that is found for it. `progress` is told the bytes
+    of each. Raises an IntegrityError for a frame that is damaged.
     """
-    written: set[str] = set()
+    written: dict[str, int] = {}
     writer: PackWriter | None = None
     try:
         for pack in sorted(sources, key=lambda pack: pack.id):
             rows = map(pack.row, choice.kept[pack.id])
             for row in sorted(rows, key=lambda row: row.offset):
                 writer = writer or PackWriter(storage.create())
-                if row.oid in choice.alone:
-                    encoded, base = recode.alone(catalogue, pack, row), None
-                else:
-                    payload = copy_of(catalogue, pack, row)
-                    encoded, base = Encoded(Codec(row.codec), (payload,), row.stored), row.base
+                encoded, base = _form(catalogue, pack, row, choice, recompress=recompress)
                 writer.append(row.kind, row.oid, row.raw, encoded, base=base)
                 progress(row.stored)
                 if writer.size >= FULL_BYTES:
-                    written.add(writer.publish().id)
-                    writer = None
+                    made, writer = writer.publish(), None
+                    written[made.id] = made.size
         if writer is not None:
-            written.add(writer.publish().id)
+            made = writer.publish()
+            written[made.id] = made.size
     finally:
         if writer is not None:
             writer.discard()
     return written
+
+
+def _form(
+    catalogue: Catalogue, pack: Pack, row: Row, choice: Choice, *, recompress: bool
+) -> tuple[Encoded, Oid | None]:
+    """Return what is to be written for a frame, and its base."""
+    if row.oid in choice.alone:
+        return recode.alone(catalogue, pack, row), None
+    smaller = recode.smaller(catalogue, pack, row) if recompress else None
+    if smaller is not None:
+        return smaller
+    payload = copy_of(catalogue, pack, row)
+    return Encoded(Codec(row.codec), (payload,), row.stored), row.base
+
+
+def recompress(
+    storage: Storage,
+    catalogue: Catalogue,
+    sources: Iterable[Pack],
+    choice: Choice,
+    progress: Callable[[int], None],
+) -> Iterator[tuple[Pack, str, int]]:
+    """Write packs anew, each into one of its own, with every frame in a smaller form if there is
+    one; yields those for which that paid, with the new one's id and length, durable by then.
+
+    Raises like `rewrite`; what was yielded before stays.
+    """
+    for pack in sorted(sources, key=lambda pack: pack.id):
+        rows = sorted(map(pack.row, choice.kept[pack.id]), key=lambda row: row.offset)
+        writer = PackWriter(storage.create())
+        try:
+            for row in rows:
+                encoded, base = _form(catalogue, pack, row, choice, recompress=True)
+                writer.append(row.kind, row.oid, row.raw, encoded, base=base)
+                progress(row.stored)
+            if writer.size < PAYS * pack.index.end:
+                made = writer.publish()
+                yield pack, made.id, made.size
+        finally:
+            writer.discard()
 
 
 def prove_others(

@@ -194,6 +194,12 @@ def merge_packs(life: Life) -> None:
         collect(life.open(), grace=0.0, wait=1.0)
 
 
+def recompress(life: Life) -> None:
+    """Write every frame that is needed in another form, whether that pays or not."""
+    with life.towards(life.refs), patch.object(repack, "PAYS", 2.0):
+        collect(life.open(), grace=0.0, wait=1.0, recompress=True)
+
+
 def ledger(life: Life) -> None:
     """Write down what the packs hold."""
     with life.towards(life.refs):
@@ -236,6 +242,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "gc": gc,
     "gc, and undo it": trash,
     "repack": merge_packs,
+    "recompress": recompress,
     "ledger": ledger,
     "view": view,
     "view rebuild": rebuild_view,
