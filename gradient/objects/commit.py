@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Self
 
 from gradient.errors import MalformedObjectError
@@ -104,7 +105,7 @@ class Commit:
         Twice as fast. Raises MalformedObjectError.
         """
         try:
-            return cls._of(json.loads(str(raw, "utf-8")))
+            return cls._of(_decode(str(raw, "utf-8"))[0])
         except (ValueError, RecursionError) as error:
             raise MalformedObjectError(f"not JSON: {error}") from None
 
@@ -142,8 +143,17 @@ _OPTIONAL_IDS = {"anchor", "environment", "fork", "hparams"}
 _ALLOWED = _REQUIRED | _OPTIONAL_IDS
 
 
+_decode = json.JSONDecoder().raw_decode
+
+_parse_again = lru_cache(256)(Oid.parse)
+"""For what many commits name: their anchor, their environment."""
+
+
 def _optional_id(body: dict[str, Json], name: str) -> Oid | None:
-    return Oid.parse(body[name]) if name in body else None
+    if name not in body:
+        return None
+    text = body[name]
+    return _parse_again(text) if type(text) is str else Oid.parse(text)
 
 
 def _text(body: dict[str, Json], name: str) -> str:

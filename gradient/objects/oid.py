@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
@@ -12,8 +11,6 @@ from gradient.errors import MalformedObjectError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-_HEX = re.compile(r"[0-9a-f]{64}").fullmatch
 
 
 class Kind(Enum):
@@ -52,9 +49,15 @@ class Oid(bytes):
     @classmethod
     def parse(cls, text: object) -> Self:
         """Read 64 lower-case hex digits; raises MalformedObjectError for anything else."""
-        if type(text) is not str or _HEX(text) is None:
+        # Of a history of 10,000 commits 50,000 are read. Comparing is faster than a pattern, and
+        # needed: `fromhex` takes capitals and blanks.
+        try:
+            raw = bytes.fromhex(text) if type(text) is str and len(text) == 64 else b""
+        except ValueError:
+            raw = b""
+        if not raw or raw.hex() != text:
             raise MalformedObjectError(f"not an object id: {text!r:.80}")
-        return super().__new__(cls, bytes.fromhex(text))
+        return super().__new__(cls, raw)
 
     @property
     def short(self) -> str:

@@ -22,6 +22,7 @@ class Graph:
         self.refs = refs
         self.retention = retention
         self._commits: dict[Oid, Commit] = {}
+        self._links: dict[Oid, Link] = {}
         self._reported: set[Oid] = set()
 
     def branches(self) -> list[str]:
@@ -93,9 +94,11 @@ class Graph:
 
     def link(self, oid: Oid) -> Link:
         """Return a commit's place in history, without reading more of it than needed."""
-        commit = self._commits.get(oid)
-        known = self.store.known_link(oid) if commit is None else None
-        return known or self.read_commit(oid).link
+        link = self._links.get(oid)
+        if link is None:
+            link = self.store.known_link(oid) or self.read_commit(oid).link
+            self._links[oid] = link
+        return link
 
     def chain(self, oid: Oid | None) -> Iterator[tuple[Oid, Link]]:
         """Yield the places in history of a commit and its first parents, the newest first."""

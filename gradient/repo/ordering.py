@@ -35,8 +35,9 @@ def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, C
     heapq.heapify(ready)
     while ready:
         _, _, oid = heapq.heappop(ready)
-        yield oid, repo.read_commit(oid)
-        for parent in parents(repo, oid):
+        commit = repo.read_commit(oid)
+        yield oid, commit
+        for parent in commit.parents:
             children[parent] -= 1
             if not children[parent]:
                 heapq.heappush(ready, _ranked(repo, parent))
@@ -67,9 +68,13 @@ def draw(commits: Iterable[tuple[Oid, Sequence[Oid]]]) -> Iterator[tuple[list[st
             above.append(_opening(len(columns), at))
 
 
-def _ranked(repo: Repository, oid: Oid) -> tuple[tuple[int, ...], int, Oid]:
+def _ranked(repo: Repository, oid: Oid) -> tuple[bytes, int, Oid]:
     commit = repo.read_commit(oid)
-    return tuple(-ord(character) for character in commit.time), -commit.step, oid
+    return commit.time.encode().translate(_TURNED), -commit.step, oid
+
+
+_TURNED = bytes(range(255, -1, -1))
+"""Lets what comes last come first."""
 
 
 def _joining(width: int, at: int, other: int) -> str:
