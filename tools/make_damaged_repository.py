@@ -76,7 +76,7 @@ def unpack(archive: Path, folder: Path) -> Path:
     """Unpack an archive of a workspace; return its repo."""
     with tarfile.open(archive) as content:
         content.extractall(folder, filter="data")
-    return folder / archive.stem.replace("damaged", "golden") / "gpt"
+    return folder / f"golden-{archive.stem.partition('-')[2]}" / "gpt"
 
 
 def pack(folder: Path) -> bytes:

@@ -33,6 +33,7 @@ from gradient.storage.base import Storage
 from gradient.storage.directory import NO_ROOM
 from gradient.store import pack as packs
 from gradient.store import repack
+from gradient.store.bookkeeping import tidy
 from gradient.store.database import ObjectStore
 from gradient.store.pack import Pack
 from gradient.store.refs import RefRecord
@@ -46,6 +47,8 @@ WAIT: Final = 10.0
 """Seconds to wait for writers that are in the middle of a commit."""
 _STALE: Final = 86400.0
 """Seconds after which an unfinished file is taken for one that nobody goes on with."""
+_LONG: Final = 500
+"""So many commits are worth a ledger of the packs that they were put into."""
 _COLLECTION: Final = "%Y%m%dt%H%M%S"
 
 Progress = Callable[[str, int], None]
@@ -189,6 +192,11 @@ class _Collection:
             self._sweep()
             self._tidy(unfinished)
         self._weigh_trash()
+        if new and self.done.commits >= _LONG:
+            # Its commits lie in a few packs now, which no writer would make a ledger of.
+            store = ObjectStore(storage, workers=1)
+            store.refresh()
+            tidy(store.catalogue, storage, least=1)
         return self.done
 
     def _open(self) -> ObjectStore:

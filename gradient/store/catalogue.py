@@ -33,7 +33,7 @@ from gradient.store.workers import ForkLock
 _LOG = logging.getLogger("gradient")
 
 _FEW: Final = 16
-"""So many packs that appeared are opened without a look at the ledgers."""
+"""So many packs that appeared later are opened without a look at the ledgers."""
 
 _NAMES_PER_BEGIN: Final = 1000
 """A listing of N times as many names is repeated at every Nth `catch_up`."""
@@ -94,7 +94,8 @@ class Catalogue:
             found -= self._distrusted
             found -= self._index.ids
             found -= self._folded
-            if len(found) > _FEW:
+            # At first also where they are few: a collection may have put a long history into one.
+            if len(found) > _FEW or not self._loaded:
                 found -= self._fold(found - self.problems.keys())
             self._open(sorted(found))
             self._loaded = True

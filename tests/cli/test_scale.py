@@ -74,3 +74,12 @@ def test_the_tool_makes_what_it_says(large: Path) -> None:
         "main@140",
         "main@210",
     ]
+
+
+def test_history_is_read_from_a_ledger_after_a_collection(tmp_path: Path) -> None:
+    make(tmp_path / "ws", commits=600, branches=2)
+    call("-C", str(tmp_path / "ws"), "forget", "--keep-last", "3", "--grace", "0")
+    counts = opened(tmp_path / "ws", "log", "--oneline")
+    assert (counts["ledgers"], counts["pack"]) == (1, 0)
+    told = json.loads(call("-C", str(tmp_path / "ws"), "log", "--json").stdout)["commits"]
+    assert sum(each["forgotten"] is not None for each in told) > 250

@@ -1,9 +1,11 @@
 """The protocol of a collection beside two writers, in every order in which their steps can fall.
 
-One old chunk that no ref leads to any more lies in pack P. Each writer commits a state that has it
-again: it finds the chunk in a pack, or writes one of its own. Two collections run, one after the
-other; the first may be killed anywhere. A lease may be taken for forgotten at any time, also while
-its writer only sleeps. Wanted: a chunk that a ref leads to is never gone.
+One old chunk lies in pack P. No ref leads to it any more; or a ref leads to its commit, and a
+record of retention may let go of that at any time. Each writer commits a state that has it again:
+it finds the chunk in a pack, or writes one of its own. Or it makes a ref name the old commit: then
+it finds the chunk, or gives up. Two collections run, one after the other; the first may be killed
+anywhere. A lease may be taken for forgotten at any time, also while its writer only sleeps. Wanted:
+a chunk that a ref leads to is never gone, but for what was let go of.
 
 The same model, with one rule left out, must find a way to lose it: so that it proves something.
 """
@@ -19,6 +21,8 @@ ABSENT, THERE, TRASH, GONE = range(4)
 PACKS = range(3)
 """P, and one pack that each of the writers may write."""
 IDLE, COVERED, FOUND, SEALED, MOVED, DONE = range(6)
+NAMING = {1}
+"""Where a commit may be forgotten: the writers that make a ref name the old one."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Collection:
     at: int = 0
     listed: frozenset[int] = frozenset()
     """The packs it knows."""
+    forgotten: bool = False
+    """Whether the records that it has read let go of the old commit."""
     reachable: bool = False
     waiting: frozenset[int] = frozenset()
     """Writers whose leases it waits for."""
@@ -50,9 +56,16 @@ class World:
     """Writers whose ref has moved."""
     collection: Collection = Collection()
     runs: int = 2
+    line: bool = False
+    """Whether a ref leads to the old commit, which has the chunk in P."""
+    record: bool = False
+    """Whether a record lets go of it."""
+
+    def needed(self) -> bool:
+        return bool(self.refs) or (self.line and not self.record)
 
     def lost(self) -> bool:
-        return bool(self.refs) and not any(place in (THERE, TRASH) for place in self.packs)
+        return self.needed() and not any(place in (THERE, TRASH) for place in self.packs)
 
     def pack(self, number: int, place: int) -> World:
         places = list(self.packs)
@@ -73,6 +86,8 @@ class Rules:
     leases_before_refs: bool = True
     log_before_lease: bool = True
     expiry: bool = True
+    refs_are_whole: bool = True
+    names_look: bool = True
 
 
 def writer_steps(world: World, me: int, rules: Rules) -> Iterator[World]:
@@ -94,7 +109,12 @@ def writer_steps(world: World, me: int, rules: Rules) -> Iterator[World]:
         hits = [pack for pack in PACKS if world.packs[pack] == THERE]
         for pack in hits:
             yield world.writer(me, at=FOUND, relies=pack)
-        if not hits:
+        if world.line and me in NAMING:
+            if not hits and rules.names_look:
+                yield replace(world, leases=world.leases - {me}).writer(me, at=DONE, relies=-1)
+            elif not hits:
+                yield world.writer(me, at=FOUND, relies=-1)
+        elif not hits:
             yield world.pack(own, THERE).writer(me, at=FOUND, relies=-1)
     elif writer.at == FOUND:
         if writer.relies >= 0 and world.packs[writer.relies] != THERE:
@@ -110,14 +130,19 @@ def writer_steps(world: World, me: int, rules: Rules) -> Iterator[World]:
         yield replace(world, leases=world.leases - {me}).writer(me, at=DONE)
 
 
-LIST, MARK, MOVE, WATCH, AGAIN, SWEEP, END = range(7)
+LIST, RECORDS, MARK, MOVE, WATCH, RECORDS_AGAIN, AGAIN, SWEEP, END = range(9)
 
 
 def collection_steps(world: World, rules: Rules) -> Iterator[World]:
     run = world.collection
-    order = [LIST, MARK, MOVE, WATCH, AGAIN, SWEEP, END]
+    order = [LIST, RECORDS, MARK, MOVE, WATCH, RECORDS_AGAIN, AGAIN, SWEEP, END]
     if not rules.leases_before_refs:
-        order = [LIST, MARK, MOVE, AGAIN, WATCH, SWEEP, END]
+        order = [LIST, RECORDS, MARK, MOVE, RECORDS_AGAIN, AGAIN, WATCH, SWEEP, END]
+
+    def marked() -> bool:
+        """Whether the chunk is needed, by the refs as they are and the records as they were."""
+        named = bool(world.refs) and (rules.refs_are_whole or not run.forgotten)
+        return named or (world.line and not run.forgotten)
 
     def on(**changes: object) -> World:
         following = {"at": run.at + 1, **changes}
@@ -132,8 +157,10 @@ def collection_steps(world: World, rules: Rules) -> Iterator[World]:
     step = order[run.at]
     if step == LIST:
         yield on(listed=frozenset(pack for pack in PACKS if world.packs[pack] == THERE))
+    elif step in (RECORDS, RECORDS_AGAIN):
+        yield on(forgotten=world.record)
     elif step == MARK:
-        yield on(reachable=bool(world.refs))
+        yield on(reachable=marked())
     elif step == MOVE:
         there = {pack for pack in run.listed if world.packs[pack] == THERE}
         moved = on(waiting=frozenset({-1}), listed=frozenset(), reachable=False)
@@ -163,7 +190,7 @@ def collection_steps(world: World, rules: Rules) -> Iterator[World]:
             if not rules.fence or world.fences[held] > world.writers[held].read:
                 yield replace(world, leases=world.leases - {held})
     elif step == AGAIN:
-        if world.refs and THERE not in world.packs:
+        if marked() and THERE not in world.packs:
             trashed = [pack for pack in PACKS if world.packs[pack] == TRASH]
             for pack in trashed:
                 yield on().pack(pack, THERE)
@@ -178,10 +205,10 @@ def collection_steps(world: World, rules: Rules) -> Iterator[World]:
             yield on()
 
 
-def explore(rules: Rules) -> tuple[int, bool, set[int]]:
+def explore(rules: Rules, start: World) -> tuple[int, bool, set[int]]:
     """Return how many states there are, whether one loses the chunk, and what P can become."""
-    seen = {World()}
-    pending = [World()]
+    seen = {start}
+    pending = [start]
     ends = set()
     while pending:
         world = pending.pop()
@@ -191,6 +218,8 @@ def explore(rules: Rules) -> tuple[int, bool, set[int]]:
         for me in range(len(world.writers)):
             pending += _fresh(writer_steps(world, me, rules), seen)
         pending += _fresh(collection_steps(world, rules), seen)
+        if world.line and not world.record:
+            pending += _fresh(iter([replace(world, record=True)]), seen)
     return len(seen), False, ends
 
 
@@ -203,26 +232,37 @@ def _fresh(found: Iterator[World], seen: set[World]) -> list[World]:
     return fresh
 
 
-def test_nothing_is_lost_in_any_order() -> None:
-    states, lost, ends = explore(Rules())
+STARTS = {"no ref leads to it": World(), "it may be let go of": World(line=True)}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_nothing_is_lost_in_any_order(start: World) -> None:
+    states, lost, ends = explore(Rules(), start)
 
     assert not lost
     assert states > 10_000
     assert ends == {THERE, TRASH, GONE}, "a collection that never collects is no collection"
 
 
-@pytest.mark.parametrize(
-    "rules",
-    [
-        Rules(lease=False),
-        Rules(trash=False),
-        Rules(leases_before_refs=False),
-        Rules(fence=False),
-        Rules(log_before_lease=False),
-    ],
-    ids=["no lease", "no trash", "refs before leases", "no fence", "lease before log"],
-)
-def test_each_rule_is_needed(rules: Rules) -> None:
-    _, lost, _ = explore(rules)
+NEEDED = {
+    "no lease": Rules(lease=False),
+    "no trash": Rules(trash=False),
+    "refs before leases": Rules(leases_before_refs=False),
+    "no fence": Rules(fence=False),
+    "lease before log": Rules(log_before_lease=False),
+}
+NEEDED_TO_FORGET = {
+    "what a ref names is not whole": Rules(refs_are_whole=False),
+    "a ref names what is not there": Rules(names_look=False),
+}
 
-    assert lost
+
+@pytest.mark.parametrize("rules", NEEDED.values(), ids=NEEDED)
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+def test_each_rule_is_needed(rules: Rules, start: World) -> None:
+    assert explore(rules, start)[1]
+
+
+@pytest.mark.parametrize("rules", NEEDED_TO_FORGET.values(), ids=NEEDED_TO_FORGET)
+def test_each_rule_of_forgetting_is_needed(rules: Rules) -> None:
+    assert explore(rules, STARTS["it may be let go of"])[1]

@@ -1,0 +1,49 @@
+"""What an early program let go of is told for ever, and what it kept is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gradient.errors import ForgottenError
+from gradient.repo.repository import Repository
+from tools import make_forgotten_repository as tool
+from tools.make_damaged_repository import unpack
+
+HERE = Path(__file__).parent
+ARCHIVES = sorted(HERE.glob("forgotten-v*.tar"))
+
+
+@pytest.fixture(params=ARCHIVES, ids=lambda path: path.stem)
+def archive(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def test_there_is_one_of_this_format() -> None:
+    assert tool.NAME in [path.stem for path in ARCHIVES]
+
+
+def test_what_is_kept_reads_as_it_was_written(archive: Path, tmp_path: Path) -> None:
+    root = unpack(archive, tmp_path)
+    expected = json.loads(archive.with_suffix(".json").read_text(encoding="utf-8"))
+    assert tool.describe(root) == expected
+    whole = json.loads((HERE / "golden-v1.json").read_text(encoding="utf-8"))["commits"]
+    for oid, found in expected["commits"].items():
+        for name, digest in found.get("components", {}).items():
+            assert whole[oid]["components"][name] == digest
+
+
+def test_what_is_gone_is_told(archive: Path, tmp_path: Path) -> None:
+    repo = Repository.open(unpack(archive, tmp_path), workers=1)
+    with pytest.raises(ForgottenError, match="main@0 was let go on 2026-02-10"):
+        repo.check_kept(repo.resolve("main@0").oid)
+    with pytest.raises(ForgottenError, match="the optimizer of main@10"):
+        repo.check_kept(repo.resolve("main@10").oid)
+
+
+def test_the_tool_lets_go_of_the_same(tmp_path: Path) -> None:
+    _, description = tool.make(tmp_path)
+    assert description == json.loads((HERE / f"{tool.NAME}.json").read_text(encoding="utf-8"))
