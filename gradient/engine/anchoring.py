@@ -33,6 +33,8 @@ class Anchoring:
     """Deltas after which an anchor is forced; None: the rule above alone."""
     _anchor: Oid | None = None
     _bases: Bases | None = None
+    _tree: Oid | None = None
+    """Whose chunks they are: an anchor in which nothing changed has the same."""
     _deltas: int = 0
     _spent: int = 0
     _due: bool = False
@@ -50,13 +52,17 @@ class Anchoring:
             self._follow(anchor, parent)
         if self._due or (self.interval is not None and self._deltas >= self.interval):
             return None
-        if self._bases is None:
-            try:
-                tree = self.repo.read_commit(anchor).tree
-                self._bases = Bases(self.repo.store, tree)
-            except IntegrityError as error:
-                # Forgotten by now, as a rule: then it is time for another one.
-                _LOG.debug("the anchor %s can not be used: %s", anchor.short, error)
+        return self._bases_of(anchor)
+
+    def _bases_of(self, anchor: Oid) -> Bases | None:
+        try:
+            tree = self.repo.read_commit(anchor).tree
+            if tree != self._tree or self._bases is None:
+                self._tree, self._bases = tree, Bases(self.repo.store, tree)
+        except IntegrityError as error:
+            # Forgotten by now, as a rule: then it is time for another one.
+            _LOG.debug("the anchor %s can not be used: %s", anchor.short, error)
+            self._bases = None
         return self._bases
 
     def committed(self, oid: Oid, *, anchor: Oid | None, coded: int, plain: int) -> None:
@@ -70,7 +76,7 @@ class Anchoring:
 
     def _follow(self, anchor: Oid, at: Oid) -> None:
         """Begin a cycle, or join one that another process began."""
-        self._anchor, self._bases, self._spent, self._due = anchor, None, 0, False
+        self._anchor, self._spent, self._due = anchor, 0, False
         self._deltas = 0
         if self.interval is None:
             return

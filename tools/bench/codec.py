@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradient.codec.chunks import ranges
-from gradient.codec.frame import Codec, decode_into, encode
+from gradient.codec.frame import Codec, Plan, decode_into, encode
 from gradient.codec.mode import Mode
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -125,6 +125,7 @@ class Row:
     stored: int = 0
     encode: float = field(default=float("inf"))
     decode: float = field(default=float("inf"))
+    plans: list[Plan | None] = field(default_factory=list)
 
     def text(self, what: str) -> str:
         """Format the row of the table."""
@@ -141,18 +142,23 @@ def chunks(data: bytes) -> list[memoryview]:
 
 
 def round_gradient(row: Row, data: bytes, base: bytes | None, width: int, mode: Mode) -> None:
-    """Hash and encode, then decode and verify, once, letting go of each result."""
+    """Hash and encode, then decode and verify, once, letting go of each result.
+
+    With the plans of the round before, as a run's commits have those of the commit before.
+    """
     pieces = chunks(data)
     bases = chunks(base) if base is not None else [None] * len(pieces)
+    plans = row.plans or [None] * len(pieces)
     begin = time.perf_counter()
-    for piece, against in zip(pieces, bases, strict=True):
+    for piece, against, plan in zip(pieces, bases, plans, strict=True):
         blake3(piece).digest()
-        encode(piece, width=width, mode=mode, base=against)
+        encode(piece, width=width, mode=mode, base=against, plan=plan)
     row.encode = min(row.encode, time.perf_counter() - begin)
     frames = [
-        encode(piece, width=width, mode=mode, base=against)
-        for piece, against in zip(pieces, bases, strict=True)
+        encode(piece, width=width, mode=mode, base=against, plan=plan)
+        for piece, against, plan in zip(pieces, bases, plans, strict=True)
     ]
+    row.plans = [frame.plan for frame in frames]
     row.stored = sum(frame.size for frame in frames)
     payloads = [b"".join(bytes(part) for part in frame.parts) for frame in frames]
     names = [blake3(piece).digest() for piece in pieces]
