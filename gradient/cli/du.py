@@ -11,9 +11,8 @@ from gradient.cli import output
 from gradient.cli.complete import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.maintenance.statistics import Weight, state_bytes, weigh
+from gradient.maintenance.statistics import Weight, component_bytes, kept_components, weigh
 from gradient.maintenance.usage import usage
-from gradient.objects.oid import Oid
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
@@ -49,13 +48,17 @@ def command(ctx: click.Context, revs: tuple[str, ...], as_json: bool) -> None:
     repo = find_repository(ctx)
     active = active_branch(repo)
     history = History(repo)
-    known: dict[Oid, int] = {}
+    kept = kept_components(history)
     branches = [
         {
             "name": each.branch,
             "commits": each.commits,
-            "represented_bytes": each.commits
-            * state_bytes(repo.store, repo.read_commit(each.tip).tree, known),
+            "represented_bytes": sum(
+                kept[each.branch, name] * size
+                for name, size in component_bytes(
+                    repo.store, repo.read_commit(each.tip).tree, {}
+                ).items()
+            ),
         }
         for each in history.summaries()
     ]

@@ -77,10 +77,15 @@ class Stretch:
 
 
 def outcome(recorded: Stretch, again: Stretch) -> Outcome:
-    """Compare the ends of two stretches that began with the same state."""
+    """Compare the ends of two stretches that began with the same state.
+
+    That they are equal is told by their ids; what differs, only of a state that is kept: else this
+    raises ForgottenError.
+    """
     one, other = (each.repo.read_commit(each.end) for each in (recorded, again))
     if one.tree == other.tree:
         return Outcome((), None, ())
+    recorded.repo.check_kept(recorded.end)
     changes = tuple(_components(recorded.repo, one, again.repo, other))
     steps = _first_step(recorded, again)
     return Outcome(changes, steps, tuple(_causes(recorded, again, changes)))

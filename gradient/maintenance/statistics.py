@@ -32,6 +32,8 @@ class Weight:
 
     commits: int
     """Commits that a branch leads to."""
+    whole: int
+    """How many of them retention has let go of nothing."""
     anchors: int
     """How many of them are anchors."""
     packs: int
@@ -40,7 +42,7 @@ class Weight:
     """The length of all packs."""
     represented_bytes: int
     """About what the commits would weigh as files of their own: on each branch their number times
-    the tensor bytes at its tip."""
+    the tensor bytes at its tip; what retention has let go of is left out."""
     represented_by_component: Mapping[str, int] = field(default_factory=dict)
     """The same for model, optimizer and everything else."""
 
@@ -51,9 +53,9 @@ class Weight:
 
     def commits_within(self, free_bytes: int) -> int | None:
         """Return about how many commits fit into a space; None where nothing can be said yet."""
-        if not self.commits or not self.stored_bytes:
+        if not self.whole or not self.stored_bytes:
             return None
-        return int(free_bytes // max(1, self.stored_bytes // self.commits))
+        return int(free_bytes // max(1, self.stored_bytes // self.whole))
 
 
 def weigh(repo: Repository, history: History) -> Weight:
@@ -62,19 +64,31 @@ def weigh(repo: Repository, history: History) -> Weight:
     known: dict[Oid, int] = {}
     summaries = history.summaries()
     represented = dict.fromkeys(COMPONENTS, 0)
+    kept = kept_components(history)
     for summary in summaries:
         if summary.commits:
             tree = repo.read_commit(summary.tip).tree
             for name, size in component_bytes(repo.store, tree, known).items():
-                represented[name] += summary.commits * size
+                represented[name] += kept[summary.branch, name] * size
     return Weight(
         commits=sum(summary.commits for summary in summaries),
+        whole=sum(oid not in history.dropped for oid in history.entries),
         anchors=sum(summary.anchors for summary in summaries),
         packs=packs,
         stored_bytes=stored,
         represented_bytes=sum(represented.values()),
         represented_by_component=represented,
     )
+
+
+def kept_components(history: History) -> Counter[tuple[str, str]]:
+    """Return of how many commits each branch has each of `COMPONENTS`."""
+    found: Counter[tuple[str, str]] = Counter()
+    for entry in history.entries.values():
+        dropped = history.dropped.get(entry.oid)
+        for name in COMPONENTS:
+            found[entry.branch, name] += dropped is None or not dropped.covers(name)
+    return found
 
 
 def component_of(name: str) -> str:

@@ -36,7 +36,7 @@ class Keep:
     """All of a line that was set aside, for so long: ``"14d"``."""
     drop: str | Sequence[str] = ()
     """Let go of these components alone: ``"optimizer"``."""
-    grace: str = "1h"
+    grace: str = "0"
     """Where a run keeps to the rules by itself: how long what it let go of stays in the trash."""
 
     def __post_init__(self) -> None:

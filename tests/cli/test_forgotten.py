@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from gradient.cli.commits import JSON_FIELDS
 from gradient.objects.oid import Oid
-from tests.cli.sandbox import call
+from tests.cli.sandbox import STATE_BYTES, call
 
 if TYPE_CHECKING:
     from tests.cli.sandbox import Sandbox
@@ -58,3 +58,18 @@ def test_commands_that_need_the_state_name_the_policy(history: Sandbox) -> None:
     call("show", "main@50")
     call("status")
     call("metrics")
+
+
+def test_what_is_gone_weighs_nothing(history: Sandbox) -> None:
+    def told() -> tuple[int, int, int]:
+        status = json.loads(call("status", "--json").output)
+        (branch,) = (
+            each
+            for each in json.loads(call("du", "--json").output)["branches"]
+            if each["name"] == "main"
+        )
+        return status["checkpoints"], status["represented_bytes"], branch["represented_bytes"]
+
+    commits, represented, on_main = told()
+    forget(history, 0)
+    assert told() == (commits, represented - STATE_BYTES, on_main - STATE_BYTES)

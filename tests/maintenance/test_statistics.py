@@ -42,6 +42,6 @@ def test_counts(tmp_path: Path) -> None:
 
 
 def test_commits_within() -> None:
-    assert Weight(4, 1, 4, 4000, 0).commits_within(10_500) == 10
-    assert Weight(4, 1, 4, 1, 0).commits_within(10) == 10
-    assert Weight(0, 0, 0, 0, 0).commits_within(10) is None
+    assert Weight(5, 4, 1, 4, 4000, 0).commits_within(10_500) == 10
+    assert Weight(5, 4, 1, 4, 1, 0).commits_within(10) == 10
+    assert Weight(0, 0, 0, 0, 0, 0).commits_within(10) is None
