@@ -115,9 +115,10 @@ class Storage(ABC):
 
     @abstractmethod
     def move_all(self, targets: Mapping[str, str]) -> list[str]:
-        """Give contents other names, durably, and return the names that were moved.
+        """Give contents other names, and return the names that were moved.
 
-        At each moment a content has one of its names, or both; also after a power cut. One that is
+        The new names are durable. At each moment a content has one of its names, or both; after a
+        power cut perhaps both again. One that is
         absent is left out, and so are those for whose new names there is no room left, if at
         least one could be moved.
         """

@@ -21,7 +21,6 @@ _TEMPORARY = "tmp"
 _FLUSH_BYTES = 8 << 20
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says where nothing can be written any more."""
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class DirectoryStorage(Storage):
@@ -54,7 +53,7 @@ class DirectoryStorage(Storage):
                 try:
                     fs.link(file.path, target)
                 except GradientIOError as error:
-                    if error.errno in _NO_HARD_LINKS:
+                    if error.errno in fs.NO_HARD_LINKS:
                         if not self._create_final(target, data):
                             return False
                     elif file.links() < 2:  # else done: a network file system lost the answer
@@ -92,7 +91,7 @@ class DirectoryStorage(Storage):
         return fs.size(self._path(name))
 
     def move_all(self, targets: Mapping[str, str]) -> list[str]:
-        """Link the new names, sync, unlink the old ones, sync."""
+        """Link the new names, sync, unlink the old ones: that one comes back is no harm."""
         for folder in sorted({target.rpartition("/")[0] for target in targets.values()}):
             self._settle(folder)
         moved: list[str] = []
@@ -108,8 +107,6 @@ class DirectoryStorage(Storage):
             self.sync(folder)
         for name in moved:
             fs.remove(self._path(name))
-        for folder in sorted({name.rpartition("/")[0] for name in moved}):
-            self.sync(folder)
         return moved
 
     def _link(self, path: str, target: str) -> bool:
@@ -117,7 +114,7 @@ class DirectoryStorage(Storage):
         try:
             fs.link(path, target)
         except GradientIOError as error:
-            if error.errno in _NO_HARD_LINKS:
+            if error.errno in fs.NO_HARD_LINKS:
                 fs.rename(path, target)
             elif fs.is_missing(error):
                 return False

@@ -34,6 +34,8 @@ _LOG = logging.getLogger("gradient")
 _MOST_VECTORS = 512
 _COPY_BYTES = 1 << 20
 _NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What the system says where a file, or a folder, can not have a second name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,23 @@ def link(path: str, target: str) -> None:
     """Give a file a second name that does not exist yet."""
     with _Attempt("link", path, target):
         os.link(path, target, follow_symlinks=False)
+
+
+def move(path: str, target: str) -> None:
+    """Give a file or a folder another name, durably: a power cut leaves it one of the two, or both.
+
+    A file gets the new one before it loses the old one, where the place lets it have two: a rename
+    may come to half of that, in the one folder and not in the other.
+    """
+    try:
+        link(path, target)
+    except GradientIOError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        rename(path, target)
+    sync_folder(os.path.dirname(target))
+    remove(path)
+    sync_folder(os.path.dirname(path))
 
 
 def remove(path: str) -> bool:

@@ -16,23 +16,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.errors import GradientIOError
-from gradient.maintenance.collection import collect
 from gradient.maintenance.forgetting import forget
 from gradient.maintenance.fsck.check import check
 from gradient.repo.keeping import Keep
 from gradient.repo.reachable import Marker
 from gradient.repo.repository import Repository
-from tests.crash.states import Recorder, crash_states
 from tests.processes import ForkServer
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, observed
+from tools.campaigns.kills import Stage
+from tools.campaigns.lives import Life, Refs
+from tools.campaigns.power import Campaign, Disk
 from tools.campaigns.repos import commit, go_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KILLS = 12
-STATES = 100
+STATES = 50
 KEEP = Keep(last=2, every=4)
 DROP = Keep(last=1, drop="model")
 
@@ -86,29 +87,23 @@ def test_any_call_may_fail(tmp_path: Path, keep: Keep, name: str) -> None:
 
 
 def test_a_power_cut_at_any_moment(tmp_path: Path) -> None:
-    inside = tmp_path / "run" / ".gradient-repo"
-    recorder = Recorder(str(inside))
-    with observed(recorder):
-        repo = build(tmp_path / "run")
-        recorder.acknowledge("committed")
-        forget(repo, KEEP, grace=0.0)
-        recorder.acknowledge("forgotten")
-        collect(repo, grace=0.0)
-    config = (inside / "config.json").read_bytes()
-    states = list(crash_states(recorder.events))
-    assert len(states) > STATES
-    sample = random.Random(7).sample(states, STATES)
-    for number, (acknowledged, state) in enumerate([*sample, states[-1]]):
-        if "committed" not in acknowledged:
-            continue
-        path = tmp_path / f"cut{number}"
-        for name, content in {**state, "config.json": config}.items():
-            file = path / ".gradient-repo" / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
-        kept = steps_kept(path)
-        assert kept == [4, 5, 6] if "forgotten" in acknowledged else set(kept) >= {4, 5, 6}
-        shutil.rmtree(path)
+    def forget_four(life: Life) -> None:
+        with life.towards(life.refs):
+            forget(life.open(), KEEP, grace=0.0)
+
+    def make(folder: Path) -> tuple[Path, Refs]:
+        build(folder / "run")
+        return folder / "run", {"heads/main": [*range(1, 7)]}
+
+    stage = Stage({"forget": forget_four}, make, lambda *_: True)
+    campaign = Campaign(tmp_path, stage)
+    disk = Disk(tmp_path / "cut")
+    states = list(campaign.crash_states(campaign.record("forget")))
+    for said, state in [*random.Random(7).sample(states, STATES), states[-1]]:
+        disk.show(state)
+        kept = steps_kept(disk.folder / "run")
+        done = bool(said) and said[-1].startswith('["done"')
+        assert kept == [4, 5, 6] if done else set(kept) >= {4, 5, 6}
 
 
 def write_on(path: str, first: int) -> None:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from tests.processes import ForkServer
 
 ROUNDS = {
-    "before every call": (410, ["--kills", "0"]),
-    "at any moment": (350, ["--kills", "350", "--stride", "0"]),
-    "engines, before every third call": (90, ["--kills", "0", "--stride", "3", "--training"]),
-    "engines, at any moment": (150, ["--kills", "150", "--stride", "0", "--training"]),
+    "before every call": (550, ["--kills", "0"]),
+    "at any moment": (250, ["--kills", "250", "--stride", "0"]),
+    "engines, before every fourth call": (40, ["--kills", "0", "--stride", "4", "--training"]),
+    "engines, at any moment": (160, ["--kills", "160", "--stride", "0", "--training"]),
 }
 """How many kills it are at least, and what asks for them: a thousand altogether."""
 

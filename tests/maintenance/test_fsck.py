@@ -16,6 +16,7 @@ from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck import values
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.findings import CLASSES
+from gradient.maintenance.fsck.repair import repair
 from gradient.objects import canonical
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
@@ -392,7 +393,7 @@ def _tree_of(root: Path) -> tuple[Oid]:
     return (Repository.open(root, workers=1).read_commit(oids(root)[0]).tree,)
 
 
-UNPROVOKED = {"pack-unreadable"}
+UNPROVOKED = {"pack-unreadable", "record-unreadable"}
 """Classes that need a failing disk: `test_a_disk_that_can_not_be_read`."""
 
 
@@ -435,6 +436,10 @@ def test_a_disk_that_can_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch
     first_name = first(root).name
     monkeypatch.setattr(fs, "observer", fail)
     assert "pack-unreadable" in rig.look(root)
+    first_name = f"main/{2:016d}"
+    assert "record-unreadable" in rig.look(root)
+    done = repair(str(root), workers=1)
+    assert done.actions == (), "what can not be read just now stays where it is"
 
 
 def test_findings_name_the_commits_they_concern(root: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import platform
 import random
@@ -88,7 +89,7 @@ class Campaign:
             path, inspector = self._world()
             act = self.stage.operations[name]
             status, said = live(partial(_act, path, self._refs, name, act, call))
-            refs = inspector.look(allowed(self._refs, said))
+            refs = inspector.look(allowed(self._refs, said), said)
             if status == 0:
                 return
             self.killed[name] += 1
@@ -114,7 +115,7 @@ class Campaign:
                 self.killed["in the middle" if middle else "in between"] += status != 0
                 # Whatever the machine's speed: late enough to hit all, early enough to hit.
                 window *= 1.1 if status else 0.8
-                refs = inspector.look(allowed(refs, said))
+                refs = inspector.look(allowed(refs, said), said)
                 if done and done % 5000 == 0:
                     print(f"{done:,} kills at random moments", flush=True)
                 if done >= kills or len(refs[MAIN]) > _MOST_COMMITS:
@@ -228,4 +229,5 @@ def _stage(training: bool) -> Stage:
 
 
 if __name__ == "__main__":
+    logging.getLogger("gradient").setLevel(logging.CRITICAL)  # what it warns of is asked for here
     sys.exit(main())

@@ -7,16 +7,19 @@ outcomes of what it was at. Nothing else.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from gradient.maintenance.fsck.check import check
+from gradient.maintenance.fsck.repair import repair
 from gradient.objects.commit import Commit
-from gradient.objects.oid import Oid
+from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
 from gradient.store.refs import Space
 
@@ -30,7 +33,7 @@ SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
 
 EXPECTED: Final = frozenset(
     {
-        *("leftover", "commit-unreachable", "view-missing"),
+        *("leftover", "commit-unreachable", "view-missing", "ledger-malformed"),
         *("manifest-malformed", "manifest-stale", "manifest-missing", "view-damaged", "view-stale"),
         *("ref-empty", "ref-commit-lost"),
     }
@@ -58,20 +61,38 @@ class Life:
         return Repository.open(self.path, workers=1)
 
     @contextmanager
-    def towards(self, *outcomes: Refs) -> Iterator[None]:
-        """Do something that ends with the last of these; at an interruption with any of them."""
+    def towards(
+        self,
+        *outcomes: Refs,
+        damage: Sequence[str] = (),
+        promise: Callable[[], Iterable[Path]] = tuple,
+    ) -> Iterator[None]:
+        """Do something that ends with the last of these; at an interruption with any of them.
+
+        Until it is done, damage of the classes `damage` may be found, which a repair must mend.
+        Once it is done, the files that `promise` returns are there as they are, until something
+        else is tried.
+        """
+        self._say(json.dumps(["damaged", *damage]))
         self.try_for(*outcomes)
         yield
-        self.arrive(outcomes[-1])
+        self.arrive(outcomes[-1], promise())
 
     def try_for(self, *outcomes: Refs) -> None:
         """Say what may be there from now on, beside what is."""
         self._say(json.dumps(["trying", *outcomes]))
 
-    def arrive(self, refs: Refs) -> None:
+    def arrive(self, refs: Refs, files: Iterable[Path] = ()) -> None:
         """Say what was acknowledged."""
         self.refs = refs
-        self._say(json.dumps(["done", refs]))
+        found = {os.path.relpath(file, self.path): _digest(file) for file in files}
+        self._say(json.dumps(["done", refs, found]))
+
+    def spoil(self, path: Path, content: bytes) -> None:
+        """Let something else than the store put a file there, durably."""
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+        self._say(json.dumps(["spoiled", str(path)]))
 
     def with_line(self, ref: str, steps: list[int] | None) -> Refs:
         """Return what there will be when a ref has this line; None: when it is gone."""
@@ -81,17 +102,39 @@ class Life:
         return found
 
 
-def allowed(before: Refs, said: list[str]) -> list[Refs]:
+def allowed(before: Refs, said: Sequence[str]) -> list[Refs]:
     """Return everything that may be found after a life that said this."""
     last = before
     open_ends: list[Refs] = []
     for line in said:
         kind, *found = json.loads(line)
         if kind == "done":
-            (last,), open_ends = found, []
-        else:
+            last, open_ends = found[0], []
+        elif kind == "trying":
             open_ends = found
     return [last, *open_ends]
+
+
+def _promised(said: Sequence[str]) -> dict[str, str]:
+    """Return the files that must be there, with the hashes of what is in them."""
+    promised: dict[str, str] = {}
+    for line in said:
+        kind, *found = json.loads(line)
+        promised = found[1] if kind == "done" else {} if kind == "trying" else promised
+    return promised
+
+
+def _damage(said: Sequence[str]) -> set[str]:
+    """Return the classes of damage that may be there, because somebody did it on purpose."""
+    found: set[str] = set()
+    for line in said:
+        kind, *words = json.loads(line)
+        found = set(words) if kind == "damaged" else set() if kind == "done" else found
+    return found
+
+
+def _digest(file: Path) -> str:
+    return hashlib.blake2b(file.read_bytes()).hexdigest() if file.is_file() else str(file.exists())
 
 
 Judge: TypeAlias = Callable[[Repository, Oid, Commit], bool]
@@ -106,10 +149,22 @@ class Inspector:
         self._judge = judge
         self._judged: set[Oid] = set()
         """Their content is what it should be, as long as their hashes are right."""
+        self.mended = False
+        """Whether there was damage that somebody did on purpose, and it was repaired."""
 
-    def look(self, expected: list[Refs]) -> Refs:
-        """Return what is there; raises ViolationError where that is none of what is expected."""
+    def look(self, expected: list[Refs], said: Sequence[str] = ()) -> Refs:
+        """Return what is there; raises ViolationError where that is none of what is expected.
+
+        Also where a file is not as it was promised by what was `said`.
+        """
+        for name, digest in _promised(said).items():
+            if _digest(self.path / name) != digest:
+                raise ViolationError(f"{name} is not as it was acknowledged")
         report = check(self.path, workers=1)
+        damage = _damage(said)
+        if any(finding.id in damage for finding in report.findings):
+            self.mended = True
+            report = repair(str(self.path), workers=1).after
         wrong = [finding for finding in report.findings if finding.id not in EXPECTED]
         if wrong or not report.complete:
             raise ViolationError(f"fsck finds {wrong}")
@@ -124,6 +179,7 @@ class Inspector:
         for space in SPACES:
             for name, record in repo.refs.tips(space).items():
                 line = list(repo.walk(record.commit))[::-1]
+                repo.store.read(line[-1][1].tree, Kind.TREE)  # a tip is never let go of
                 for oid, commit in line:
                     if oid not in self._judged and not self._judge(repo, oid, commit):
                         raise ViolationError(f"commit {oid} of step {commit.step} has other bits")

@@ -6,30 +6,41 @@ add an operation is to add a row.
 
 from __future__ import annotations
 
+import errno
+import os
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Final, TypeAlias
 from unittest.mock import patch
 
 from gradient.maintenance.collection import collect, undo
+from gradient.maintenance.forgetting import forget
+from gradient.maintenance.fsck.repair import repair
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import moving
+from gradient.repo import layout, moving
 from gradient.repo.branching import fork_commit
+from gradient.repo.keeping import Keep
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
+from gradient.storage import fs
 from gradient.store import bookkeeping, repack
 from gradient.view.create import init_repo
 from gradient.view.files import ViewFiles
+from gradient.view.following import follow_refs
 from gradient.view.rebuild import rebuild
 from tools.campaigns import repos
 from tools.campaigns.lives import Life, Refs
 
 Operation: TypeAlias = Callable[[Life], None]
 
+_WITHOUT_A_PACK: Final = ("pack-extended", "object-missing", "ref-tip-lost", "commit-parent")
+"""What a pack whose end is damaged, and what one that is being repaired, is to others."""
 MAIN: Final = "heads/main"
 _OLD: Final = "heads/main.old"
 _POOL: Final = 12
@@ -70,10 +81,15 @@ def make_world(folder: Path) -> tuple[Path, Refs]:
 
 def begin(life: Life) -> None:
     """Make another repo, with a workspace of its own, and commit there."""
-    with life.towards(life.refs):
-        workspace = life.path.parent / "other"
+    workspace = life.path.parent / "other"
+    inside = workspace / "run" / layout.REPO_FOLDER
+    config = Path(layout.workspace_config(str(workspace)))
+    with life.towards(life.refs, promise=lambda: [config]):
         init_workspace(workspace)
+    folders = [inside / name for name in (layout.CONFIG, *layout.FOLDERS)]
+    with life.towards(life.refs, promise=lambda: folders):
         init_repo(workspace / "run", "run", None, workspace)
+    with life.towards(life.refs, promise=lambda: [*inside.glob("[or]*/[ph]*/**/*")]):
         repo = Repository.open(workspace / "run", workers=1)
         steps = repos.read_everything(workspace / "run").get("main", [])
         repos.commit(repos.go_on(repo, "main"), len(steps), *numbers(len(steps)))
@@ -115,34 +131,74 @@ def fork(life: Life) -> None:
     repo = life.open()
     number = following(life, "heads/side")
     steps = life.refs[MAIN]
-    source = repo.resolve(f"main@{life.chance.choice(steps)}")
+    whole = [commit.step for oid, commit in repo.line("main") if oid not in repo.dropped()]
+    source = repo.resolve(f"main@{life.chance.choice(whole)}")
     at = steps[: steps.index(source.commit.step) + 1]
     with life.towards(life.with_line(f"heads/side{number}", [*at, at[-1]])):
         fork_commit(repo, source, f"side{number}")
 
 
-def branch(life: Life) -> None:
+def branch(life: Life, name: str = "") -> None:
     """Name the tip once more."""
     repo = life.open()
-    name = f"side{following(life, 'heads/side')}"
+    name = name or f"side{following(life, 'heads/side')}"
     tip = repo.tip("main")
     assert tip is not None
     with life.towards(life.with_line(f"heads/{name}", life.refs[MAIN])):
         moving.create_branch(repo, name, tip)
 
 
+def branch_with_another(life: Life) -> None:
+    """Name the tip; the branch's folder was made by a process that did not live to sync it."""
+    name = f"shared{following(life, 'heads/shared')}"
+    fs.make_folders(str(life.path / layout.REPO_FOLDER / "refs/heads" / name))
+    branch(life, name)
+
+
+def commit_with_another(life: Life) -> None:
+    """Commit what a process wrote that did not live to sync the name of its pack."""
+    before = life.refs[MAIN]
+    step = before[-1] + 1
+    with life.towards(life.with_line(MAIN, [*before, step])):
+        with _dying("sync folder", "objects/pack"), suppress(_DeadError):
+            repos.commit(repos.go_on(life.open(), "main"), step, *numbers(step))
+        repos.commit(repos.go_on(life.open(), "main"), step, *numbers(step))
+
+
+def commit_without_links(life: Life) -> None:
+    """Commit where files can have one name only: then a record may be torn."""
+    before = life.refs[MAIN]
+    step = before[-1] + 1
+    with (
+        life.towards(life.with_line(MAIN, [*before, step]), damage=("record-torn",)),
+        _refusing("link"),
+    ):
+        repos.commit(repos.go_on(life.open(), "main"), step, *numbers(step))
+
+
+def gc_without_links(life: Life) -> None:
+    """Collect where files can have one name only."""
+    with life.towards(life.refs), _refusing("link"):
+        collect(life.open(), grace=0.0, wait=1.0)
+
+
 def rename(life: Life) -> None:
     """Give a branch another name: for a moment it has both."""
     old = pick(life, "heads/side")
+    tip = life.open().tip(old)
+    assert tip is not None
+    with life.towards(life.refs):
+        ViewFiles(life.open(), "thin").add(tip)
     name = f"side{following(life, 'heads/side')}"
     both = life.with_line(f"heads/{name}", life.refs[f"heads/{old}"])
     with life.towards(both, {ref: line for ref, line in both.items() if ref != f"heads/{old}"}):
         moving.rename_branch(life.open(), old, name)
+        follow_refs(life.open())
 
 
-def delete(life: Life) -> None:
+def delete(life: Life, name: str = "") -> None:
     """End a branch; its commits are garbage then."""
-    name = pick(life, "heads/side")
+    name = name or pick(life, "heads/side")
     repo = life.open()
     if repo.active_branch() == name:
         repo.set_head("main")
@@ -169,10 +225,10 @@ def untag(life: Life) -> None:
 
 def switch(life: Life) -> None:
     """Choose another active branch, and main again."""
-    name = pick(life, "heads/side")
-    with life.towards(life.refs):
-        life.open().set_head(name)
-        life.open().set_head("main")
+    head = life.path / layout.REPO_FOLDER / layout.HEAD
+    for name in (pick(life, "heads/side"), "main"):
+        with life.towards(life.refs, promise=lambda: [head]):
+            life.open().set_head(name)
 
 
 def gc(life: Life) -> None:
@@ -181,11 +237,55 @@ def gc(life: Life) -> None:
         collect(life.open(), grace=0.0, wait=1.0)
 
 
-def trash(life: Life) -> None:
-    """Collect with a grace, and take it back."""
-    with life.towards(life.refs):
-        collect(life.open(), grace=3600.0, wait=1.0)
+def take_back(life: Life) -> None:
+    """End a branch, collect it with a grace, take it back, and begin the branch again."""
+    name = pick(life, "heads/side")
+    line = life.refs[f"heads/{name}"]
+    oid = life.open().tip(name)
+    assert oid is not None
+    delete(life, name)
+    with life.towards(life.with_line(f"heads/{name}", line)):
+        collect(life.open(), grace=3600.0, wait=1.0, clock=lambda: time.time() + 7200.0)
         undo(life.open())
+        moving.create_branch(life.open(), name, oid)
+
+
+def let_go(life: Life) -> None:
+    """Forget all but the newest two commits of each line."""
+    with life.towards(life.refs):
+        forget(life.open(), Keep(last=2), grace=0.0, wait=1.0)
+
+
+def mend(life: Life) -> None:
+    """Repair a repo with damage that loses nothing: of HEAD, of a pack's end, of a record."""
+    inside = life.path / layout.REPO_FOLDER
+    pack = max(inside.glob("objects/pack/*"))
+    record = max(inside.glob("refs/heads/main/*"))
+    damage = {
+        pack: pack.read_bytes() + b"x",
+        record.with_name(f"{int(record.name) + 1:016d}"): b"{",
+        inside / layout.HEAD: b"..\n",
+    }
+    classes = (*_WITHOUT_A_PACK, "head-malformed", "record-torn")
+    kept = inside / "lost+found"
+    with life.towards(life.refs, damage=classes, promise=lambda: kept.rglob("*")):
+        for path, content in damage.items():
+            life.spoil(path, content)
+        _repair(life)
+
+
+def mend_config(life: Life) -> None:
+    """Repair a repo whose config was damaged."""
+    config = life.path / layout.REPO_FOLDER / layout.CONFIG
+    classes = ("config-malformed", "config-missing")
+    with life.towards(life.refs, damage=classes, promise=lambda: [config]):
+        life.spoil(config, b"{")
+        _repair(life)
+
+
+def _repair(life: Life) -> None:
+    if not repair(str(life.path), workers=1).after.is_sound:
+        repair(str(life.path), workers=1)  # it said what it could not do, and nothing is lost
 
 
 def merge_packs(life: Life) -> None:
@@ -234,13 +334,20 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "commit after a rewind": rewind,
     "fork": fork,
     "branch": branch,
+    "branch whose folder another began": branch_with_another,
+    "commit what another began": commit_with_another,
+    "commit without hard links": commit_without_links,
+    "gc without hard links": gc_without_links,
     "rename a branch": rename,
-    "delete a branch": delete,
+    "delete a branch": lambda life: delete(life),
     "tag": tag,
     "delete a tag": untag,
     "switch": switch,
     "gc": gc,
-    "gc, and undo it": trash,
+    "delete, undo, begin again": take_back,
+    "forget": let_go,
+    "repair": mend,
+    "repair the config": mend_config,
     "repack": merge_packs,
     "recompress": recompress,
     "ledger": ledger,
@@ -262,3 +369,34 @@ def following(life: Life, start: str) -> int:
     """Return a number that no ref has whose name starts so."""
     taken = [ref.removeprefix(start) for ref in life.refs if ref.startswith(start)]
     return max((int(each) for each in taken if each.isdigit()), default=0) + 1
+
+
+class _DeadError(BaseException):
+    """Stands for SIGKILL of another process: nothing catches it."""
+
+
+def _dying(operation: str, path: str) -> AbstractContextManager[None]:
+    """Let a process die before such a call."""
+    return _meeting(operation, path, _DeadError())
+
+
+def _refusing(operation: str) -> AbstractContextManager[None]:
+    """Let the place refuse such calls."""
+    return _meeting(operation, "", OSError(errno.EPERM, os.strerror(errno.EPERM)))
+
+
+@contextmanager
+def _meeting(operation: str, path: str, error: BaseException) -> Iterator[None]:
+    """Answer such calls so; whoever watches the others goes on watching."""
+    before = fs.observer
+
+    def watch(call: fs.Call) -> int | None:
+        if call.operation == operation and call.path.endswith(path):
+            raise error
+        return None if before is None else before(call)
+
+    fs.observer = watch
+    try:
+        yield
+    finally:
+        fs.observer = before

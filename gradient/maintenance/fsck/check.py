@@ -184,7 +184,14 @@ class Check:
         tips = {oid for oid, _, _ in self.refs.commits()}
         strays = [oid for oid in self.repo.store.commits() if oid not in reached]
         for oid in strays:
+            looked = len(self.objects.bad)
             self.objects.walk(oid, "?")
+            fresh = list(self.objects.bad)[looked:]
+            if any(not self.index.find(bad) for each in fresh for bad in self.objects.bad[each]):
+                # What a collection that was interrupted has left: it is no loss, and no damage.
+                self.objects.leave_out(fresh)
+                message = f"commit {oid} is not all there any more, and no branch leads to it"
+                self.findings.append(Finding("commit-unreachable", "", message, str(oid)))
         parents = {p for oid in strays for p in self._parents(oid)}
         for oid in strays:
             if oid not in parents and oid not in tips and oid in self.objects.commits:

@@ -112,6 +112,7 @@ CLASSES: Final[dict[str, Class]] = {
     "ref-name": Class("warning", "a ref has a name that is refused today", "gradient branch"),
     "ref-collision": Class("warning", "two refs differ in case alone", "gradient branch"),
     "ref-empty": Class("warning", "a ref has no record at all", _NOTHING),
+    "record-unreadable": Class("error", "the system can not read a ref's record", "check the disk"),
     "record-large": Class("error", "a ref's record is longer than records are", _ASIDE),
     "record-torn": Class("error", "a ref's record is not complete", _ASIDE),
     "record-malformed": Class("error", "a ref's record breaks the format's rules", _ASIDE),

@@ -6,7 +6,7 @@ and what the frames proved. A tree remembers which bad objects are somewhere bel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gradient.checkpoint.references import listed
@@ -85,6 +85,12 @@ class ObjectCheck:
             if commit is None:
                 continue
             pending += [(parent, commit.branch) for parent in reversed(commit.parents)]
+
+    def leave_out(self, commits: Iterable[Oid]) -> None:
+        """Take commits for not looked at."""
+        for oid in commits:
+            del self.bad[oid], self.names[oid]
+            self.commits.pop(oid, None)
 
     def conclude(self) -> None:
         """Judge what commits say of each other, when all were looked at."""

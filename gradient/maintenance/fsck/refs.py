@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -123,7 +124,8 @@ def _read_log(check: RefCheck, repo: str, name: str, space: Space) -> Log:
                 check.misplaced.setdefault(_home(raw), raw)
         except GradientIOError as error:
             if not fs.is_missing(error):
-                check.findings.append(Finding("record-large", path, str(error)))
+                word = "record-large" if error.errno == errno.EFBIG else "record-unreadable"
+                check.findings.append(Finding(word, path, str(error)))
     if not taken:
         check.findings.append(
             Finding("ref-empty", path_of(space, quoted), f"{space}/{name} has no record")

@@ -159,9 +159,7 @@ class _Repair:
         fs.make_folders(str(PurePath(target).parent), durable=True)
         if fs.kind(target) is not None:
             target += f".{uuid.uuid4().hex[:8]}"
-        fs.rename(source, target)
-        fs.sync_folder(str(PurePath(target).parent))
-        fs.sync_folder(str(PurePath(source).parent))
+        fs.move(source, target)
         kept = str(PurePath(target).relative_to(self.check.root))
         self.actions.append(Action("moved", path, kept))
         return target

@@ -1,0 +1,53 @@
+"""Every operation is refused at every call: a sample of `python -m tools.campaigns.faults`."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tools.campaigns import faults
+from tools.campaigns.faults import Campaign, Case
+from tools.campaigns.kills import STORE, Stage
+from tools.campaigns.lives import Life, ViolationError
+from tools.campaigns.operations import Operation
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STRIDE = 199
+"""Shares no factor with the sixteen faults of a call, so that each is met at many."""
+
+
+def test_no_fault_is_silent_or_loses_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    faults.main(["--stride", str(STRIDE)])
+    told = re.search(r"(\d+) faults .* (\d+) errors .*, (\d+) that were", capsys.readouterr().out)
+    assert told is not None
+    assert int(told[1]) > 200
+    assert int(told[2]) > 100
+    assert int(told[3]) > 20
+
+
+def swallow(life: Life) -> None:
+    """Acknowledge a commit whatever happened to it."""
+    before = life.refs
+    try:
+        STORE.operations["commit"](life)
+    except OSError:
+        life.arrive(life.with_line("heads/main", [*before["heads/main"], 99]))
+
+
+def fail_in_its_own_words(life: Life) -> None:
+    """Let another error out than ours."""
+    try:
+        STORE.operations["commit"](life)
+    except OSError:
+        raise KeyError("what?") from None
+
+
+@pytest.mark.parametrize("wrong", [swallow, fail_in_its_own_words])
+def test_what_is_wrong_is_noticed(wrong: Operation, tmp_path: Path) -> None:
+    stage = Stage({**STORE.operations, "wrong": wrong}, STORE.make, STORE.judge)
+    with pytest.raises(ViolationError):
+        Campaign(tmp_path, stage).run(Case("wrong", 20, "EIO", persistent=True))

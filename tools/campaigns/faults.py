@@ -1,0 +1,145 @@
+"""Let every call to the file system of every operation fail, with every error, once and for good.
+
+After each: the error was one of ours, with operation, path and number; what was there before is
+there, or the whole outcome; `fsck` finds nothing that matters; and as soon as the fault is over the
+next commit succeeds.
+
+    python -m tools.campaigns.faults                    all of it
+    python -m tools.campaigns.faults --stride 101       each 101st case
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import itertools
+import logging
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gradient.errors import ConflictError, GradientIOError, MissingObjectError
+from tests.storage.faults import Fault, counted, observed
+from tools.campaigns.kills import STORE, Stage
+from tools.campaigns.lives import Inspector, Life, ViolationError, allowed, scratch_folder
+
+ERRORS: Final = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ESTALE")
+SHORT: Final = "short write"
+_SLOWEST: Final = 20.0
+"""Seconds after which an operation counts as stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One fault at one call of one operation."""
+
+    operation: str
+    """Its name on the stage."""
+    call: int
+    """How many calls go well."""
+    error: str
+    """The name of an error, or ``short write``: one byte is written, and the caller must go on."""
+    persistent: bool
+    """Whether all calls after that fail too."""
+
+
+class Campaign:
+    """Faults on one stage."""
+
+    def __init__(self, folder: Path, stage: Stage = STORE) -> None:
+        self.stage = stage
+        self.failed: Counter[str] = Counter()
+        """Cases in which the operation failed, by error."""
+        self.survived: Counter[str] = Counter()
+        """Those in which it succeeded all the same."""
+        self.refused = 0
+        """Those in which it was refused because an object could not be found, a pack not being
+        readable."""
+        self._folder = folder
+        self._model = folder / "model"
+        path, self._refs = stage.make(self._model)
+        self._inside = path.relative_to(self._model)
+
+    def cases(self) -> Iterator[Case]:
+        """Yield all of them."""
+        for name, act in self.stage.operations.items():
+            with counted() as calls:
+                act(Life(self._world(), self._refs, lambda _: None, name))
+            kinds = itertools.product(range(calls.total()), (*ERRORS, SHORT), (False, True))
+            for call, error, persistent in kinds:
+                yield Case(name, call, error, persistent)
+
+    def run(self, case: Case) -> None:
+        """Raise ViolationError if anything is not as it should be."""
+        path = self._world()
+        said: list[str] = []
+        number = getattr(errno, case.error, None)
+        fault = Fault(case.call, number, persistent=case.persistent)
+        begun = time.monotonic()
+        try:
+            with observed(fault):
+                self.stage.operations[case.operation](
+                    Life(path, self._refs, said.append, case.operation)
+                )
+        except GradientIOError as error:
+            self.failed[case.error] += 1
+            if error.errno != number or not error.operation or str(self._folder) not in error.path:
+                raise ViolationError(f"{case}: {error!r} does not say what failed") from error
+        except (ConflictError, MissingObjectError):
+            self.refused += 1
+        except Exception as error:
+            raise ViolationError(f"{case}: {error!r}") from error
+        else:
+            self.survived[case.error] += 1
+        if time.monotonic() - begun > _SLOWEST:
+            raise ViolationError(f"{case}: took {time.monotonic() - begun:.0f} s")
+        inspector = Inspector(path, self.stage.judge)
+        try:
+            life = Life(path, inspector.look(allowed(self._refs, said), said), said.append)
+            self.stage.operations["commit"](life)
+            inspector.look([life.refs])
+        except Exception as error:
+            raise ViolationError(f"{case}: {error}") from error
+
+    def _world(self) -> Path:
+        world = self._folder / "world"
+        shutil.rmtree(world, ignore_errors=True)
+        shutil.copytree(self._model, world)
+        return world / self._inside
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Try the cases, and say how many there were; raises ViolationError."""
+    parser = argparse.ArgumentParser(prog="python -m tools.campaigns.faults")
+    parser.add_argument("--stride", type=int, default=1, help="try each Nth case (default 1)")
+    parser.add_argument("--folder", default=scratch_folder(), help="where the repos lie")
+    options = parser.parse_args(arguments)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
+        campaign = Campaign(Path(scratch))
+        operation = ""
+        for case in itertools.islice(campaign.cases(), 0, None, options.stride):
+            if case.operation != operation:
+                operation = case.operation
+                print(f"{operation} ...", flush=True)
+            campaign.run(case)
+    failed, survived = campaign.failed.total(), campaign.survived.total()
+    print(
+        f"{failed + survived + campaign.refused:,} faults in {time.monotonic() - begun:.0f} s: "
+        f"{failed:,} errors that name operation, path and number, {campaign.refused:,} for an "
+        f"object that could not be found then, {survived:,} that were overcome; nothing lost; "
+        f"Python {platform.python_version()}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    logging.getLogger("gradient").setLevel(logging.CRITICAL)  # what it warns of is asked for here
+    sys.exit(main())
