@@ -100,8 +100,8 @@ def _change(
         output.line(f"deleted branch {given[0]} (it stood on {oid.short})")
         output.note(f"to have it back: gradient branch {given[0]} '{given[0]}@{{0}}'")
     else:
-        moving.create_branch(repo, given[0], found.oid, reason=f"branch at {found.commit.revision}")
-        output.line(f"{output.strong(given[0])} is at {found.commit.revision}")
+        moving.create_branch(repo, given[0], found.oid, reason=f"branch at {found.revision}")
+        output.line(f"{output.strong(given[0])} is at {found.revision}")
     repo.store.tidy()
     follow_refs(repo)
 

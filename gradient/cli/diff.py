@@ -108,7 +108,7 @@ def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
         text = str(mark.commit)  # a thin file says which commit it stands for
     repo = find_repository(ctx)
     found = repo.resolve(text, branch=active_branch(repo))
-    name = f"{found.commit.revision} ({found.oid.short})"
+    name = f"{found.revision} ({found.oid.short})"
     return revision_side(repo, found.oid, name, optimizer=optimizer)
 
 

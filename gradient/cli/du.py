@@ -27,7 +27,7 @@ from gradient.repo.revisions import Resolved
         "represented_bytes": "about what all commits would weigh as files of their own",
         "packs": "the number of packs",
         "branches": "one object per branch: `name`, `commits` (that it owns), `represented_bytes`",
-        "commits": "one object per REV: `id`, `revision` (branch and step, as it was made), `type` "
+        "commits": "one object per REV: `id`, `revision` (branch and step), `type` "
         "(anchor or delta), `components`: `component`, `represented` (bytes of its tensors and "
         "data), `stored` (bytes of the frames that hold them), `new` (how many of those came with "
         "this commit), `shared` (decoded bytes that a parent has or that occur twice), `raw` "
@@ -84,7 +84,7 @@ def _describe(repo: Repository, found: Resolved) -> dict[str, Any]:
     repo.check_kept(found.oid, components=())
     return {
         "id": str(found.oid),
-        "revision": found.commit.revision,
+        "revision": found.revision,
         "type": found.commit.type,
         "components": [asdict(each) for each in usage(repo, found.commit)],
     }

@@ -75,7 +75,7 @@ def command(
             done = export(repo, found.oid, path, selection, force=force)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    output.line(f"{found.commit.revision} ({found.oid.short}) in {path}")
+    output.line(f"{found.revision} ({found.oid.short}) in {path}")
     for name, kept in done.dropped.items():
         output.note(f"{name} is tied to {kept} and is there under that name")
     output.line(f"to load it: {done.load.replace(done.path, path)}")

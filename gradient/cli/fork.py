@@ -110,5 +110,5 @@ def command(
     view = ViewFiles(repo, "thin" if Folder(repo).marks() else "off")
     view.add(made.commit)
     view.close()
-    output.line(f"{output.strong(f'{branch}@{found.commit.step}')} from {found.commit.revision}")
+    output.line(f"{output.strong(f'{branch}@{found.commit.step}')} from {found.revision}")
     output.note(f"on branch {branch} now; to train on it: gradient resume {branch} -- CMD")

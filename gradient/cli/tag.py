@@ -57,7 +57,7 @@ def command(
     found = repo.resolve(rev or "latest", branch=active_branch(repo))
     moving.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
     repo.store.tidy()
-    output.line(f"{output.strong(name)} is {found.commit.revision} ({found.oid.short})")
+    output.line(f"{output.strong(name)} is {found.revision} ({found.oid.short})")
 
 
 def _list(repo: Repository, *, as_json: bool) -> None:

@@ -67,6 +67,11 @@ class Resolved:
     branch: str | None
     """The branch it was reached through; None for a tag or an id, which move nobody."""
 
+    @property
+    def revision(self) -> str:
+        """``branch@step`` by the branch it was reached through, else as it was made."""
+        return f"{self.branch or self.commit.branch}@{self.commit.step}"
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
