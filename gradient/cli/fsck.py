@@ -48,6 +48,14 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
     is_flag=True,
     help="Save what is intact in damaged packs; move what is damaged to lost+found.",
 )
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False),
+    metavar="REPO",
+    help="With --repair, a repo elsewhere (a backup) that may have what is lost.",
+)
 @json_option(
     {
         "path": "the repo's folder, absolute",
@@ -73,6 +81,7 @@ def command(
     subset: str | None,
     max_time: float | None,
     repair: bool,
+    sources: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Check that every stored byte is what it should be.
@@ -82,13 +91,15 @@ def command(
     """
     if repair and (quick or subset is not None or max_time is not None):
         raise click.UsageError("--repair looks at everything; leave out what limits it", ctx)
+    if sources and not repair:
+        raise click.UsageError("--from goes with --repair", ctx)
     path = _repo(ctx)
     part = None if subset is None else _part(subset)
     started = time.monotonic()
     repaired = None
     with output.log_lines(logging.ERROR), _progress() as progress:
         if repair:
-            repaired = repairing.repair(path, progress=progress)
+            repaired = repairing.repair(path, sources=sources, progress=progress)
             report = repaired.after
             _renew_manifest(path, report)
         else:

@@ -1,7 +1,7 @@
-"""One collection at a time: a numbered claim that only one process can make.
+"""One collection or repair at a time: a numbered claim that only one process can make.
 
-That saves work; it is not what keeps objects safe. So where a full disk leaves no room for a claim,
-there is none.
+That saves work; it is not what keeps objects safe from a collection. So where a full disk leaves no
+room for a claim, there is none.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def _make(storage: Storage, word: str, now: float) -> str | None:
     for entry in taken:
         if _is_held(storage, f"{FOLDER}/{entry}", now):
             raise ConflictError(
-                "another collection is at work in this repo; wait until it has ended"
+                "another collection or repair is at work in this repo; wait until it has ended"
             )
     name = f"{FOLDER}/{max(map(int, taken), default=0) + 1:016d}"
     body = canonical.dumps({"owner": str(owner.current()), "since": int(now), "word": word})
     try:
         if not storage.put_if_absent(name, body):
-            raise ConflictError("another collection has just begun in this repo")
+            raise ConflictError("another collection or repair has just begun in this repo")
     except GradientIOError as error:
         if error.errno not in NO_ROOM:
             raise

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from tests.cli.sandbox import ROOT, call
 from tests.maintenance import rig
-from tests.maintenance.test_fsck import DAMAGE, INSIDE, first
+from tests.maintenance.test_fsck import DAMAGE, INSIDE, first, payload
 
 
 @pytest.fixture
@@ -72,6 +73,26 @@ def test_parts(root: Path) -> None:
     assert sum(counts) == 12
     assert "not all contents were looked at" in fsck(root, "--quick")
     assert json.loads(fsck(root, "--max-time", "100", "--json"))["complete"]
+
+
+def test_each_damage_is_found_by_one_part(root: Path) -> None:
+    """And by no other: what a part leaves out, it says nothing about."""
+    path, at = payload(root, 1)
+    rig.alter(path, b"\xff", at)
+    part = int(path.name[:8], 16) % 5 + 1
+    for number in range(1, 6):
+        limited = fsck(root, "--subset", f"{number}/5", code=3 if number == part else 0)
+        assert ("frame-undecodable" in limited) == (number == part)
+
+
+def test_a_backup_is_asked_for_what_is_lost(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "backup"
+    shutil.copytree(root, other)
+    rig.packs(root)[0].unlink()
+    assert "fetched" in fsck(root, "--repair", "--from", str(other))
+    fsck(root)
+    fsck(root, "--from", str(other), code=2)
+    fsck(root, "--repair", "--from", str(tmp_path / "absent"), code=2)
 
 
 @pytest.mark.parametrize("wrong", ["0/2", "3/2", "1", "x/y"])

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gradient.errors import FormatVersionError, GradientIOError
+from gradient.errors import ConflictError, FormatVersionError, GradientIOError
+from gradient.maintenance.claim import only_one
+from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.repair import Repaired, repair
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.storage import fs
+from gradient.store.pack import trashed_name_of
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import HEADS, INSIDE, config, first, newer, oids, payload
 
@@ -188,3 +192,101 @@ def test_the_next_commit_of_a_lost_chunk_heals_the_old_one(root: Path) -> None:
     mend(root)
     rig.write_pack(root, (Kind.BLOB, bytes([1, 7]) * 150))
     assert check(root, workers=1).is_sound
+
+
+def backup(root: Path, folder: Path) -> Path:
+    """Copy the repo alone, out of its workspace."""
+    shutil.copytree(root, folder)
+    return folder
+
+
+def lose(root: Path, number: int) -> None:
+    """Lose a whole pack."""
+    rig.packs(root)[number].unlink()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_is_lost_is_fetched_from_a_backup(root: Path, tmp_path: Path, number: int) -> None:
+    whole = rig.contents(root)
+    other = backup(root, tmp_path / "elsewhere")
+    lose(root, number)
+    before = everything(other)
+    assert not mend(root).after.is_sound
+    done = repair(str(root), sources=[str(other)], workers=1)
+    assert done.after.is_sound
+    assert [action.what for action in done.actions] == ["fetched"]
+    assert rig.contents(root) == whole
+    assert everything(other) == before
+
+
+def test_what_is_lost_is_fetched_from_a_neighbour(root: Path) -> None:
+    """As where a run was copied to try something."""
+    whole = rig.contents(root)
+    backup(root, root.parent / "copy")
+    for number in (2, 0):
+        lose(root, number)
+    done = mend(root)
+    assert done.after.is_sound
+    assert done.lost == ()
+    assert rig.contents(root) == whole
+
+
+def test_what_is_lost_is_fetched_out_of_the_trash(root: Path) -> None:
+    whole = rig.contents(root)
+    path = first(root)
+    trash = root / INSIDE / trashed_name_of("20260210t123456", path.stem)
+    trash.parent.mkdir(exist_ok=True)
+    path.rename(trash)
+    assert "object-missing" in rig.look(root)
+    done = mend(root)
+    assert done.after.is_sound
+    assert rig.contents(root) == whole
+
+
+def test_a_damaged_backup_gives_what_is_intact_in_it(root: Path, tmp_path: Path) -> None:
+    """Nothing is believed: what does not have the hash that it is named by is not taken."""
+    path, at = payload(root, 1)
+    other = backup(root, tmp_path / "elsewhere")
+    rig.alter(other / path.relative_to(root), b"\xfe", at)
+    path.unlink()
+    done = repair(str(root), sources=[str(other)], workers=1)
+    assert rig.words(done.after) == {"object-missing"}
+    assert done.lost == ("main@1",)
+    repo = Repository.open(root, workers=1)
+    assert [commit.step for _, commit in repo.line("main")] == [3, 2, 1]
+
+
+def test_a_difference_whose_base_is_lost_is_fetched_whole(root: Path, tmp_path: Path) -> None:
+    base = bytes(range(256)) * 2
+    changed = base[:-1] + b"\0"
+    repo = Repository.open(root, workers=1)
+    pack = rig.write_pack(root, (Kind.BLOB, base))
+    line = Line.open(repo, "main").moved_to(repo.tip("main"))
+    line.publish(9, rig.builder(repo, 9, changed, base))
+    whole = rig.contents(root)
+    other = backup(root, tmp_path / "elsewhere")
+    (root / INSIDE / f"objects/pack/{pack}.pack").unlink()
+    done = repair(str(root), sources=[str(other)], workers=1)
+    assert done.after.is_sound
+    assert rig.contents(root) == whole
+
+
+def test_only_one_collection_or_repair_is_at_work(root: Path) -> None:
+    path, at = payload(root, 1)
+    rig.alter(path, b"\xff", at)
+    before = everything(root)
+    repo = Repository.open(root, workers=1)
+    with only_one(repo.storage), pytest.raises(ConflictError):
+        mend(root)
+    assert everything(root) == before
+    refused: list[str] = []
+
+    def meanwhile(*_: object) -> None:
+        try:
+            collect(repo, grace=0)
+        except ConflictError as error:
+            refused.append(str(error))
+
+    repair(str(root), workers=1, progress=meanwhile)
+    assert refused
+    assert all("repair" in text for text in refused)

@@ -2,23 +2,27 @@
 
 Damaged files move to ``lost+found/``, and what is intact in them is written anew; nothing is ever
 removed or overwritten. So a repair that was killed can be repeated (packs that lie in
-``lost+found/`` are searched for what is missing), and one that was wrong undone. No ref is moved,
-and no commit that was out of reach comes back by itself.
+``lost+found/`` are searched for what is missing), and one that was wrong undone. What is lost all
+the same is looked for in other repos. No ref is moved, and no commit that was out of reach comes
+back by itself.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
 from gradient.errors import FormatVersionError, GradientIOError
+from gradient.maintenance.claim import only_one
+from gradient.maintenance.fsck import refetch, settings
 from gradient.maintenance.fsck.check import Check, Progress
 from gradient.maintenance.fsck.findings import Finding, Report
 from gradient.maintenance.fsck.salvage import Salvage
+from gradient.objects.oid import Oid
 from gradient.repo import layout
 from gradient.repo.config import timestamp
 from gradient.storage import fs
@@ -36,6 +40,8 @@ _MOVED: Final = {
 }
 """The classes whose file is moved aside as it is."""
 
+_LOST_OBJECTS: Final = {"object-missing", "object-damaged", "ref-tip-lost"}
+
 _CONFIG: Final = {"config-missing", "config-replaced", "config-malformed", "config-unversioned"}
 
 
@@ -44,7 +50,7 @@ class Action:
     """One thing that was done."""
 
     what: str
-    """``moved``, ``saved``, ``restored``, ``written`` or ``failed``."""
+    """``moved``, ``saved``, ``fetched``, ``restored``, ``written`` or ``failed``."""
     path: str
     """Which file, relative to the repo's folder."""
     detail: str
@@ -70,32 +76,52 @@ class Repaired:
 
 
 def repair(
-    root: str, *, workers: int | None = None, progress: Progress = lambda *_: None
+    root: str,
+    *,
+    sources: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Progress = lambda *_: None,
 ) -> Repaired:
-    """Save what can be saved; raises FormatVersionError for a repo of a newer version.
+    """Save what can be saved, with the help of other repos: `sources`, and those of the workspace.
 
-    Every frame is looked at before and after.
+    Every frame is looked at before and after. Raises FormatVersionError for a repo of a newer
+    version, ConflictError where a collection or another repair is at work.
     """
-    check = Check(fs.absolute(root), workers)
+    root = fs.absolute(root)
+    _refuse(root, settings.check_config(root))
+    if fs.kind(layout.inside(root)) != "folder":
+        found = Check(root, workers).run(progress=progress)
+        return Repaired(found, found, (), ())
+    with only_one(DirectoryStorage(layout.inside(root))):
+        return _repair(root, sources, workers, progress)
+
+
+def _repair(root: str, sources: Sequence[str], workers: int | None, progress: Progress) -> Repaired:
+    check = Check(root, workers)
     before = check.run(progress=progress)
-    newer = [each for each in before.findings if each.id in ("config-version", "pack-version")]
-    if newer:
-        raise FormatVersionError(f"{root} was not repaired: {newer[0].path}: {newer[0].message}")
-    done = _Repair(check, before)
+    _refuse(root, before.findings)
+    done = _Repair(check, before, sources)
     done.run()
     if not done.actions:
         return Repaired(before, before, (), ())
-    again = Check(check.root, workers)
+    again = Check(root, workers)
     after = again.run(progress=progress)
     healed = set(before.damaged_ids) - set(after.damaged_ids)
     names = tuple(name for oid, name in again.objects.names.items() if str(oid) in healed)
     return Repaired(before, after, tuple(done.actions), names)
 
 
+def _refuse(root: str, findings: Iterable[Finding]) -> None:
+    for each in findings:
+        if each.id in ("config-version", "pack-version"):
+            raise FormatVersionError(f"{root} was not repaired: {each.path}: {each.message}")
+
+
 @dataclass(slots=True)
 class _Repair:
     check: Check
     report: Report
+    sources: Sequence[str]
     actions: list[Action] = field(default_factory=list)
 
     def run(self) -> None:
@@ -103,6 +129,7 @@ class _Repair:
             if finding.id in _CONFIG:
                 self._attempt(finding.path, self._write_config, finding)
         self._save_packs()
+        self._refetch()
         for finding in self.report.findings:
             if finding.id in _MOVED:
                 self._attempt(finding.path, self._move, finding.path)
@@ -148,6 +175,19 @@ class _Repair:
                 if fs.kind(place) is None:
                     fs.rename(kept, place)
             raise
+
+    def _refetch(self) -> None:
+        """Take what is lost all the same from where else it is."""
+        findings = [each for each in self.report.findings if each.id in _LOST_OBJECTS]
+        lost = {Oid.parse(each.oid) for each in findings if each.oid is not None}
+        lost |= {fault.row.base for fault in self.check.frames.faults if fault.row.base is not None}
+        if not lost:
+            return
+        for source in refetch.places(self.check.root, self.sources):
+            count = sum(refetch.refetch(self.check.root, lost, source))
+            if count:
+                place = f"{layout.REPO_FOLDER}/{packs.FOLDER}"
+                self.actions.append(Action("fetched", place, f"{count} objects of {source}"))
 
     def _move(self, path: str) -> str | None:
         """Move a file of the repo aside and return where to; what lies there keeps its name."""

@@ -1,0 +1,88 @@
+"""Lost objects out of other places that have them: the trash, and other repos.
+
+An object is what its id says, whoever kept it: so any place will do, and what it gives is compared
+with the id before it is written. Files of the view are no such place: to read one takes torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import PurePath
+from typing import Final
+
+from gradient.checkpoint.references import below
+from gradient.codec.mode import Mode
+from gradient.errors import GradientError
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.repo import layout
+from gradient.repo.discovery import find_workspace
+from gradient.repo.workspace import list_repos
+from gradient.storage.directory import DirectoryStorage
+from gradient.store.database import ObjectStore
+
+_MOST_BYTES: Final = 64 << 20
+"""What one pack is made of at most; so little is lost if it is interrupted."""
+
+
+def places(root: str, named: Iterable[str] = ()) -> list[str]:
+    """Return the repos to ask: those that were named, itself (for its trash), its neighbours."""
+    workspace = find_workspace(root)
+    beside = [] if workspace is None else list_repos(workspace)
+    neighbours = [str(PurePath(workspace or "", name)) for name in beside]
+    return list(dict.fromkeys([*named, root, *neighbours]))
+
+
+def refetch(root: str, lost: Iterable[Oid], source: str) -> Iterator[int]:
+    """Write what a source has of lost objects, and of what they name and the repo lacks.
+
+    Yields the number of objects of each pack that was written. A source that can not be read has
+    nothing.
+    """
+    own = ObjectStore(DirectoryStorage(layout.inside(root)))
+    found = _found(own, ObjectStore(DirectoryStorage(layout.inside(source))), lost)
+    while True:
+        count = size = 0
+        with own.begin(mode=Mode.AUTO) as transaction:
+            for kind, body in found:
+                transaction.put(kind, body)
+                count, size = count + 1, size + len(body)
+                if size > _MOST_BYTES:
+                    break
+            transaction.seal()
+        if not count:
+            return
+        yield count
+
+
+def _found(
+    own: ObjectStore, other: ObjectStore, lost: Iterable[Oid]
+) -> Iterator[tuple[Kind, bytes]]:
+    pending = list(lost)
+    seen: set[Oid] = set()
+    while pending:
+        oid = pending.pop()
+        if oid in seen or own.stands(oid):
+            continue
+        seen.add(oid)
+        try:
+            places = other.catalogue.find(oid)
+            if not places:
+                continue
+            kind = places[0][1].kind
+            body = other.read(oid, kind)
+        except GradientError:
+            continue
+        yield kind, body
+        pending += _named(kind, body)
+
+
+def _named(kind: Kind, body: bytes) -> Iterator[Oid]:
+    """Yield all that an object stands on; of a commit, the ones before it too."""
+    if kind is Kind.COMMIT:
+        commit = Commit.from_bytes(body)
+        yield from commit.parents
+        facts = (commit.tree, commit.environment, commit.hparams, commit.fork)
+        yield from (each for each in facts if each is not None)
+    else:
+        yield from (oid for _, oid in below(kind, body))
