@@ -69,7 +69,7 @@ def collection_of(name: str) -> str:
 class Pack:
     """What an index says, in memory: the rows as one array, nothing per object."""
 
-    __slots__ = ("_bases", "id", "rows", "size")
+    __slots__ = ("_bases", "_places", "id", "rows", "size")
 
     def __init__(self, pack_id: str, index: bytes, count: int, size: int) -> None:
         self.id = pack_id
@@ -77,6 +77,7 @@ class Pack:
         """The length of the file."""
         self.rows = np.frombuffer(index, ROW, count)
         self._bases = index[count * ROW.itemsize :]
+        self._places: dict[int, int] | None = None
 
     @property
     def index(self) -> layout.Index:
@@ -99,9 +100,21 @@ class Pack:
         oid, offset, stored, raw, kind, codec, flags, _ = self.rows[position].item()
         base = None
         if flags:
-            number = int(np.count_nonzero(self.rows["flags"][:position]))
+            number = self._base_places()[position]
             base = Oid(self._bases[32 * number : 32 * number + 32])
         return Row(Oid(bytes(oid)), offset, stored, raw, layout.KINDS[kind], codec, base)
+
+    def based(self) -> Iterator[tuple[int, Oid]]:
+        """Yield the positions of the rows that have a base, and that."""
+        for position, number in self._base_places().items():
+            yield position, Oid(self._bases[32 * number : 32 * number + 32])
+
+    def _base_places(self) -> dict[int, int]:
+        """Return which row has which of the bases; found once, for counting takes long."""
+        if self._places is None:
+            flagged = np.flatnonzero(self.rows["flags"]).tolist()
+            self._places = {position: number for number, position in enumerate(flagged)}
+        return self._places
 
 
 class PackWriter:

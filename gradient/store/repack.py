@@ -95,11 +95,7 @@ def choose(packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[st
 
 
 def _bases(packs: Iterable[Pack]) -> Iterator[Oid]:
-    for pack in packs:
-        for position in np.flatnonzero(pack.rows["flags"]).tolist():
-            base = pack.row(position).base
-            if base is not None:
-                yield base
+    return (base for pack in packs for _, base in pack.based())
 
 
 def _freed(
@@ -178,12 +174,11 @@ def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
 
 def _must_change(pack: Pack, kept: list[int], choice: Choice) -> bool:
     """Tell whether a frame is to lose its base, or one that nobody chose has lost it already."""
-    if not pack.rows["flags"].any():
-        return False
     chosen = set(kept)
-    for position in np.flatnonzero(pack.rows["flags"]).tolist():
-        row = pack.row(position)
-        if row.oid in choice.alone if position in chosen else row.base not in choice.needed:
+    oids = pack.rows["oid"].tobytes()
+    for position, base in pack.based():
+        oid = oids[32 * position : 32 * position + 32]
+        if oid in choice.alone if position in chosen else base not in choice.needed:
             return True
     return False
 
