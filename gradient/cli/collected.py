@@ -57,7 +57,7 @@ class Duration(click.ParamType[float]):
 @contextmanager
 def collecting() -> Iterator[Progress]:
     """Show on a terminal what a collection is at, and what the library logs meanwhile."""
-    with output.log_lines(), output.stages() as advance:
+    with output.log_lines(), output.stages(("copying", "recompressing")) as advance:
         yield advance
 
 

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -167,13 +167,18 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
 
 @contextmanager
-def stages() -> Iterator[Callable[[str, int], None]]:
+def stages(sizes: Container[str] = ()) -> Iterator[Callable[[str, int], None]]:
     """Show on stderr, where that is a terminal, what is being done and how far it came.
 
-    Yields the function that is told: a stage, and by how much it went on.
+    Yields the function that is told: a stage, and by how much it went on. The `sizes` are stages
+    that count bytes.
     """
     shown = sys.stderr.isatty()
     at, done, drawn = "", 0, 0.0
+
+    def draw(end: str) -> None:
+        told = size(done) if at in sizes else f"{done:,}"
+        click.echo(f"\r{at}: {told:<11}{end}", nl=False, err=True)
 
     def advance(stage: str, count: int) -> None:
         nonlocal at, done, drawn
@@ -181,19 +186,19 @@ def stages() -> Iterator[Callable[[str, int], None]]:
             return
         if stage != at:
             if at:
-                click.echo(err=True)
+                draw("\n")
             at, done, drawn = stage, 0, 0.0
         done += count
         now = time.monotonic()
         if now - drawn >= _REDRAW:
             drawn = now
-            click.echo(f"\r{stage}: {done:,}", nl=False, err=True)
+            draw("")
 
     try:
         yield advance
     finally:
         if at:
-            click.echo(f"\r{at}: {done:,}", err=True)
+            draw("\n")
 
 
 _REDRAW = 0.1

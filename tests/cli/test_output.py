@@ -51,6 +51,24 @@ def test_progress_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "")
 
 
+def test_stages_are_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with output.stages() as advance:
+        advance("marking", 1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_stages_are_drawn_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output.sys.stderr, "isatty", lambda: True)
+    with output.stages(("copying",)) as advance:
+        for _ in range(3):
+            advance("marking", 1000)
+        advance("copying", 5 << 20)
+    shown = [line.split("\r")[-1].strip() for line in capsys.readouterr().err.split("\n")]
+    assert [line for line in shown if line] == ["marking: 3,000", "copying: 5.0 MiB"]
+
+
 def test_metrics_that_json_cannot_hold_become_text() -> None:
     metrics = {"a": float("nan"), "b": float("-inf"), "c": 2, "d": 0.5}
     assert output.plain_numbers(metrics) == {"a": "nan", "b": "-inf", "c": 2, "d": 0.5}
