@@ -20,7 +20,7 @@ from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-from gradient.store.transaction import SMALL_BYTES, Piece
+from gradient.store.pieces import SMALL_BYTES, Piece
 
 if TYPE_CHECKING:
     import torch

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice, repeat
-from typing import TYPE_CHECKING, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
-from gradient.codec.chunks import CHUNK_BYTES
-from gradient.codec.frame import Codec, Encoded, Plan, encode
+from gradient.codec.frame import Codec, Encoded, encode
 from gradient.codec.mode import Mode
 from gradient.codec.scratch import SCRATCH
 from gradient.errors import (
@@ -27,42 +26,18 @@ from gradient.store import layout
 from gradient.store.catalogue import Catalogue
 from gradient.store.frames import MAX_DEPTH, read_object
 from gradient.store.pack import Pack, PackWriter
+from gradient.store.pieces import Piece, Stored, jobs
 from gradient.store.workers import ForkLock, Workers
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-SMALL_BYTES: Final = 128 << 10
-"""Of a blob up to this size, most of the work is Python's."""
-
-_MOST_PER_JOB = 256
 _FEW = 4
 """Small blobs that are done while the workers have enough to do."""
-_MOST_HELD = 512
-"""Small blobs that wait until the large ones are written."""
+_MOST_HELD = 16 << 20
+"""Bytes of small blobs that wait until the large ones are written."""
 _MOST_OPEN = 16
 """Packs with bases that are kept open; others are opened for each base."""
-
-
-class Piece(NamedTuple):
-    """One blob that is to be stored."""
-
-    data: Buffer
-    """At most 1 MiB, of elements of `width` bytes."""
-    width: int
-    base: Oid | None = None
-    """A blob of the same length, stored without a base itself, that it may be stored as the
-    difference from, where that is smaller."""
-    plan: Plan | None = None
-    """How the one before it was coded; None: whatever is best is found out."""
-
-
-class Stored(NamedTuple):
-    """One blob that was stored, or was there."""
-
-    oid: Oid
-    plan: Plan | None
-    """For the next one at its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +129,17 @@ class Transaction:
         self._check_open()
         waiting = iter(small)
         held: list[tuple[Piece, _Coded]] = []
+        room = _MOST_HELD
         stored: list[Stored] = []
 
         def meanwhile() -> bool:
-            fresh = self._encode_job(list(islice(waiting, _FEW))) if len(held) < _MOST_HELD else []
+            nonlocal room
+            fresh = self._encode_job(list(islice(waiting, _FEW))) if room > 0 else []
             held.extend(fresh)
+            room -= sum(memoryview(piece.data).nbytes for piece, _ in fresh)
             return bool(fresh)
 
-        for batch in self._workers.map(self._encode_job, _jobs(large), meanwhile=meanwhile):
+        for batch in self._workers.map(self._encode_job, jobs(large), meanwhile=meanwhile):
             stored += [self._take(piece, coded) for piece, coded in batch]
         stored += [self._take(piece, coded) for piece, coded in held]
         stored += [self._take(piece, self._encode(Kind.BLOB, piece)) for piece in waiting]
@@ -318,18 +296,3 @@ class Transaction:
             raise EngineClosedError("this transaction has ended")
         if self._process != os.getpid():
             raise EngineClosedError("this transaction belongs to the process that began it")
-
-
-def _jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
-    """Group pieces, so that short ones do not cost a hand-over each."""
-    job: list[Piece] = []
-    size = 0
-    for piece in pieces:
-        nbytes = memoryview(piece.data).nbytes
-        if job and (size + nbytes > CHUNK_BYTES or len(job) == _MOST_PER_JOB):
-            yield job
-            job, size = [], 0
-        job.append(piece)
-        size += nbytes
-    if job:
-        yield job

@@ -28,7 +28,8 @@ from gradient.storage.directory import DirectoryStorage
 from gradient.storage.memory import MemoryStorage
 from gradient.store.database import ObjectStore, StoreStats
 from gradient.store.pack import PackWriter, name_of
-from gradient.store.transaction import Piece, Transaction
+from gradient.store.pieces import Piece
+from gradient.store.transaction import Transaction
 from tests.storage.faults import counted
 
 if TYPE_CHECKING:
@@ -111,7 +112,11 @@ def test_large_chunks_in_parallel() -> None:
         assert transaction.seal() == pack_id
 
 
-def test_small_blobs_are_done_by_the_caller_and_come_after_the_large_ones() -> None:
+@pytest.mark.parametrize("held", [0, 1000, 1 << 24])
+def test_small_blobs_are_done_by_the_caller_and_come_after_the_large_ones(
+    monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr("gradient.store.transaction._MOST_HELD", held)
     store = ObjectStore(MemoryStorage(), workers=2)
     large = [chunk.tobytes() for chunk in floats(*range(12))]
     small = [b"%d" % number * 300 for number in range(700)]
