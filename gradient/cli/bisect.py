@@ -41,6 +41,12 @@ def command() -> None:
 
     A commit is good until something went wrong, and bad from then on. Tell one of each; the middle
     of what lies between is judged, by a command or by hand, until one commit is left.
+
+    \b
+    Examples:
+      gradient bisect start main@20000 main@100
+      gradient bisect run -- python check.py
+      gradient bisect reset
     """
 
 
@@ -111,7 +117,7 @@ def run(ctx: click.Context, no_file: bool) -> None:
 
 
 def _verdict_command(verdict: Verdict, text: str) -> click.Command:
-    @command.command(verdict, help=text)
+    @command.command(verdict, help=f"{text}\n\n\b\nExample:\n  gradient bisect {verdict} main@100")
     @place_options
     @click.argument("rev", required=False, shell_complete=complete_revision)
     @click.pass_context
@@ -142,7 +148,12 @@ skip = _verdict_command("skip", "Leave a commit out: the one asked about, or REV
 )
 @click.pass_context
 def log(ctx: click.Context, as_json: bool) -> None:
-    """Show the verdicts so far."""
+    """Show the verdicts so far.
+
+    \b
+    Example:
+      gradient bisect log
+    """
     state = bisecting.load_state(find_repository(ctx))
     if as_json:
         output.document({**asdict(state), "log": [asdict(each) for each in state.log]})
@@ -155,7 +166,12 @@ def log(ctx: click.Context, as_json: bool) -> None:
 @place_options
 @click.pass_context
 def reset(ctx: click.Context) -> None:
-    """End the search and forget its verdicts."""
+    """End the search and forget its verdicts.
+
+    \b
+    Example:
+      gradient bisect reset
+    """
     known = bisecting.reset(find_repository(ctx))
     output.line("the search was ended" if known else "no search was begun")
 

@@ -14,8 +14,8 @@ from gradient.cli.place import active_branch, find_repository, place_options
 from gradient.errors import UnknownRevisionError
 from gradient.repo import moving, names
 from gradient.repo.history import History, Summary
+from gradient.repo.metrics import split_metric
 from gradient.repo.repository import Repository
-from gradient.repo.revisions import split_metric
 from gradient.view.following import follow_refs
 
 
@@ -77,7 +77,7 @@ def command(
     if not rows:
         output.note(f"no commits yet; the active branch is {active}")
         return
-    output.table([_cells(row, verbose, metric) for row in rows], indent=0)
+    output.pages(output.aligned([_cells(row, verbose, metric) for row in rows]))
 
 
 def _change(

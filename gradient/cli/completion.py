@@ -17,6 +17,7 @@ def command(ctx: click.Context, shell: str) -> None:
     """Print the completion script for SHELL.
 
     \b
+    Example: gradient completion bash
     bash:  eval "$(gradient completion bash)"                 in ~/.bashrc
     zsh:   eval "$(gradient completion zsh)"                  in ~/.zshrc
     fish:  gradient completion fish > ~/.config/fish/completions/gradient.fish

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -65,9 +66,10 @@ def command(
     changed first. Tensors that are equal by content are not read.
 
     \b
-    gradient diff main@100 main@200
-    gradient diff main high_lr --stat --html change.html
-    gradient diff latest downloaded.safetensors
+    Examples:
+      gradient diff main@100 main@200
+      gradient diff main high_lr --stat --html change.html
+      gradient diff latest downloaded.safetensors
     """
     # Here alone: they import torch, which `--help` can do without.
     from gradient.view.compare import COMPARED, compare
@@ -85,13 +87,7 @@ def command(
     if as_json:
         output.document(_document(found))
         return
-    _print_facts(found)
-    for name, difference in found.tensors.items():
-        _print_summary(name, difference)
-        if stat:
-            _print_layers(difference)
-        else:
-            _print_tensors(difference, most)
+    output.pages(_lines(found, stat=stat, most=most))
     if html is not None:
         output.line(f"\na page with a heat map: {html}")
 
@@ -112,31 +108,39 @@ def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
     return revision_side(repo, found.oid, name, optimizer=optimizer)
 
 
-def _print_facts(found: Comparison) -> None:
-    output.line(f"{output.strong(found.before)} → {output.strong(found.after)}")
+def _lines(found: Comparison, *, stat: bool, most: int) -> Iterator[str]:
+    yield from _facts(found)
+    for name, difference in found.tensors.items():
+        yield from _summary(name, difference)
+        yield from _layers(difference) if stat else _tensors(difference, most)
+
+
+def _facts(found: Comparison) -> Iterator[str]:
+    yield f"{output.strong(found.before)} → {output.strong(found.after)}"
     section = None
     rows: list[tuple[str, ...]] = []
     for fact in found.facts:
         name = "" if fact.section == section else fact.section
         section = fact.section
         rows.append((name, fact.name, _shown(fact.before), "→", _shown(fact.after)))
-    output.table(rows)
+    yield from output.aligned(rows, indent=2)
     others = [f"{name} {how}" for name, how in found.components.items() if how != "differs"]
     if others:
-        output.line(output.faint(f"  components: {', '.join(others)}"))
+        yield output.faint(f"  components: {', '.join(others)}")
 
 
-def _print_summary(name: str, difference: Difference) -> None:
+def _summary(name: str, difference: Difference) -> Iterator[str]:
     parts = [
         f"{difference.count(status):,} {status}"
         for status in ("changed", "reshaped", "added", "removed", "equal")
         if difference.count(status)
     ]
     total = output.amount(len(difference.tensors), "tensor")
-    output.line(f"\n{output.strong(name)}: {total}: {', '.join(parts) or 'none'}")
+    yield ""
+    yield f"{output.strong(name)}: {total}: {', '.join(parts) or 'none'}"
 
 
-def _print_tensors(difference: Difference, most: int) -> None:
+def _tensors(difference: Difference, most: int) -> Iterator[str]:
     changes = [each for each in difference.tensors if each.status != "equal"]
     rows: list[tuple[str, ...]] = []
     rows.append(("relative", "max abs", "cosine", "changed", "", "tensor", ""))
@@ -151,18 +155,18 @@ def _print_tensors(difference: Difference, most: int) -> None:
         for each in changes[:most]
     ]
     if len(rows) > 1:
-        output.table(rows)
+        yield from output.aligned(rows, indent=2)
     if len(changes) > most:
-        output.line(output.faint(f"  and {len(changes) - most:,} more; all of them: -n N"))
+        yield output.faint(f"  and {len(changes) - most:,} more; all of them: -n N")
 
 
-def _print_layers(difference: Difference) -> None:
+def _layers(difference: Difference) -> Iterator[str]:
     layers = [each for each in difference.layers if each.changed_tensors]
     rows: list[tuple[str, ...]] = []
     rows.append(("relative", "max abs", "cosine", "changed", "", "layer", "tensors"))
     rows += [_layer_cells(each) for each in layers]
     if layers:
-        output.table(rows)
+        yield from output.aligned(rows, indent=2)
 
 
 def _layer_cells(layer: LayerChange) -> tuple[str, ...]:

@@ -38,6 +38,10 @@ def command(ctx: click.Context, path: str | None, as_json: bool) -> int:
 
     PATH is the folder; without it, the repo that is meant, or else the current folder. Nothing is
     left behind. Exit code 1 says that commits are not safe there.
+
+    \b
+    Example:
+      gradient doctor /scratch/runs
     """
     folder = fs.absolute(path) if path is not None else _folder(ctx)
     with output.log_lines(logging.ERROR):

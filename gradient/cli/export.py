@@ -55,9 +55,10 @@ def command(
     name is kept, and the metadata names the others. No ending: a folder with both.
 
     \b
-    gradient export main@100 model.pt
-    gradient export latest model.safetensors --dtype bfloat16
-    gradient export latest adapter.safetensors --match 'lora_*'
+    Examples:
+      gradient export main@100 model.pt
+      gradient export latest model.safetensors --dtype bfloat16
+      gradient export latest adapter.safetensors --match 'lora_*'
     """
     if _suffix(path) not in (*SUFFIXES, ""):
         raise click.BadParameter(

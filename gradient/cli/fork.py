@@ -72,6 +72,10 @@ def command(
     REF and BRANCH are checked before CMD starts. The options act on the run that CMD attaches, and
     are recorded in the fork's commit. Without CMD the branch is made at once and becomes the
     active one; options that need a live model are refused then.
+
+    \b
+    Example:
+      gradient fork main@100 high_lr --scale-lr 2 -- python train.py
     """
     options = ForkOptions(
         reset_optimizer=reset_optimizer,

@@ -88,6 +88,11 @@ def command(
 
     Exit code 3 says that something is wrong. Nothing is written, unless --repair asks for it, and
     even then nothing is deleted, and no branch is moved.
+
+    \b
+    Examples:
+      gradient fsck
+      gradient fsck --json > findings.json
     """
     if repair and (quick or subset is not None or max_time is not None):
         raise click.UsageError("--repair looks at everything; leave out what limits it", ctx)

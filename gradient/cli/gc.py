@@ -39,6 +39,11 @@ def command(
 
     What is removed lies in the trash first, from where --undo brings it back until the grace is
     over. Runs may go on committing meanwhile.
+
+    \b
+    Examples:
+      gradient gc --dry-run
+      gradient gc --grace 0
     """
     if undo and dry_run:
         raise click.UsageError("--undo and --dry-run exclude each other")

@@ -50,9 +50,10 @@ def command(
     not what was trained: they are marked as lossy. It becomes a new repo.
 
     \b
-    gradient import model.pt --step 1000
-    gradient import results/ -r gpt -b downloaded
-    gradient import epoch_1.pt epoch_2.pt
+    Examples:
+      gradient import model.pt --step 1000
+      gradient import results/ -r gpt -b downloaded
+      gradient import epoch_1.pt epoch_2.pt
     """
     for path in paths:
         if not fs.exists(path):

@@ -70,6 +70,9 @@ LAUNCHED = (
     "signal N ended it, 126 where it may not be executed, 127 where it is not found."
 )
 
+LAUNCHING = ("resume", "fork", "run")
+"""The commands that do."""
+
 
 class Gradient(click.Group):
     """Imports a command when it is asked for; maps errors to exit codes."""
@@ -85,6 +88,7 @@ class Gradient(click.Group):
             return None
         command = importlib.import_module(module).command
         assert isinstance(command, click.Command)
+        _tell_exit_codes(command, LAUNCHED if cmd_name in LAUNCHING else "")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -144,6 +148,16 @@ class Gradient(click.Group):
             output.error(str(error))
             return 1
         return code if isinstance(code, int) else 0
+
+
+def _tell_exit_codes(command: click.Command, more: str) -> None:
+    """Let the help of a command, and of those in it, end with what they return."""
+    short = {code: text.partition(":")[0].partition(",")[0] for code, text in EXIT_CODES.items()}
+    codes = ", ".join(f"{code} {text}" for code, text in short.items())
+    command.epilog = " ".join([f"Exit codes: {codes}.", more])
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _tell_exit_codes(each, more)
 
 
 @click.group(

@@ -16,7 +16,12 @@ from gradient.view.create import init_repo
 
 @click.group("repo")
 def command() -> None:
-    """Make and list repos: one model's history each."""
+    """Make and list repos: one model's history each.
+
+    \b
+    Example:
+      gradient repo init gpt
+    """
 
 
 @command.command("init")
@@ -25,7 +30,12 @@ def command() -> None:
 @click.option("-d", "--description", metavar="TEXT", help="What the model is.")
 @click.pass_context
 def init(ctx: click.Context, name: str, description: str | None) -> None:
-    """Make the repo NAME in the workspace; one that is there stays as it is."""
+    """Make the repo NAME in the workspace; one that is there stays as it is.
+
+    \b
+    Example:
+      gradient -w runs repo init gpt --description "a tiny model"
+    """
     workspace = find_workspace(ctx)
     check_folder_name(name)
     path = str(PurePath(workspace.root_path, name))
@@ -45,7 +55,12 @@ def init(ctx: click.Context, name: str, description: str | None) -> None:
 )
 @click.pass_context
 def list_(ctx: click.Context, as_json: bool) -> None:
-    """List the repos of the workspace."""
+    """List the repos of the workspace.
+
+    \b
+    Example:
+      gradient repo list --json
+    """
     workspace = find_workspace(ctx)
     paths = [str(PurePath(workspace.root_path, name)) for name in workspace.repos]
     repos = [config for config in map(load_repo, paths) if config is not None]

@@ -28,6 +28,11 @@ def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
     REF is a revision: main@100, main, latest, main~2, a tag, a commit id. It is looked up before
     CMD starts. Without CMD nothing is changed: the variables are printed as export lines, for
     eval "$(gradient resume REF)".
+
+    \b
+    Examples:
+      gradient resume main@100 -- python train.py
+      eval "$(gradient resume latest)"
     """
     repo = find_repository(ctx)
     active = active_branch(repo)

@@ -39,6 +39,10 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
 
     Which repo that is, CMD decides by what it attaches to, unless an option or the environment
     names one; it need not exist yet.
+
+    \b
+    Example:
+      gradient run -- python train.py
     """
     words = launch.launched_command(ctx)
     if not words:

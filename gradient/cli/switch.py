@@ -21,6 +21,10 @@ def command(ctx: click.Context, branch: str) -> None:
     """Make BRANCH the active one.
 
     That is what `latest` means, and where a new run commits to.
+
+    \b
+    Example:
+      gradient switch high_lr
     """
     repo = find_repository(ctx)
     names.check_branch_name(branch)

@@ -13,7 +13,12 @@ from gradient.repo.config import VIEW_MODES, ViewMode
 
 @click.group("view")
 def command() -> None:
-    """Manage the files that other tools open."""
+    """Manage the files that other tools open.
+
+    \b
+    Example:
+      gradient view rebuild
+    """
 
 
 @command.command("rebuild")
@@ -27,7 +32,12 @@ def command() -> None:
 )
 @click.pass_context
 def rebuild(ctx: click.Context, mode: ViewMode) -> None:
-    """Write every missing file of the view, and the manifest, from the store."""
+    """Write every missing file of the view, and the manifest, from the store.
+
+    \b
+    Example:
+      gradient view rebuild
+    """
     repo = find_repository(ctx)
     # Here alone: full files need torch, which everything above can do without.
     from gradient.view.rebuild import rebuild as rebuild_view

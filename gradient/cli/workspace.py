@@ -19,14 +19,24 @@ from gradient.repo.workspace import init_workspace
 
 @click.group("workspace")
 def command() -> None:
-    """Make and inspect workspaces: folders that hold repos."""
+    """Make and inspect workspaces: folders that hold repos.
+
+    \b
+    Example:
+      gradient workspace init runs
+    """
 
 
 @command.command("init")
 @click.argument("path", default=".", required=False)
 @click.option("--name", help="What to call it; the folder's name unless given.")
 def init(path: str, name: str | None) -> None:
-    """Make PATH (this folder unless given) a workspace; one that is there stays as it is."""
+    """Make PATH (this folder unless given) a workspace; one that is there stays as it is.
+
+    \b
+    Example:
+      gradient workspace init runs --name experiments
+    """
     config = init_workspace(path, name)
     output.line(f"workspace {output.strong(config.name)} at {config.root_path}")
     if not config.repos:
@@ -49,7 +59,12 @@ def init(path: str, name: str | None) -> None:
 )
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Show the workspace's repos with their branches and checkpoint counts."""
+    """Show the workspace's repos with their branches and checkpoint counts.
+
+    \b
+    Example:
+      gradient -w runs workspace status
+    """
     config = find_workspace(ctx)
     repos = [_describe(str(PurePath(config.root_path, name))) for name in config.repos]
     if as_json:

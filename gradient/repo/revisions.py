@@ -30,6 +30,7 @@ from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import names
 from gradient.repo.graph import Graph
+from gradient.repo.metrics import split_metric
 
 _SUFFIX = re.compile(r"~([0-9]{0,9})")
 _BASE = re.compile(r"(?P<base>[^~]*)(?P<suffix>(?:~[0-9]{0,9})*)", re.DOTALL)
@@ -123,14 +124,6 @@ def best(repo: Graph, revision: Revision) -> Oid:
         reason = f"no commit on the line of {revision.base!r} has a finite metric {name!r}"
         raise UnknownRevisionError(revision.text, reason, near[:_MOST_CANDIDATES])
     return found[1]
-
-
-def split_metric(text: str) -> tuple[str, int]:
-    """Split ``acc:max`` into the metric's name and -1, ``loss`` or ``loss:min`` into it and 1."""
-    name, _, direction = text.rpartition(":")
-    if name and direction in ("min", "max"):
-        return name, 1 if direction == "min" else -1
-    return text, 1
 
 
 def moves_ago(repo: Graph, revision: Revision, number: int) -> Oid:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -42,6 +43,11 @@ def test_every_command_has_help(path: str) -> None:
     text = call(*path.split(), "--help").output
     assert ALL[path].help
     assert "Usage: gradient" in text
+    words = " ".join(text.split())
+    if path:
+        assert re.search(rf"Examples?: gradient (-w \w+ )?{path}\b", words)
+        assert "Exit codes: 0 done, 1 failed, 2 usage, 3 integrity, 4 not found" in words
+    assert ("where it is not found" in words) == (path in ("", "resume", "fork", "run"))
 
 
 def test_help_lists_the_commands_and_the_exit_codes() -> None:
