@@ -1,1 +1,1 @@
-"""Is a repo well, and what does it weigh? Reads and counts; torch is never needed."""
+"""Is a repo well, what does it weigh, and what may go? torch is never needed."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from gradient.errors import UnknownRevisionError
+from gradient.errors import ConfigError, UnknownRevisionError
 from gradient.objects.oid import Oid
 from gradient.repo import names
+from gradient.repo.facts import component_names
 from gradient.repo.history import Entry, History
 from gradient.repo.keeping import Best, Keep, parse_best, parse_span
 from gradient.repo.repository import Repository
@@ -35,8 +36,13 @@ class Plan:
 
 
 def plan(repo: Repository, keep: Keep, *, now: float) -> Plan:
-    """Decide about every commit of a repo; nothing is changed. `now` is in seconds since 1970."""
+    """Decide about every commit of a repo; nothing is changed. `now` is in seconds since 1970.
+
+    Raises ConfigError for a metric that no commit has, or a component that no tip has: a rule that
+    is misspelt keeps nothing, or frees nothing.
+    """
     found = _Rules(repo, keep, now)
+    found.check()
     found.apply()
     kept = []
     leaving = []
@@ -59,6 +65,20 @@ class _Rules:
         self._keep = keep
         self._now = now
         self.reasons: dict[Oid, list[str]] = {}
+
+    def check(self) -> None:
+        """Refuse rules about what is not there; an empty repo is not asked."""
+        if not self.history.entries:
+            return
+        metrics = {name for each in self.history.entries.values() for name in each.commit.metrics}
+        components = {
+            name
+            for tip in self.history.tips.values()
+            for name in component_names(self._repo.store, self._repo.read_commit(tip).tree)
+        }
+        wanted = [parse_best(spec).metric for spec in self._keep.best]
+        _refuse_absent("commit", "metric", wanted, metrics)
+        _refuse_absent("branch", "component", self._keep.drop, components)
 
     def can_leave(self, oid: Oid) -> bool:
         """Tell whether there is anything left to let go of."""
@@ -142,3 +162,10 @@ class _Rules:
         except ValueError:
             return self._now
         return made.replace(tzinfo=UTC).timestamp()
+
+
+def _refuse_absent(who: str, what: str, wanted: Iterable[str], there: Collection[str]) -> None:
+    for name in wanted:
+        if name not in there:
+            known = ", ".join(sorted(there)) or "none"
+            raise ConfigError(f"no {who} has a {what} {name!r}; there are: {known}")

@@ -32,6 +32,12 @@ def read_facts(store: TreeReader, oid: Oid | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else {"value": value}
 
 
+def component_names(store: TreeReader, root: Oid) -> list[str]:
+    """Return what a root tree consists of."""
+    tree = trees.parse(store.read(root, Kind.TREE))
+    return list(tree.entries) if isinstance(tree, Tree) else []
+
+
 def _tree(store: TreeReader, oid: Oid, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise MalformedObjectError(f"trees nested deeper than {MAX_DEPTH} levels")

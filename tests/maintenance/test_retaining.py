@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gradient.errors import ConfigError
 from gradient.maintenance.forgetting import forget
 from gradient.maintenance.retaining import plan
 from gradient.objects.oid import Oid
@@ -112,14 +113,32 @@ def test_last_counts_what_is_whole(repo: Repository) -> None:
 
 
 def test_a_component_first_and_all_of_it_later(repo: Repository) -> None:
-    first = forget(repo, Keep(last=2, drop="model"), grace=0.0)
+    first = forget(repo, Keep(last=2, drop="step"), grace=0.0)
     assert (len(first.plan.leaving), first.plan.gone) == (8, 0)
-    again = forget(repo, Keep(last=2, drop="model"), grace=0.0)
+    again = forget(repo, Keep(last=2, drop="step"), grace=0.0)
     assert (len(again.plan.leaving), again.plan.gone) == (0, 8)
     assert repo.retention.table().keys() == {each.oid for each in first.plan.leaving}
     whole = forget(repo, Keep(last=2), grace=0.0)
     assert len(whole.plan.leaving) == 8
     assert all(what.components is None for what in repo.dropped().values())
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (Keep(last=1, best="los:3"), "no commit has a metric 'los'; there are: acc, loss"),
+        (Keep(last=1, drop="optimzer"), "no branch has a component 'optimzer'; there are: step"),
+    ],
+)
+def test_a_misspelt_rule_lets_go_of_nothing(keep: Keep, message: str, repo: Repository) -> None:
+    with pytest.raises(ConfigError, match=message):
+        forget(repo, keep)
+    assert repo.storage.names("retention") == []
+
+
+def test_an_empty_repo(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "run")
+    assert forget(repo, Keep(last=1, best="loss", drop="optimizer")).plan.kept == ()
 
 
 def test_merged_commits_stay(repo: Repository) -> None:
