@@ -282,6 +282,15 @@ class Catalogue:
             self._told.update(dict.fromkeys(there, ledger))
             known = set(there)
             self._commits.update(item for item in ledger.commits() if item[1] in known)
+            # Another process may have replaced one of the others before us: then its pages could
+            # not be read, and what it alone told of has to be asked itself.
+            gone = {each.name for each in replaced} - {ledger.name}
+            untold = sorted(each for each in self._told if self._told[each].name in gone)
+            for pack_id in untold:
+                del self._told[pack_id]
+                self._folded.discard(pack_id)
+            self._loose.update(untold)
+            self._open([each for each in untold if each not in self._index.ids])
 
     def absence(self, oid: Oid) -> GradientError:
         """Make the error for an object that no pack has: a pack that can not be read, if any."""
@@ -336,14 +345,20 @@ class Catalogue:
         """Take in what the ledgers say of the packs' other objects, or the footers instead."""
         missing: list[str] = []
         for ledger in {id(each): each for each in self._told.values()}.values():
-            folded = [each for each in ledger.ids if each in self._folded]
+            # Of what two ledgers tell, only one is asked.
+            folded = [
+                each
+                for each in ledger.ids
+                if each in self._folded and self._told.get(each) is ledger
+            ]
             opened = ledger.packs(self._storage) if folded else []
             if opened is None:
                 missing += folded
                 for pack_id in folded:
                     self._told.pop(pack_id)
             else:
-                self._index.add([pack for pack in opened if pack.id in self._folded])
+                mine = set(folded)
+                self._index.add([pack for pack in opened if pack.id in mine])
         self._folded.clear()
         self._open(sorted(missing))
 

@@ -271,3 +271,37 @@ def test_a_damaged_commit_is_left_to_its_pack() -> None:
     fresh = ObjectStore(storage, workers=1)
     assert set(fresh.commits()) == set(oids)
     assert fresh.known_commit(oids[3]) is None
+
+
+def test_ledgers_that_another_process_replaced() -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 3)
+    write(storage)
+    mine = ObjectStore(storage, workers=1)
+    mine.refresh()
+    for first in (3, 6):
+        oids += fill(storage, 3, first=first, parent=oids[-1])
+        mine.refresh()
+        write(storage)  # the other one was faster: what this one knows of is gone
+        bookkeeping.tidy(mine.catalogue, storage, least=1)
+        assert set(mine.commits()) == set(oids)
+        assert [mine.known_commit(oid) or mine.read(oid, Kind.COMMIT) for oid in oids]
+    assert answers(storage, oids)["packs"] == mine.packs()
+
+
+def test_ledgers_that_tell_of_the_same_packs_and_go() -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 3)
+    write(storage)
+    (first,) = ledgers(storage)
+    content = storage.contents[first]
+    oids += fill(storage, 3, first=3, parent=oids[-1])
+    write(storage)
+    storage.contents[first] = content
+    store = ObjectStore(storage, workers=1)
+    assert set(store.commits()) == set(oids)
+    for name in ledgers(storage):
+        storage.remove(name)
+    blobs = [Oid.of(Kind.BLOB, number.to_bytes(8, "little") * 4) for number in range(6)]
+    assert [store.read(oid, Kind.BLOB) for oid in blobs]
+    assert [store.read(oid, Kind.COMMIT) for oid in oids]

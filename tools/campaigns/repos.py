@@ -14,9 +14,16 @@ from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
+from gradient.repo.workspace import create_repo
 
 TIME = "2026-02-10T12:34:56.000000"
 BYTES = 4096
+
+
+def make(path: Path) -> Repository:
+    """Create and open a repo."""
+    create_repo(path)
+    return Repository.open(path, workers=1)
 
 
 def content(number: int) -> bytes:
