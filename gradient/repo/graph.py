@@ -42,7 +42,9 @@ class Graph:
         if record.commit is None or record.commit in self.store:
             return record.commit
         moves = (each.commit for each in self.refs.backwards(branch))
-        found = next((oid for oid in moves if oid is not None and oid in self.store), None)
+        forgotten = self.retention.table()
+        there = (oid for oid in moves if oid is not None and oid in self.store)
+        found = next((oid for oid in there if oid not in forgotten), None)
         if found is not None and record.commit not in self._reported:
             self._reported.add(record.commit)
             _LOG.warning(

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from gradient.errors import MalformedObjectError
+from gradient.errors import MalformedObjectError, MissingObjectError
+from gradient.maintenance import forgetting
 from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck.check import check
+from gradient.maintenance.fsck.repair import repair
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import moving
+from gradient.repo.keeping import Keep
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.repo.making import make_repo
@@ -143,6 +146,21 @@ def test_a_damaged_record_ends_a_collection(tmp_path: Path) -> None:
     with pytest.raises(MalformedObjectError, match="retention/0000000000000001 is damaged"):
         collect(repo, grace=0.0)
     assert packs_of(repo) == packs
+
+
+def test_a_record_that_was_moved_away_is_made_again_by_the_same_rules(tmp_path: Path) -> None:
+    repo, oids = made(tmp_path, [0, 8], [16, 24], [32, 40], lean=False)
+    forgetting.forget(repo, Keep(last=1), grace=0.0)
+    record = tmp_path / "run/.gradient-repo/retention" / f"{1:016d}"
+    record.chmod(0o600)
+    record.write_bytes(b"half")
+    repaired = repair(repo.path, workers=1)
+    assert "object-missing" in {finding.id for finding in repaired.after.findings}
+    with pytest.raises(MissingObjectError):
+        collect(Repository.open(repo.path), grace=0.0)
+    done = forgetting.forget(Repository.open(repo.path), Keep(last=1), grace=0.0)
+    assert {entry.oid for entry in done.plan.leaving} == set(oids[:2])
+    assert check(repo.path, workers=1).findings == ()
 
 
 @contextmanager

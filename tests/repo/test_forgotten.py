@@ -16,6 +16,7 @@ from gradient.repo.damage import damaged_commits
 from gradient.repo.lines import Line
 from gradient.repo.reachable import Standing
 from gradient.repo.repository import Repository
+from gradient.store.pack import Pack, open_packs
 from tests.repo.making import builder, make_repo
 
 STATE = "more than the commit" * 200
@@ -75,6 +76,18 @@ def test_what_a_ref_names_is_whole(repo: Repository) -> None:
     moving.delete_tag(repo, "good")
     with pytest.raises(ForgottenError):
         repo.check_kept(oids(repo)[3])
+
+
+def test_one_that_was_forgotten_stands_in_for_no_lost_tip(repo: Repository) -> None:
+    tip, ids = oids(repo)[-1], oids(repo)
+    forget(repo, 4)
+    for name in repo.storage.names("objects/pack"):
+        (pack,) = open_packs(repo.storage, [name.removesuffix(".pack")])
+        assert isinstance(pack, Pack)
+        if tip in pack.rows["oid"].tobytes():
+            repo.storage.remove(pack.name)
+    found = Repository.open(repo.path, workers=1)
+    assert found.tip("main") == ids[0]
 
 
 def test_nothing_is_named_or_forked_that_is_gone(repo: Repository) -> None:
