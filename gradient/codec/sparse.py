@@ -77,10 +77,11 @@ def unpack(stored: memoryview, count: int) -> Bytes:
 
 def _distances(places: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Bytes:
     """Return for each place how many values lie between it and the one before, in bytes."""
-    gaps = np.diff(places, prepend=-1) - 1
-    skips = gaps // _FAR
-    if not skips.any():
+    gaps = places.copy()
+    gaps[1:] -= places[:-1] + 1
+    if gaps.max(initial=0) < _FAR:
         return gaps.astype(np.uint8)
+    skips = gaps // _FAR
     ends = np.cumsum(skips + 1)
     distances = np.full(int(ends[-1]), _FAR, np.uint8)
     distances[ends - 1] = gaps % _FAR

@@ -95,6 +95,10 @@ class Pack:
         """The storage name."""
         return name_of(self.id)
 
+    def leans(self, position: int) -> bool:
+        """Whether a row's frame is a difference from another blob."""
+        return bool(self.rows["flags"][position])
+
     def row(self, position: int) -> Row:
         """Return one row of the index."""
         oid, offset, stored, raw, kind, codec, flags, _ = self.rows[position].item()

@@ -258,11 +258,15 @@ class Transaction:
             return True
         if depth > MAX_DEPTH:
             return False
-        for pack, row in self._catalogue.index.find(oid):
-            if row.base is None:
-                if self._rely(pack):
-                    return True
-            elif not self._plain and self._rely(pack) and self._known(row.base, depth + 1):
+        based: list[tuple[Pack, int]] = []
+        for pack, position in self._catalogue.index.holders(oid):
+            if pack.leans(position):
+                based.append((pack, position))
+            elif self._rely(pack):
+                return True
+        for pack, position in () if self._plain else based:
+            base = pack.row(position).base
+            if base is not None and self._rely(pack) and self._known(base, depth + 1):
                 self._leaning.add(oid)
                 return True
         return False
