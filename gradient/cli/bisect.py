@@ -158,7 +158,10 @@ def log(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         output.document({**asdict(state), "log": [asdict(each) for each in state.log]})
         return
-    rows = [(each.verdict, each.revision, each.commit[:10], each.time) for each in state.log]
+    rows = [
+        (each.verdict, each.revision, each.commit[:10], each.time.partition(".")[0])
+        for each in state.log
+    ]
     output.table(rows, indent=0)
 
 

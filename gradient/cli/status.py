@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -68,6 +68,8 @@ _STATES = {
         "missing_view_files": "how many files of the view are not there, of those that the "
         "manifest lists and the manifest itself; deleting them freed nothing in the store, and "
         "`gradient view rebuild` restores them",
+        "view_is_elsewhere": "whether the manifest and the thin files name another folder, because "
+        "the repo was moved or copied; the next attach or `gradient view rebuild` mends that",
         "pending_handoff": "the variables set in this environment that steer the next attach",
         "last_run": "the last training command: `command`, `cwd`, `time`, `launch` (what "
         "launched it, where that is known); or null",
@@ -108,6 +110,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
     place = find_place(ctx)
     last = again.find(repo)
     free = fs.free_bytes(repo.path)
+    view = _view(repo.path)
     return {
         "repo": place.repo_name,
         "path": repo.path,
@@ -129,7 +132,8 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "measured_commits": measured,
         "free_bytes": free,
         "free_commits": weight.commits_within(free),
-        "missing_view_files": _missing_files(repo.path) if rows else 0,
+        "missing_view_files": view.missing if rows else 0,
+        "view_is_elsewhere": view.elsewhere,
         "pending_handoff": pending_handoff(os.environ),
         "last_run": asdict(last.run) if last is not None else None,
         "resume_command": last.resume if last is not None else None,
@@ -168,17 +172,30 @@ def _component(share: Share) -> dict[str, Any]:
     return {**asdict(share), "saved_bytes": share.saved_bytes}
 
 
-def _missing_files(repo_path: str) -> int:
-    """Count what the folder lacks of the view; one listing, no stats."""
+@dataclass(frozen=True, slots=True)
+class _View:
+    """How the files beside the store are."""
+
+    missing: int
+    """How many are not there."""
+    elsewhere: bool
+    """Whether the manifest names another folder."""
+
+
+def _view(repo_path: str) -> _View:
+    """Look at what the manifest lists; one listing, no stats."""
     raw = documents.read_bytes(layout.beside(repo_path, layout.MANIFEST))
     if raw is None:
-        return 1  # which files there were, nothing says
+        return _View(1, elsewhere=False)  # which files there were, nothing says
     try:
         entries = json.loads(raw).get("checkpoints", [])
-        listed = {PurePath(entry["file"]).name for entry in entries if entry.get("file")}
+        listed = {PurePath(entry["file"]) for entry in entries if entry.get("file")}
     except (ValueError, TypeError, KeyError, AttributeError):
-        return 0  # a torn manifest: it is derived, and rewritten by the next commit
-    return len(listed - set(fs.names(repo_path)))
+        # A torn manifest: it is derived, and rewritten by the next commit.
+        return _View(0, elsewhere=False)
+    names = {path.name for path in listed}
+    elsewhere = any(path.parent != PurePath(repo_path) for path in listed if path.is_absolute())
+    return _View(len(names - set(fs.names(repo_path))), elsewhere)
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -206,6 +223,11 @@ def _print(facts: dict[str, Any]) -> None:
             f"\n{output.amount(facts['missing_view_files'], 'file')} of the view "
             "missing. Nothing is lost, and deleting them freed nothing in the store; to write "
             "them again: gradient view rebuild"
+        )
+    if facts["view_is_elsewhere"]:
+        output.line(
+            "\nthe view names another folder: the repo was moved or copied. The next attach mends "
+            "that, and so does: gradient view rebuild"
         )
     if facts["pending_handoff"]:
         output.line("\npending in this environment, for the next attach:")

@@ -29,6 +29,7 @@ from gradient.errors import (
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import names
+from gradient.repo.bridging import bridged
 from gradient.repo.graph import Graph
 from gradient.repo.metrics import split_metric
 
@@ -281,7 +282,7 @@ def _at_step(repo: Graph, revision: Revision, step: int) -> Oid:
 
 
 def _find_step(repo: Graph, branch: str, step: int) -> Oid | None:
-    for oid, link in repo.chain(repo.tip(branch)):
+    for oid, link in bridged(repo, repo.tip(branch)):
         if link.step == step:
             return oid
         if link.step < step:

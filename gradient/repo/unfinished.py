@@ -40,11 +40,12 @@ def unfinished(repo: Repository) -> list[Unfinished]:
     found = []
     for held in sorted(repo.leases.held(), key=lambda held: held.since):
         state = _STATES[held.owner.runs()]
-        since = datetime.fromtimestamp(held.since, UTC).replace(tzinfo=None)
-        text = since.isoformat(timespec="microseconds")
+        # A lease tells whole seconds: what the branch did within its first one came before it.
+        after = _spelled(held.since + 1)
         for branch in _branches(repo, held):
-            if state == "writing" or not _moved(repo, branch, text):
-                found.append(Unfinished(branch, state, held.owner.process, text))
+            if state == "writing" or not _moved(repo, branch, after):
+                since = _spelled(held.since)
+                found.append(Unfinished(branch, state, held.owner.process, since))
     return found
 
 
@@ -56,6 +57,11 @@ def _branches(repo: Repository, held: Held) -> list[str]:
     return [ref.removeprefix(_HEADS) for ref in refs if ref.startswith(_HEADS)]
 
 
-def _moved(repo: Repository, branch: str, since: str) -> bool:
+def _moved(repo: Repository, branch: str, after: str) -> bool:
     record = repo.refs.read(branch)
-    return record is not None and record.time >= since
+    return record is not None and record.time >= after
+
+
+def _spelled(seconds: int) -> str:
+    """Write a time as ref records do."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000000")

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,7 @@ def test_a_commit_in_another_process_and_one_that_was_cut_off(history: Sandbox) 
     [cut] = facts()["unfinished"]
     assert cut == {**writing, "state": "cut off"}
     assert "is gone; its earlier ones are there" in call("status").stdout
+    time.sleep(1)
     history.commit("main", 200)
     assert facts()["unfinished"] == []
 
@@ -187,6 +189,20 @@ def test_deleted_view_files_are_not_a_loss(history: Sandbox) -> None:
     text = call("status").stdout
     assert "freed nothing" in text
     assert "gradient view rebuild" in text
+
+
+def test_a_moved_repo_is_told_and_mended_by_a_command_that_writes(history: Sandbox) -> None:
+    call("view", "rebuild")
+    assert not facts()["view_is_elsewhere"]
+    manifest = history.workspace.with_name("there") / "gpt" / "manifest.json"
+    history.workspace.rename(history.workspace.with_name("there"))
+    before = manifest.read_bytes()
+    found = facts()
+    assert (found["view_is_elsewhere"], found["missing_view_files"]) == (True, 0)
+    assert "the view names another folder" in call("status").stdout
+    assert manifest.read_bytes() == before
+    call("view", "rebuild")
+    assert not facts()["view_is_elsewhere"]
 
 
 def test_a_deleted_manifest_is_not_a_loss(history: Sandbox) -> None:

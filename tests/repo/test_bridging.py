@@ -1,0 +1,81 @@
+"""A damaged commit in the middle of a line hides what lies behind it, but not for long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gradient.errors import IntegrityError
+from gradient.repo import moving
+from gradient.repo.lines import Line
+from gradient.repo.repository import Repository
+from tests.repo.making import commit, fork, make_repo, run
+
+if TYPE_CHECKING:
+    from gradient.objects.oid import Oid
+
+
+def without(repo: Repository, *lost: Oid) -> Repository:
+    """Damage the packs of commits; return the repo as another process opens it."""
+    for oid in lost:
+        pack = repo.store.catalogue.index.find(oid)[0][0]
+        path = Path(repo.path, ".gradient-repo", pack.name)
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-3])
+    return Repository.open(repo.path, workers=1)
+
+
+def test_what_lies_behind_is_found_by_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30, 40, 50)
+    damaged = without(repo, oids[1], oids[2])
+    assert damaged.resolve("main@40").oid == oids[3]
+    assert not [text for text in caplog.messages if "came before" in text]
+    assert damaged.resolve("main@10").oid == oids[0]
+    assert caplog.messages[-1] == (
+        f"{oids[2].short}, {oids[1].short} cannot be read; by the branch's log, {oids[0].short} "
+        f"came before"
+    )
+    # Of the lost ones nothing is known but the id.
+    for lost in ("main@20", "main@30", "main@25"):
+        with pytest.raises(IntegrityError):
+            damaged.resolve(lost)
+
+
+def test_a_line_that_was_left_is_not_taken_for_what_came_before(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30)
+    rewound = Line.open(repo, "main").moved_to(oids[0])
+    again = [commit(rewound, step).commit for step in (15, 25)]
+    assert repo.tip("main.old1") == oids[2]
+    moving.rename_branch(repo, "main.old1", "kept")
+    damaged = without(repo, again[0])
+    for behind in ("main@10", "main@20", "main@30"):  # 20 and 30 are not on the line at all
+        with pytest.raises(IntegrityError):
+            damaged.resolve(behind)
+    assert damaged.resolve("kept@20").oid == oids[1]
+
+
+def test_the_log_of_the_branch_it_was_made_on_counts(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30)
+    fork(repo, oids[2], "side")
+    run(repo, "side", 40)
+    run(repo, "other", 5)
+    moving.reset_branch(repo, "other", oids[1], reason="reset")
+    damaged = without(repo, oids[1])
+    assert damaged.resolve("side@10").oid == oids[0]
+
+
+def test_where_a_branch_begins_its_log_says_nothing(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20)
+    fork(repo, oids[1], "side")
+    begun = repo.tips()["side"]
+    run(repo, "side", 40)
+    with pytest.raises(IntegrityError):
+        without(repo, begun).resolve("side@10")
