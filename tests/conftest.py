@@ -36,6 +36,22 @@ PERSONAL = ("GRADIENT_", "XDG_", "GIT_", "NO_COLOR", "FORCE_COLOR", "COLUMNS")
 SEED = 20260210
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--times",
+        type=int,
+        default=1,
+        help="repeat so many times as often what is tried by chance",
+    )
+
+
+@pytest.fixture(scope="session")
+def times(request: pytest.FixtureRequest) -> int:
+    """How many times as often as in CI something is to be tried by chance."""
+    found: int = request.config.getoption("--times")
+    return found
+
+
 @pytest.fixture(autouse=True)
 def hermetic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test an empty home, an empty current folder, no settings and fixed generators."""

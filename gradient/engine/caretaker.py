@@ -47,6 +47,7 @@ def look_after(path: str, keep: Keep | None) -> str:
 
 def _end_with_parent() -> None:
     """End this process when standard input does: its other end is in the parent's hand alone."""
-    while sys.stdin.buffer.read(1):
+    # Not by `sys.stdin`: the interpreter could not end while its buffer is being waited for.
+    while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

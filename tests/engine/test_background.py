@@ -69,13 +69,13 @@ class Extra:
         self.strided.add_(by)
 
 
-def test_a_commit_is_the_state_at_the_call() -> None:
+def test_a_commit_is_the_state_at_the_call(times: int) -> None:
     rig, engine = started(width=100)
     extra = Extra()
     engine.register_state("extra", extra)
     rig.step()
     expected: dict[int, Any] = {}
-    for step in range(1, TRIALS + 1):
+    for step in range(1, TRIALS * times + 1):
         engine.flush()
         expected[step] = snapshot(rig.state() | {"extra": dict(vars(extra))})
         with gate():

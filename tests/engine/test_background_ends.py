@@ -28,7 +28,8 @@ ENDINGS = {
 WRITTEN = {"return", "exit", "exception", "handled SIGTERM"}
 """Endings after which everything is there."""
 
-TIMES = 3
+LIVES = 3
+FORKS = 40
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,10 @@ def line() -> list[int]:
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_what_was_returned_is_there_or_the_last_tip_is(ending: str, server: ForkServer) -> None:
-    for number in range(TIMES):
+def test_what_was_returned_is_there_or_the_last_tip_is(
+    ending: str, server: ForkServer, times: int
+) -> None:
+    for number in range(LIVES * times):
         journal = Path(f"journal{number}").absolute()
         folder = Path(f"life{number}")
         folder.mkdir()
@@ -75,9 +78,13 @@ def test_a_failure_that_somebody_was_told_of_is_not(server: ForkServer) -> None:
     server.run(fail_unseen, 0, "by the handle", status=0)
 
 
-def test_forked_children_have_no_part_in_it(server: ForkServer) -> None:
-    times = 40
-    server.run(fork_often, times)
-    assert line() == list(range(1, times + 1))
-    repo = Repository.open("work/run")
-    assert len(list(repo.store.commits())) == times
+def test_forked_children_have_no_part_in_it(server: ForkServer, times: int) -> None:
+    for number in range(times):
+        folder = Path(f"life{number}")
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            server.run(fork_often, FORKS)
+            assert line() == list(range(1, FORKS + 1))
+            repo = Repository.open("work/run")
+            assert len(list(repo.store.commits())) == FORKS

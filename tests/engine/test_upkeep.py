@@ -128,6 +128,16 @@ def test_a_failure_is_logged_and_no_more(
     assert whole() == [1, 2, 3]
 
 
+def test_a_round_says_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
+    """And ends well: a thread of it that waits must not keep the interpreter from ending."""
+    caplog.set_level(logging.INFO)
+    rig = Rig()
+    with rig.attach(config=config(maintenance=1)) as engine:
+        rig.train(engine, 1)
+        until(lambda: "looked after" in caplog.text, "the round")
+    assert "looked after the repo: 0 commits forgotten" in caplog.text
+
+
 def test_closing_ends_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(upkeep, "_CHILD", "import time; time.sleep(600)")

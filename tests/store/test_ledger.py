@@ -305,3 +305,44 @@ def test_ledgers_that_tell_of_the_same_packs_and_go() -> None:
     blobs = [Oid.of(Kind.BLOB, number.to_bytes(8, "little") * 4) for number in range(6)]
     assert [store.read(oid, Kind.BLOB) for oid in blobs]
     assert [store.read(oid, Kind.COMMIT) for oid in oids]
+
+
+def test_ledgers_that_another_process_merged_are_done_without() -> None:
+    """It was found out when the next ledger was to be written, and failed that commit."""
+    storage = MemoryStorage()
+    oids = fill(storage, 4)
+    write(storage)
+    ours = ObjectStore(storage, workers=1)
+    assert ours.stats().packs == 4  # the indexes are in memory from now on
+    assert set(ours.commits()) == set(oids)
+    oids += fill(storage, 4, first=4, parent=oids[-1])
+    write(storage)  # in which the first one is merged
+    assert len(ledgers(storage)) == 1
+    for number in range(8, 20, 3):
+        oids += fill(storage, 3, first=number, parent=oids[-1])
+        ours.refresh()
+        bookkeeping.tidy(ours.catalogue, storage, least=1)
+        assert set(ours.commits()) == set(oids)
+    packs = {pack_id for told in ours.catalogue.told().values() for pack_id in told}
+    assert len(packs) == len(oids)
+    assert answers(storage, oids)["commits"] == sorted(oids)
+    assert all(ours.read(oid, Kind.COMMIT) for oid in oids)
+
+
+@pytest.mark.parametrize("damage", [b"", b"x" * 400])
+def test_a_ledger_that_went_bad_is_written_anew(damage: bytes) -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 4)
+    write(storage)
+    ours = ObjectStore(storage, workers=1)
+    assert ours.stats().packs == 4  # the indexes are in memory from now on
+    assert set(ours.commits()) == set(oids)
+    (name,) = ledgers(storage)
+    storage.contents[name] = damage
+    oids += fill(storage, 4, first=4, parent=oids[-1])
+    ours.refresh()
+    bookkeeping.tidy(ours.catalogue, storage, least=1)
+    assert ledgers(storage) != [name]
+    assert len(ours.catalogue.told()) == 1
+    assert set(ours.commits()) == set(oids)
+    assert answers(storage, oids)["commits"] == sorted(oids)
