@@ -82,6 +82,8 @@ class _Writer:
     number: int
     journal: Path
     pid: int = 0
+    branch: str = ""
+    """Where it goes on when it begins anew; as told by itself."""
     paused_until: float = 0.0
     seen: tuple[int, float] = field(default=(0, 0.0))
     """How many commits it had, and when that was noticed."""
@@ -147,6 +149,7 @@ class _Crowd:
                     del running[writer.number]
                     writer.pid = 0
                     if time.monotonic() < deadline:
+                        writer.branch = writer.journal.read_text().splitlines()[-1].split()[1]
                         running[writer.number] = writer
                         self._start(writer)
             awake = [w for w in running.values() if w.paused_until < time.monotonic()]
@@ -204,7 +207,7 @@ class _Crowd:
         chance = random.Random(f"{writer.number} {time.time_ns()}")
         with writer.journal.open("a", encoding="ascii") as journal:
             try:
-                branch = f"b{writer.number % self.plan.branches}"
+                branch = writer.branch or f"b{writer.number % self.plan.branches}"
                 line = Line.open(repo, branch)
                 line.moved_to(repo.tip(branch))
                 for _ in range(count):
@@ -212,6 +215,7 @@ class _Crowd:
                     numbers = [8 * chance.randrange(_POOL) + chance.randrange(8) for _ in range(2)]
                     journal.write(f"{repos.commit(line, step, *numbers, lean=step % 3 == 0)}\n")
                     journal.flush()
+                journal.write(f"on {line.branch}\n")
             except BaseException:
                 journal.write(traceback.format_exc())
                 raise

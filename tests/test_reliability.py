@@ -1,0 +1,24 @@
+"""The tests that docs/reliability.md names are there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMED = re.findall(
+    r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+)
+
+
+def test_there_are_some() -> None:
+    assert len(NAMED) >= 25
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_the_test_is_there(path: str, name: str) -> None:
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
