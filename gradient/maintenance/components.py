@@ -5,6 +5,9 @@ looked at in a moment, some that lie evenly in history stand for all: what sever
 counted once, and what the others hold is taken to be spread as what each of these has for itself.
 Where there are few commits, all are looked at, and the figures are exact.
 
+Of a very large state some chunks stand for all, chosen by their ids, so that a chunk which several
+commits share is looked at in each of them or in none.
+
 Only trees and indexes are read, no chunk is. A tree that is not there (retention let go of it) or
 is damaged counts nothing: to find damage is another command's work.
 """
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gradient.checkpoint.references import below, references
+from gradient.codec.chunks import CHUNK_BYTES
 from gradient.errors import IntegrityError
 from gradient.maintenance.statistics import OTHER, Weight, component_of
 from gradient.objects import tree as trees
@@ -29,7 +33,10 @@ from gradient.store.database import ObjectStore
 MOST_COMMITS: Final = 12
 """So many commits are looked at."""
 MOST_OBJECTS: Final = 20_000
-"""When so many objects were counted, no further commit is looked at."""
+"""When so many objects were met, no third commit is looked at, or a further one: two at least tell
+what is shared."""
+MOST_CHUNKS: Final = 2_000
+"""About so many chunks of one state are counted."""
 _STRIDE: Final = (5**0.5 - 1) / 2
 """Steps of this part of a history meet no rhythm in it, such as an anchor in every fifty."""
 
@@ -57,10 +64,11 @@ def shares(repo: Repository, history: History, weight: Weight) -> tuple[list[Sha
 
     The shares add up to what `weight` says of the whole repo.
     """
-    count = _Count(repo.store)
+    chunks = max(weight.state_bytes, default=0) // CHUNK_BYTES
+    count = _Count(repo.store, min(1.0, MOST_CHUNKS / max(1, chunks)))
     looked = 0
     for oid in _spread(history):
-        if looked == MOST_COMMITS or len(count.component) >= MOST_OBJECTS:
+        if looked == MOST_COMMITS or (looked >= 2 and count.met >= MOST_OBJECTS):
             break
         count.add(repo, oid)
         looked += 1
@@ -70,7 +78,11 @@ def shares(repo: Repository, history: History, weight: Weight) -> tuple[list[Sha
         fresh = count.fresh()
         for name, size in fresh.items():
             stored[name] += rest * size // max(1, sum(fresh.values()))
-    stored[OTHER] += max(0, weight.stored_bytes - sum(stored.values()))
+    over = sum(stored.values())
+    if over > weight.stored_bytes:  # an estimate, and too high
+        for name in stored:
+            stored[name] = stored[name] * weight.stored_bytes // over
+    stored[OTHER] += weight.stored_bytes - sum(stored.values())
     found = [
         Share(name, represented, stored[name])
         for name, represented in weight.represented_by_component.items()
@@ -97,24 +109,28 @@ def _spread(history: History) -> Iterator[Oid]:
 class _Count:
     """Objects that some commits stand on, each with the component that it was met in first."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, part: float) -> None:
         self._store = store
+        self._part = part
+        self._end = int(part * 2**32)
         self._below: dict[Oid, list[Oid]] = {}
         self._shared: set[Oid] = set()
         self.component: dict[Oid, str] = {}
+        self.met = 0
+        """How many objects were met, those counted and those left out."""
 
     def add(self, repo: Repository, oid: Oid) -> None:
         """Take in a commit."""
         met: set[Oid] = set()
         commit = repo.read_commit(oid)
         facts = (commit.environment, commit.hparams, commit.fork)
-        self.component[oid] = OTHER
+        self._found(oid, OTHER)
         self._walk(((Kind.TREE, each) for each in facts if each is not None), OTHER, met)
         try:
             root = trees.parse(self._store.read(commit.tree, Kind.TREE))
         except IntegrityError:
             return
-        self.component[commit.tree] = OTHER
+        self._found(commit.tree, OTHER)
         for name, entry in root.entries.items() if isinstance(root, Tree) else ():
             self._walk(references(ValueTree(entry)), component_of(name), met)
 
@@ -123,20 +139,28 @@ class _Count:
         pending = list(objects)
         while pending:
             kind, oid = pending.pop()
-            if oid in met:
+            if oid in met or (kind is Kind.BLOB and int.from_bytes(oid[:4]) >= self._end):
                 continue
             if oid in self.component:
                 self._shared.add(oid)
                 continue
             met.add(oid)
-            self.component[oid] = component
-            if kind is not Kind.BLOB:
-                try:
-                    children = list(below(kind, self._store.read(oid, kind)))
-                except IntegrityError:
-                    continue
-                self._below[oid] = [child for _, child in children]
-                pending.extend(children)
+            if kind is Kind.BLOB:
+                self.component[oid] = component
+                continue
+            self._found(oid, component)
+            try:
+                children = list(below(kind, self._store.read(oid, kind)))
+            except IntegrityError:
+                continue
+            self._below[oid] = [child for _, child in children]
+            self.met += len(children)
+            pending.extend(children)
+
+    def _found(self, oid: Oid, component: str) -> None:
+        """Count an object that is no blob: each of these stands for itself alone."""
+        self.component[oid] = component
+        self._below[oid] = []
 
     def total(self) -> Counter[str]:
         """Return the bytes of all frames, by component."""
@@ -156,5 +180,6 @@ class _Count:
     def _sum(self, oids: Iterable[Oid]) -> Counter[str]:
         found: Counter[str] = Counter()
         for oid in oids:
-            found[self.component[oid]] += self._store.stored(oid)
+            part = 1 if oid in self._below else self._part
+            found[self.component[oid]] += round(self._store.stored(oid) / part)
         return found

@@ -45,6 +45,8 @@ class Weight:
     the tensor bytes at its tip; what retention has let go of is left out."""
     represented_by_component: Mapping[str, int] = field(default_factory=dict)
     """The same for model, optimizer and everything else."""
+    state_bytes: tuple[int, ...] = ()
+    """What the state at each branch's tip has."""
 
     @property
     def deltas(self) -> int:
@@ -64,11 +66,14 @@ def weigh(repo: Repository, history: History) -> Weight:
     known: dict[Oid, int] = {}
     summaries = history.summaries()
     represented = dict.fromkeys(COMPONENTS, 0)
+    states: list[int] = []
     kept = kept_components(history)
     for summary in summaries:
         if summary.commits:
             tree = repo.read_commit(summary.tip).tree
-            for name, size in component_bytes(repo.store, tree, known).items():
+            found = component_bytes(repo.store, tree, known)
+            states.append(sum(found.values()))
+            for name, size in found.items():
                 represented[name] += kept[summary.branch, name] * size
     return Weight(
         commits=sum(summary.commits for summary in summaries),
@@ -78,16 +83,19 @@ def weigh(repo: Repository, history: History) -> Weight:
         stored_bytes=stored,
         represented_bytes=sum(represented.values()),
         represented_by_component=represented,
+        state_bytes=tuple(states),
     )
 
 
 def kept_components(history: History) -> Counter[tuple[str, str]]:
     """Return of how many commits each branch has each of `COMPONENTS`."""
-    found: Counter[tuple[str, str]] = Counter()
-    for entry in history.entries.values():
-        dropped = history.dropped.get(entry.oid)
-        for name in COMPONENTS:
-            found[entry.branch, name] += dropped is None or not dropped.covers(name)
+    commits = Counter(entry.branch for entry in history.entries.values())
+    found = Counter({(at, name): count for at, count in commits.items() for name in COMPONENTS})
+    for oid, dropped in history.dropped.items():
+        if oid in history.entries:
+            branch = history.entries[oid].branch
+            for name in COMPONENTS:
+                found[branch, name] -= dropped.covers(name)
     return found
 
 

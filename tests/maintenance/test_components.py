@@ -92,7 +92,33 @@ def test_large_states_are_looked_at_less_often(
     adapted: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(components, "MOST_OBJECTS", 5)
-    assert measured(adapted)[1] == 1
+    assert measured(adapted)[1] == 2
+
+
+def test_of_a_very_large_state_some_chunks_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = make_repo(tmp_path)
+    line = Line.open(repo, "main")
+    torch.manual_seed(3)
+    frozen = [torch.randn(64) for _ in range(400)]
+    for step in range(6):
+        model = {f"w.{number}": tensor for number, tensor in enumerate(frozen)}
+        moments = {f"m.{number}": torch.randn(64) for number in range(400)}
+        # Above what a tree takes in, so that each is a chunk.
+        grown = {name: tensor.repeat(16) for name, tensor in model.items()}
+        commit(
+            line, step, {"model": grown, "optimizer": {n: t.repeat(16) for n, t in moments.items()}}
+        )
+    exact, _ = measured(repo)
+    monkeypatch.setattr(components, "CHUNK_BYTES", 4096)
+    monkeypatch.setattr(components, "MOST_CHUNKS", 300)
+    found, _ = measured(repo)
+    counted = components._Count(repo.store, 300 / 800)
+    counted.add(repo, repo.resolve("main").oid)
+    assert 200 < len(counted.component) < 400
+    for name in ("model", "optimizer"):
+        assert found[name].stored_bytes == pytest.approx(exact[name].stored_bytes, rel=0.15)
 
 
 def test_some_commits_tell_what_all_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
