@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from gradient.checkpoint.reader import read_state
 from gradient.checkpoint.snapshots import Snapshot
 from gradient.engine.revision import Revision
 from gradient.repo.repository import Repository
+from gradient.repo.unfinished import unfinished
 from gradient.state.snapshot import snapshot
 from tests.engine.behind import LIMIT, gate, settle, started
 from tests.engine.rig import Rig, assert_same, config, network
@@ -38,6 +40,27 @@ TRIALS = 150
 
 def stored(repo: Repository, revision: str) -> dict[str, Any]:
     return read_state(repo.store, repo.resolve(revision).commit.tree)
+
+
+def test_another_process_sees_that_a_commit_is_being_written() -> None:
+    rig, engine = started()
+    rig.train(engine, 1)
+    engine.flush()
+    reached, go = threading.Event(), threading.Event()
+
+    def hold(call: Any) -> None:
+        if call.operation == "sync" and threading.current_thread().name == "gradient-commits":
+            reached.set()
+            assert go.wait(LIMIT)
+
+    with observed(hold):
+        engine.commit(2)
+        assert reached.wait(LIMIT)
+        [found] = unfinished(Repository.open("work/run"))
+        assert (found.branch, found.state, found.process) == ("main", "writing", os.getpid())
+        go.set()
+        engine.flush()
+    assert unfinished(Repository.open("work/run")) == []
 
 
 # -- What is in them ------------------------------------------------------------------------------
