@@ -55,4 +55,5 @@ def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
             output.line(f"unset {name}")
     for name, value in variables.items():
         output.line(f"export {name}={shlex.quote(value)}")
-    output.note(f"# nothing was changed; to run a command: gradient resume {ref} -- CMD")
+    option = "--reset-optimizer " if reset_optimizer else ""
+    output.note(f"# nothing was changed; to run a command: gradient resume {option}{ref} -- CMD")

@@ -73,3 +73,13 @@ def test_what_is_gone_weighs_nothing(history: Sandbox) -> None:
     commits, represented, on_main = told()
     forget(history, 0)
     assert told() == (commits, represented - STATE_BYTES, on_main - STATE_BYTES)
+
+
+def test_the_handoff_says_that_the_optimizer_starts_afresh(history: Sandbox) -> None:
+    forget(history, 50, ["optimizer"])
+    assert "the optimizer of main@50" in call("resume", "main@50", code=4).output
+    said = call("resume", "--reset-optimizer", "main@50")
+    assert "export GRADIENT_RESET_OPTIMIZER=1" in said.stdout
+    assert "gradient resume --reset-optimizer main@50 -- CMD" in said.stderr
+    said = call("resume", "main@100", GRADIENT_RESET_OPTIMIZER="1")
+    assert "unset GRADIENT_RESET_OPTIMIZER" in said.stdout
