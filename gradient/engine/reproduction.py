@@ -107,7 +107,9 @@ def _components(
         found = diff.compare(mine, theirs).tensors
         tensors = tuple(each for each in found if each.status != "equal" or each.retyped)
         others = _others(_entries(repo, before.get(name)), _entries(scratch, after.get(name)))
-        yield ComponentChange(name, tensors, tuple(others))
+        # A module of which tensors are named already differs by them.
+        named = {each.name.partition(".")[0] for each in tensors}
+        yield ComponentChange(name, tensors, tuple(each for each in others if each not in named))
 
 
 def _entries(repo: Repository, entry: Json) -> Mapping[str, Json]:

@@ -211,5 +211,21 @@ def test_verify_proves_that_the_run_is_reproducible(trained: Trained) -> None:
     assert out.startswith("bit-identical: from main@10, the command led to the very state of")
 
 
+def test_verify_names_what_differs_and_by_how_much(trained: Trained) -> None:
+    other = trained.script.read_text(encoding="utf-8").replace(
+        "torch.randn(32, 8)", "torch.randn(32, 8) * (1 + 1e-6)"
+    )
+    Path("other.py").write_text(other, encoding="utf-8")
+    words = ("verify", "main@10..main@20", "--", sys.executable, "other.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    out, _ = finish(spawn(*words, env=environment), code=1)
+    assert "the first commit that differs: step 20" in out
+    lines = [line.split() for line in out.splitlines() if line.startswith("  ")]
+    named = [words[0] for words in lines]
+    assert {name for name in named if name.startswith(("embed", "head"))} == set(WEIGHTS)
+    assert "state" not in named  # its tensors are named
+    assert "the generators agree and the differences are small" in out
+
+
 def test_every_stored_byte_is_sound(trained: Trained) -> None:
     assert parsed("fsck")["findings"] == []
