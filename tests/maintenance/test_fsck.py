@@ -21,6 +21,7 @@ from gradient.objects import canonical
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
+from gradient.repo.branching import fork_commit
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.state import tensors
@@ -35,6 +36,7 @@ from gradient.store.retention import RetentionRecord
 from gradient.view.manifest import Manifest
 from tests.maintenance import rig
 from tests.maintenance.rig import TIME
+from tools.campaigns import repos
 
 INSIDE = ".gradient-repo"
 HEADS = f"{INSIDE}/refs/heads/main"
@@ -524,3 +526,23 @@ def test_where_there_is_no_repo(tmp_path: Path) -> None:
 
 def test_the_sizes_of_elements_are_those_of_tensors() -> None:
     assert values.ITEM_SIZES == tensors.ITEM_SIZES
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["no ref", "a ref's past"])
+def test_what_a_collection_has_half_removed_is_no_damage(tmp_path: Path, *, again: bool) -> None:
+    repo = repos.make(tmp_path / "run")
+    repos.commit(repos.go_on(repo, "main"), 1, 8)
+    before = set(repos.packs_of(repo))
+    fork_commit(repo, repo.resolve("main@1"), "side")
+    (rest,) = set(repos.packs_of(repo)) - before
+    for name in ("main", "side"):
+        repos.delete(repo, name)
+    for path in (tmp_path / "run" / INSIDE / "objects/pack").iterdir():
+        if path.name != rest:
+            path.unlink()
+    if again:
+        line = repos.Line.open(Repository.open(repo.path, workers=1), "side")
+        repos.commit(line, 5, 16)
+    report = check(tmp_path / "run", workers=1)
+    assert report.is_sound, rig.words(report)
+    assert report.damaged == ()

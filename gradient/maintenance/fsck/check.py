@@ -126,16 +126,29 @@ class Check:
         named = self.refs.named()
         dropped = {oid: what for oid, what in self.retention.dropped().items() if oid not in named}
         self.objects = ObjectCheck(self.repo.store, self.index, lost, advance, dropped)
-        for oid, log, _ in self.refs.commits():
-            if log.tip is not None and self._is_lively(oid, log.tip.commit):
+        alive = [(oid, log) for oid, log, _ in self.refs.commits() if log.tip is not None]
+        for oid, log in alive:
+            if log.tip is not None and oid == log.tip.commit:
                 self.objects.walk(oid, log.name)
+        for oid, log in alive:  # what they stood on before: if it is there
+            if oid not in self.objects.bad and self.index.find(oid):
+                self._walk_past(oid, log.name)
         self._stray()
         self.objects.conclude()
         self._conclude(quick)
 
-    def _is_lively(self, oid: Oid, tip: Oid | None) -> bool:
-        """Whether a commit that a record names is to be there: the tip, or what is there."""
-        return oid == tip or bool(self.index.find(oid))
+    def _walk_past(self, oid: Oid, branch: str) -> bool:
+        """Look at a commit that no ref leads to; False where a collection has half removed it.
+
+        That is no loss, and no damage.
+        """
+        looked = len(self.objects.bad)
+        self.objects.walk(oid, branch)
+        fresh = list(self.objects.bad)[looked:]
+        whole = all(self.index.find(bad) for each in fresh for bad in self.objects.bad[each])
+        if not whole:
+            self.objects.leave_out(fresh)
+        return whole
 
     def _verify(
         self,
@@ -184,12 +197,7 @@ class Check:
         tips = {oid for oid, _, _ in self.refs.commits()}
         strays = [oid for oid in self.repo.store.commits() if oid not in reached]
         for oid in strays:
-            looked = len(self.objects.bad)
-            self.objects.walk(oid, "?")
-            fresh = list(self.objects.bad)[looked:]
-            if any(not self.index.find(bad) for each in fresh for bad in self.objects.bad[each]):
-                # What a collection that was interrupted has left: it is no loss, and no damage.
-                self.objects.leave_out(fresh)
+            if not self._walk_past(oid, "?"):
                 message = f"commit {oid} is not all there any more, and no branch leads to it"
                 self.findings.append(Finding("commit-unreachable", "", message, str(oid)))
         parents = {p for oid in strays for p in self._parents(oid)}
