@@ -130,6 +130,16 @@ class ForgottenError(NotFoundError):
         self.nearest = tuple(nearest)
 
 
+class NonfiniteError(GradientError, ValueError):
+    """A commit was not made, for weights are NaN or infinite: ``on_nonfinite="raise"``."""
+
+    kind = "not-finite"
+
+    def __init__(self, message: str, tensors: Sequence[str]) -> None:
+        super().__init__(message)
+        self.tensors = tuple(tensors)
+
+
 class AmbiguousRevisionError(UnknownRevisionError):
     """A revision that names several commits."""
 

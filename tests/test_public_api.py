@@ -35,6 +35,7 @@ PUBLIC = [
     "MalformedRevisionError",
     "MisfitError",
     "MissingObjectError",
+    "NonfiniteError",
     "NotFoundError",
     "PendingError",
     "RefConflictError",

@@ -73,7 +73,7 @@ else the one that `gradient switch` chose, else main.
 | form | the commit |
 |---|---|
 | `main@{{1}}` | that main stood on one move ago, by its reflog; also of a deleted branch |
-| `main@last-finite` | the newest on main's line that has metrics, all of them finite |
+| `main@last-finite` | the newest on main's line whose weights and metrics are all finite |
 | `main@best:val_loss` | on main's line with the lowest `val_loss`; of several the newest |
 | `main@best:acc:max` | with the highest `acc` |
 | `main@100..main@500` | all after 100 up to 500; an end that is left out is `latest` |

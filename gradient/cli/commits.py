@@ -17,7 +17,8 @@ from gradient.repo.repository import Repository
 JSON_FIELDS = (
     "`id`, `revision` (branch and step, as it resolves now), `step`, `branch`, `type` (anchor or "
     "delta), `parents`, `anchor` (or null), `time`, `message`, `metrics`, `refs` (the branches and "
-    "tags that point at it), `forgotten` (null while it is whole; else `components` that are not "
+    "tags that point at it), `finite` (whether all weights are; null where nobody looked), "
+    "`forgotten` (null while it is whole; else `components` that are not "
     "kept, or null for all, `policy` and `time`)"
 )
 """What the JSON says of a commit."""
@@ -60,6 +61,7 @@ class Describer:
             "message": commit.message,
             "metrics": output.plain_numbers(commit.metrics),
             "refs": self._names.get(oid, []),
+            "finite": commit.finite,
             "forgotten": None if oid not in self._dropped else asdict(self._dropped[oid]),
         }
 
@@ -70,6 +72,7 @@ class Describer:
         words = [output.faint(oid.short), revision if forgotten else output.strong(revision)]
         words += [self.decoration(oid)] if oid in self._refs else []
         words += [f"({self._lost(oid)})"] if oid in self._dropped else []
+        words += ["(not finite)"] if commit.finite is False else []
         words += commit.message.splitlines()[:1]
         line = "  ".join([*words, *_chosen(commit, metrics)])
         return output.faint(click.unstyle(line)) if forgotten else line
@@ -99,6 +102,8 @@ class Describer:
         numbers = [*_chosen(commit, metrics)] if metrics else [*_chosen(commit, commit.metrics)]
         if numbers:
             yield f"metrics  {'  '.join(numbers)}"
+        if commit.finite is False:
+            yield "weights  not finite"
         if commit.message:
             yield ""
             yield from (f"    {line}" for line in commit.message.splitlines())

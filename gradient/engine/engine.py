@@ -15,6 +15,7 @@ from gradient.engine.anchoring import Anchoring
 from gradient.engine.background import Background
 from gradient.engine.environment import capture_environment
 from gradient.engine.epochs import Epochs
+from gradient.engine.finite import Guard
 from gradient.engine.forking import fork_run, restart_optimizer
 from gradient.engine.generators import Generators
 from gradient.engine.handoff import ForkOptions, check_interval
@@ -80,6 +81,7 @@ class GradientEngine:
         self._upkeep = Upkeep(repo, asked.config.keep, asked.config.maintenance)
         self._baseline = edits.baseline(run.optimizer, run.scheduler)
         self._generators = Generators(run.optimizer)
+        self._guard = Guard(asked.config.on_nonfinite)
         self._every = asked.handoff.autocommit
         self._logged: dict[str, int | float] = {}
         self._loaders: list[ResumableLoader] = []
@@ -162,7 +164,7 @@ class GradientEngine:
             self.resume_latest()
         elif handoff.fork is not None and asked.resume is not None:
             with naming_commits(self._repo):
-                self._fork(asked.resume, line.branch, handoff.fork)
+                self._fork(asked.resume, self._new_line(line.branch), handoff.fork)
         elif asked.resume == "auto":
             self.resume_latest(missing_ok=True)
         elif asked.resume is not None:
@@ -187,7 +189,8 @@ class GradientEngine:
 
         Returns the revision (``"main@100"``). `metrics` join those of `log`. Raises StepError for
         a step that is negative, not an integer or below the line's last, UnsupportedValueError
-        for registered state that has no encoding, GradientIOError where the file system refuses;
+        for registered state that has no encoding, NonfiniteError where `on_nonfinite` asks for it,
+        GradientIOError where the file system refuses;
         the earlier commits stay as they were.
 
         In the background it returns when the state is copied, and waits before that while
@@ -205,6 +208,7 @@ class GradientEngine:
             self._background.room()
             self._tell()
         state = capture(self._run)
+        finite, bad = self._guard.look(state["model"], f"{self.branch}@{step}")
         job = Job(
             self._recorder,
             self._view,
@@ -217,6 +221,7 @@ class GradientEngine:
             logged,
             self._at.origin,
             timestamp(),
+            finite,
         )
         if self._background is not None:
             outcome = self._background.submit(job)
@@ -229,7 +234,7 @@ class GradientEngine:
             self._at.last = revision = Revision(facts.branch, step, of=facts)
             warnings = published.warnings
         # Last, for a warning may be an error: what was committed is noted by then.
-        for text in (*warnings, *self._at.unclaimed(job.carried)):
+        for text in (*bad, *warnings, *self._at.unclaimed(job.carried)):
             warn(text)
         return revision
 
@@ -409,21 +414,58 @@ class GradientEngine:
             message=message,
         )
         with naming_commits(self._repo):
-            return self._fork(settled(from_ref), new_branch, options)
+            return self._fork(settled(from_ref), self._new_line(new_branch), options)
 
-    def _fork(self, from_ref: str, new_branch: str, options: ForkOptions) -> Revision:
-        commits = ranks.commits()
+    def rollback(
+        self,
+        *,
+        reset_rng_seed: int | None = None,
+        scale_lr: float | None = None,
+        message: str = "",
+    ) -> Revision:
+        """Go back to the last commit of this line that is finite, and on from there.
+
+        That is ``BRANCH@last-finite``: its weights, and its metrics. An exact restore alone would
+        compute the same divergence again: `scale_lr` multiplies every learning rate,
+        `reset_rng_seed` reseeds every generator. The result is committed at once, at the step that
+        it goes back to, so that a restart goes on from there as well; what the branch stood on is
+        set aside. A loop over `steps` goes on with the step after it.
+
+        Raises UnknownRevisionError where no commit is known to be finite, and what `fork` raises.
+        """
+        self._check_usable()
+        self._drain()
+        options = ForkOptions(
+            reset_rng_seed=reset_rng_seed, scale_lr=scale_lr, message=message or "rollback"
+        )
+        line = Line.open(self._repo, self.branch)
+        with naming_commits(self._repo):
+            revision = self._fork(f"{self.branch}@last-finite", line, options)
+        if reset_rng_seed is None and scale_lr is None:
+            warn(
+                f"rolled back to {revision} with nothing changed: the run will diverge as before; "
+                f"pass scale_lr or reset_rng_seed"
+            )
+        return revision
+
+    def _new_line(self, branch: str) -> Line:
         # Of several ranks only the first makes the branch; it may be there before the others look.
-        line = Line.create(self._repo, new_branch) if commits else Line(self._repo, new_branch)
+        return Line.create(self._repo, branch) if ranks.commits() else Line(self._repo, branch)
+
+    def _fork(self, from_ref: str, line: Line, options: ForkOptions) -> Revision:
         source = self._repo.resolve(from_ref, branch=self.branch).oid
         line.moved_to(source)
-        recorder = self._recorder if commits else None
+        recorder = self._recorder if ranks.commits() else None
         forked = fork_run(self._repo, self._run, recorder, line, source, self._baseline, options)
         self._moved(line, forked.restored)
-        facts = Facts(new_branch)
+        facts = Facts(line.branch)
+        warnings: tuple[str, ...] = ()
         if forked.published is not None:
             facts = acknowledged(self._view, self._upkeep, forked.published, None)
+            warnings = forked.published.warnings
         self._at.last = Revision(facts.branch, self._at.step, of=facts)
+        for text in warnings:
+            warn(text)
         return self._at.last
 
     def register_state(
@@ -467,11 +509,19 @@ class GradientEngine:
         self._generators.replay()
 
     def steps(self, stop: int) -> Iterator[int]:
-        """Yield the steps still to run: from the one after `current_step` to `stop` inclusive."""
+        """Yield the steps still to run: from the one after `current_step` to `stop` inclusive.
+
+        Where the loop goes back (`rollback`, `resume`, `fork`), it goes on from there.
+        """
         self._check_usable()
-        first = self._at.step + 1
+        restored, step = self._at.restored, self._at.step
         self._generators.replay()
-        yield from range(first, stop + 1)
+        while step < stop:
+            step += 1
+            yield step
+            if self._at.restored is not restored:
+                restored, step = self._at.restored, self._at.step
+                self._generators.replay()
 
     def loader(self, dataloader: DataLoader[Any]) -> ResumableLoader:
         """Wrap a DataLoader so that a resumed run goes on in mid-epoch, without re-reading data."""

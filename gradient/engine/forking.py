@@ -103,6 +103,7 @@ def _record(
         sharing=True,
         message=options.message,
         origin=source.origin | options.record,
+        finite=source.commit.finite,
     )
 
 

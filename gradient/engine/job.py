@@ -43,6 +43,8 @@ class Job:
     """What a warm start took from where."""
     time: str
     """When `commit` was called."""
+    finite: bool | None
+    """Whether all weights are; None where nobody looked."""
 
     def record(self) -> Published:
         """Make it durable; raises what `Recorder.record` raises, and leaves a note of it."""
@@ -70,6 +72,7 @@ class Job:
             metrics=self.metrics,
             origin=self.origin,
             time=self.time,
+            finite=self.finite,
         )
 
 

@@ -75,12 +75,14 @@ class Recorder:
         metrics: Mapping[str, int | float] | None = None,
         origin: Mapping[str, Any] | None = None,
         time: str | None = None,
+        finite: bool | None = None,
     ) -> Published:
         """Make a commit of the tree that a function writes; it is durable when this returns.
 
         The function is given what chunks may be differences from; None where the commit is to be
         an anchor. With `sharing` it takes over what its source has, differences too. `origin` says
-        what a fork or a warm start took from where; `time` when it was asked for, by default now.
+        what a fork or a warm start took from where; `time` when it was asked for, by default now;
+        `finite` whether all weights are.
 
         Raises StepError, BranchExistsError, GradientIOError and, for values without an encoding,
         UnsupportedValueError; then nothing has changed.
@@ -108,6 +110,7 @@ class Recorder:
                     environment=_value(transaction, self.environment, "environment"),
                     hparams=_value(transaction, self.hparams, "hparams"),
                     fork=_value(transaction, origin, "fork"),
+                    finite=finite,
                 )
                 oid = transaction.put(Kind.COMMIT, commit.to_bytes())
                 transaction.seal()

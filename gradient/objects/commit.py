@@ -59,6 +59,8 @@ class Commit:
     """A value tree: the run's hyperparameters."""
     fork: Oid | None = None
     """A value tree: what a fork changed (source, resets, settings)."""
+    finite: bool | None = None
+    """Whether every weight is a number; None where nobody looked."""
 
     @property
     def type(self) -> str:
@@ -91,6 +93,8 @@ class Commit:
             oid = getattr(self, name)
             if oid is not None:
                 body[name] = str(oid)
+        if self.finite is not None:
+            body["finite"] = self.finite
         return canonical.dumps(body)
 
     @classmethod
@@ -114,6 +118,9 @@ class Commit:
         if type(body) is not dict or not _REQUIRED <= body.keys() <= _ALLOWED:
             raise MalformedObjectError("a commit has other fields than these")
         metrics, parents, step = body["metrics"], body["parents"], body["step"]
+        finite = body.get("finite")
+        if "finite" in body and type(finite) is not bool:
+            raise MalformedObjectError(f"a commit's finite is no boolean: {finite!r:.40}")
         if type(metrics) is not dict or type(parents) is not list:
             raise MalformedObjectError("a commit's metrics or parents have the wrong type")
         if type(step) is not int or not 0 <= step <= MAX_STEP:
@@ -130,6 +137,7 @@ class Commit:
             _optional_id(body, "environment"),
             _optional_id(body, "hparams"),
             _optional_id(body, "fork"),
+            finite if type(finite) is bool else None,
         )
 
     @property
@@ -140,7 +148,7 @@ class Commit:
 
 _REQUIRED = {"branch", "message", "metrics", "parents", "step", "time", "tree"}
 _OPTIONAL_IDS = {"anchor", "environment", "fork", "hparams"}
-_ALLOWED = _REQUIRED | _OPTIONAL_IDS
+_ALLOWED = _REQUIRED | _OPTIONAL_IDS | {"finite"}
 
 
 _decode = json.JSONDecoder().raw_decode

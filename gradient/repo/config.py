@@ -15,12 +15,16 @@ from gradient.storage import fs
 
 Compression: TypeAlias = Literal["off", "auto", "aggressive"]
 ViewMode: TypeAlias = Literal["auto", "full", "thin", "off"]
+OnNonfinite: TypeAlias = Literal["warn", "raise", "ignore"]
 
 COMPRESSIONS: Final[tuple[Compression, ...]] = ("off", "auto", "aggressive")
 """How hard chunks are encoded; every choice restores the same bits."""
 
 VIEW_MODES: Final[tuple[ViewMode, ...]] = ("auto", "full", "thin", "off")
 """Which ``ckpt_*.pt`` files are written beside the store."""
+
+ON_NONFINITE: Final[tuple[OnNonfinite, ...]] = ("warn", "raise", "ignore")
+"""What to do about weights that are NaN or infinite."""
 
 _MAX_NAME_BYTES = 200
 
@@ -58,6 +62,9 @@ class GradientConfig:
     """In the background, how many commits may be unfinished: each holds a copy of the state."""
     workers: int | None = None
     """Threads that encode and decode; None: one for each core that this process may use."""
+    on_nonfinite: OnNonfinite = "warn"
+    """What to do where a weight is NaN or infinite: ``"warn"`` and mark the commit, ``"raise"``
+    instead of making it, or ``"ignore"``: not look."""
     keep: Keep | None = None
     """Which commits stay whole as the run goes on; None: all. See `Keep`."""
     maintenance: int | None = None
@@ -74,6 +81,7 @@ class GradientConfig:
         """
         _choice("compression", self.compression, COMPRESSIONS)
         _choice("view", self.view, VIEW_MODES)
+        _choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
         every = self.reanchor_interval
         if every is not None and (type(every) is not int or every < 0):
             raise ConfigError(

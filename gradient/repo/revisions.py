@@ -93,15 +93,21 @@ def latest(repo: Graph, revision: Revision) -> Oid:
 
 
 def last_finite(repo: Graph, revision: Revision) -> Oid:
-    """Return the newest kept commit of the line that has metrics, all of them finite."""
+    """Return the newest kept commit of the line whose weights and metrics are all finite.
+
+    Where nobody looked at the weights, there must be metrics that tell.
+    """
     forgotten = _forgotten(repo)
     for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
-        if oid in forgotten:
+        if oid in forgotten or commit.finite is False:
             continue
-        if commit.metrics and all(math.isfinite(value) for value in commit.metrics.values()):
+        told = bool(commit.finite or commit.metrics)
+        if told and all(math.isfinite(value) for value in commit.metrics.values()):
             return oid
     raise UnknownRevisionError(
-        revision.text, f"no commit on the line of {revision.base!r} has metrics that are finite"
+        revision.text,
+        f"no commit on the line of {revision.base!r} is known to be finite, by its weights or its "
+        f"metrics",
     )
 
 

@@ -88,6 +88,7 @@ def test_json(history: Sandbox) -> None:
         "message": "",
         "metrics": {"loss": 6.25},
         "refs": ["v1"],
+        "finite": None,
         "forgotten": None,
     }
     assert all(f"`{name}`" in JSON_FIELDS for name in found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,7 @@ COMMITS = st.builds(
     environment=st.none() | OIDS,
     hparams=st.none() | OIDS,
     fork=st.none() | OIDS,
+    finite=st.none() | st.booleans(),
 )
 
 
@@ -77,6 +80,15 @@ def test_a_commit_has_these_bytes() -> None:
     assert Commit.from_bytes(GOLDEN_COMMIT) == commit
 
 
+def test_a_commit_says_whether_its_weights_are_finite() -> None:
+    commit = Commit.from_bytes(GOLDEN_COMMIT)
+    assert commit.finite is None
+    for finite, text in ((True, b"true"), (False, b"false")):
+        raw = GOLDEN_COMMIT.replace(b'"message"', b'"finite":%s,"message"' % text)
+        assert Commit.from_bytes(raw) == replace(commit, finite=finite)
+        assert replace(commit, finite=finite).to_bytes() == raw
+
+
 @given(COMMITS)
 def test_commits_come_back(commit: Commit) -> None:
     assert Commit.from_bytes(commit.to_bytes()) == commit
@@ -93,6 +105,8 @@ def test_commits_come_back(commit: Commit) -> None:
         (b'"branch":"main"', b'"branch":7'),
         (b'"branch":"main",', b""),
         (b'"message"', b'"massage"'),
+        (b'"message"', b'"finite":1,"message"'),
+        (b'"message"', b'"finite":null,"message"'),
         (b'"loss":2.5', b'"loss":"2.5"'),
         (b'"loss":2.5', b'"loss":2.50'),
         (b'"anchor":"0', b'"anchor":"x'),

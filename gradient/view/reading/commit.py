@@ -60,6 +60,11 @@ class Commit(Mapping[str, Any]):
         return dict(self._commit.metrics)
 
     @property
+    def finite(self) -> bool | None:
+        """Whether all weights are numbers; None where nobody looked."""
+        return self._commit.finite
+
+    @property
     def time(self) -> str:
         """When it was made; UTC."""
         return self._commit.time
