@@ -32,8 +32,8 @@ WITHOUT_TORCH = [
 READS_ENVIRONMENT = {"engine/attaching.py"}
 """The one module outside the command line that may look at environment variables."""
 
-EXITS = {"engine/outcome.py"}
-"""The one module outside the command line that may end the process: a failure told to nobody."""
+EXITS = {"engine/outcome.py", "state/workers.py"}
+"""Who else may end a process: a failure told to nobody, a loader's worker told to by its parent."""
 
 
 def calls(tree: ast.AST, spelled: set[str]) -> list[int]:

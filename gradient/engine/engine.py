@@ -23,6 +23,7 @@ from gradient.engine.hparams import check_hparams
 from gradient.engine.job import Job, acknowledged
 from gradient.engine.metrics import numbers
 from gradient.engine.outcome import Facts
+from gradient.engine.preemption import Preemption
 from gradient.engine.recording import Recorder, check_message, check_step
 from gradient.engine.registering import registered
 from gradient.engine.restoring import Restored, restore_run
@@ -90,6 +91,7 @@ class GradientEngine:
         if asked.background:
             self._background = Background(Snapshots(repo.store), asked.config.max_pending)
         self._at.behind = self._background
+        self._preemption = Preemption()
         self._pid = os.getpid()
         self._closed = False
         self._finish = weakref.finalize(
@@ -97,6 +99,7 @@ class GradientEngine:
             _finish,
             self._pid,
             self._generators,
+            self._preemption,
             self._view,
             self._upkeep,
             self._background,
@@ -199,6 +202,13 @@ class GradientEngine:
         """
         self._check_usable()
         self._tell()
+        revision = self._commit(step, message, metrics)
+        self._end_of(revision.step)
+        return revision
+
+    def _commit(
+        self, step: int, message: str = "", metrics: Mapping[str, Any] | None = None
+    ) -> Revision:
         step, message = check_step(step), check_message(message)
         logged = {**self._logged, **numbers(metrics)}
         if not ranks.commits():
@@ -281,10 +291,14 @@ class GradientEngine:
         self._generators.release()
         if metrics is not None:
             self.log(**metrics)
+        due = self._every is not None and step % self._every == 0
+        revision = self._commit_once(step) if due else None
+        self._end_of(step)
+        return revision
+
+    def _commit_once(self, step: int) -> Revision | None:
         last = self._at.last
-        if self._every is None or step % self._every or (last is not None and last.step == step):
-            return None
-        return self.commit(step)
+        return self._commit(step) if last is None or last.step != step else None
 
     def log(self, /, **metrics: Any) -> None:
         """Note numbers (or zero-dim tensors) for the next commit; the newest value of a name wins.
@@ -522,11 +536,14 @@ class GradientEngine:
             if self._at.restored is not restored:
                 restored, step = self._at.restored, self._at.step
                 self._generators.replay()
+            if not self._closed:
+                self._end_of(step)
 
     def loader(self, dataloader: DataLoader[Any]) -> ResumableLoader:
         """Wrap a DataLoader so that a resumed run goes on in mid-epoch, without re-reading data."""
         self._check_usable()
         loader = ResumableLoader(dataloader)
+        loader.spare_workers(self._preemption.handled)
         number = len(self._loaders)
         self._loaders.append(loader)
         self.register_state(loader_name(number), loader, required=False)
@@ -542,6 +559,31 @@ class GradientEngine:
         return self._epochs.iterate(start, stop)
 
     # -- Ending ------------------------------------------------------------------------------
+
+    def handle_preemption(self, *signals: int) -> None:
+        """Let a signal (by default SIGTERM) end the run after the step that it is in.
+
+        The handler notes the signal and calls the one that was there before. When the step is over
+        (the loop comes back to `steps`, or calls `maybe_commit` or `commit`), the run is committed
+        and SystemExit(75) is raised, which asks a scheduler to start the job again. Of several
+        ranks, each of which calls this, all end after the same step.
+
+        `close` puts the former handlers back. Raises ConfigError outside of the main thread.
+        """
+        self._check_usable()
+        self._preemption.install(signals)
+        for loader in self._loaders:
+            loader.spare_workers(self._preemption.handled)
+
+    @property
+    def preempted(self) -> bool:
+        """Whether a signal of `handle_preemption` has come; the run ends after this step."""
+        return self._preemption.asked is not None
+
+    def _end_of(self, step: int) -> None:
+        """End the run here, after a step, if it was preempted."""
+        if self._preemption.due(step):
+            self._preemption.leave(step, commit=lambda: self._commit_once(step), drain=self._drain)
 
     def close(self) -> None:
         """Finish what is unfinished and let go of the model. Again is harmless.
@@ -621,11 +663,13 @@ class GradientEngine:
 def _finish(
     pid: int,
     generators: Generators,
+    preemption: Preemption,
     view: ViewFiles,
     upkeep: Upkeep,
     background: Background | None,
 ) -> None:
     """End an engine: by `close`, when nobody refers to it any more, or at exit; once."""
+    preemption.restore()
     if pid != os.getpid():
         return
     generators.close()

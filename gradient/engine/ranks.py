@@ -11,10 +11,14 @@ _SHARDING_MODULES = ("FullyShardedDataParallel",)
 
 def commits() -> bool:
     """Whether this process commits: of several ranks the first does."""
+    return not are_several() or torch.distributed.get_rank() == 0
+
+
+def are_several() -> bool:
+    """Whether this process is one of several ranks."""
     distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank() == 0
-    return True
+    initialized = distributed.is_available() and distributed.is_initialized()
+    return initialized and distributed.get_world_size() > 1
 
 
 def refuse_sharded(model: torch.nn.Module) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import copy
 import random
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
+from gradient.state.workers import Spared
 
 _NAME = "loader"
 
@@ -80,6 +81,11 @@ class ResumableLoader:
         self._workers: dict[str, Any] | None = None
         self._start: dict[str, Any] | None = None
         self._pending: dict[str, Any] | None = None
+
+    def spare_workers(self, signals: Sequence[int]) -> None:
+        """Let workers that start from now on outlive signals that are sent to the whole job."""
+        if signals:
+            self._inner.worker_init_fn = Spared(self.dataloader.worker_init_fn, tuple(signals))
 
     def __len__(self) -> int:
         return len(self.dataloader)

@@ -30,6 +30,23 @@ print("ready", flush=True)
 while True: time.sleep(0.01)
 """
 
+TRAIN = """
+import sys, torch
+from gradient import GradientConfig, GradientEngine
+torch.manual_seed(3)
+model = torch.nn.Linear(4, 2)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+config = GradientConfig("again", "run", view="off")
+engine = GradientEngine.attach(model, optimizer, config=config, resume="auto")
+engine.handle_preemption()
+for step in engine.steps(int(sys.argv[1])):
+    optimizer.zero_grad()
+    model(torch.randn(5, 4)).square().mean().backward()
+    optimizer.step()
+    print("step", step, flush=True)
+print(model.weight.detach().numpy().tobytes().hex())
+"""
+
 PYTHON = [sys.executable, "-c"]
 
 
@@ -179,6 +196,27 @@ def test_signals_are_passed_on_once(history: Sandbox) -> None:
     process.send_signal(signal.SIGTERM)
     out, _ = finish(process, 7)
     assert out == f"got {signal.SIGTERM.value}\n"
+
+
+def test_a_preempted_run_is_asked_for_again_and_goes_on() -> None:
+    """The signal goes to the launcher alone, as where it is a container's first process."""
+    script = str(Path("train.py").absolute())
+    Path(script).write_text(TRAIN)
+    words = ["run", "--", sys.executable, script]
+    process = spawn(*words, "1000000")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "step 1\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = finish(process, 75)
+    last = int(["1", *out.split()][-1])
+    assert f"preempted by SIGTERM: the run ends after step {last}" in err
+    out, _ = finish(spawn(*words, str(last + 3)))
+    *steps, weights = out.splitlines()
+    assert steps == [f"step {step}" for step in range(last + 1, last + 4)]
+    Path("undisturbed").mkdir()
+    out, _ = finish(spawn(*words, str(last + 3), cwd="undisturbed"))
+    assert out.splitlines()[0] == "step 1"
+    assert out.splitlines()[-1] == weights
 
 
 def test_ctrl_c_reaches_the_command_once(history: Sandbox) -> None:
