@@ -151,7 +151,13 @@ class Background:
         if late:
             _LOG.info("the script has ended; writing %s before the process does", outcome.revision)
         try:
-            outcome.succeed(self._written(job, snapshot))
+            facts = self._written(job, snapshot)
+            if facts.skipped:
+                # The run does not stand at it, and nobody is to be told.
+                outcome.told = True
+                with self._changed:
+                    self._failures.append(outcome)
+            outcome.succeed(facts)
         except BaseException as error:  # noqa: BLE001 - raised where somebody can act on it
             _LOG.error("%s was not written: %s", outcome.revision, error)
             _let_go(error)
@@ -162,6 +168,9 @@ class Background:
     def _written(self, job: Job, snapshot: Snapshot) -> Facts:
         try:
             published = job.record()
+            if published is None:
+                self.snapshots.failed()
+                return Facts(job.line.branch, skipped=True)
             self.snapshots.written(snapshot)
         except BaseException:
             self.snapshots.failed()

@@ -28,6 +28,7 @@ from gradient.engine.recording import Recorder, check_message, check_step
 from gradient.engine.registering import registered
 from gradient.engine.restoring import Restored, restore_run
 from gradient.engine.revision import Revision, settled
+from gradient.engine.room import Room
 from gradient.engine.standing import Standing
 from gradient.engine.upkeep import Upkeep
 from gradient.engine.warning import warn
@@ -79,6 +80,7 @@ class GradientEngine:
             Anchoring(repo, asked.mode, asked.config.reanchor_interval),
         )
         self._view = ViewFiles(repo, asked.config.view)
+        self._room = Room(asked.config.on_full, repo.path, self._view)
         self._upkeep = Upkeep(repo, asked.config.keep, asked.config.maintenance)
         self._baseline = edits.baseline(run.optimizer, run.scheduler)
         self._generators = Generators(run.optimizer)
@@ -221,6 +223,7 @@ class GradientEngine:
         finite, bad = self._guard.look(state["model"], f"{self.branch}@{step}")
         job = Job(
             self._recorder,
+            self._room,
             self._view,
             self._upkeep,
             self._at.line,
@@ -239,6 +242,9 @@ class GradientEngine:
             warnings: tuple[str, ...] = ()
         else:
             published = job.record()
+            if published is None:
+                self._generators.release()
+                return Revision(self.branch, step, of=Facts(self.branch, skipped=True))
             self._committed(Revision(published.branch, step))
             facts = acknowledged(self._view, self._upkeep, published, state)
             self._at.last = revision = Revision(facts.branch, step, of=facts)

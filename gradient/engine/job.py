@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +11,14 @@ from gradient.checkpoint import writer
 from gradient.checkpoint.draft import Draft
 from gradient.engine.outcome import Facts
 from gradient.engine.recording import Recorder
+from gradient.engine.room import Room, SkippedError
 from gradient.engine.upkeep import Upkeep
 from gradient.objects.canonical import Json
 from gradient.repo import missed
 from gradient.repo.lines import Line, Published
 from gradient.view.files import ViewFiles
+
+_LOG = logging.getLogger("gradient")
 
 
 @dataclass(slots=True)
@@ -23,6 +27,8 @@ class Job:
 
     recorder: Recorder
     """Writes it."""
+    room: Room
+    """Decides what becomes of it on a full disk."""
     view: ViewFiles
     """Shows it."""
     upkeep: Upkeep
@@ -46,11 +52,18 @@ class Job:
     finite: bool | None
     """Whether all weights are; None where nobody looked."""
 
-    def record(self) -> Published:
-        """Make it durable; raises what `Recorder.record` raises, and leaves a note of it."""
+    def record(self) -> Published | None:
+        """Make it durable; None where it was skipped.
+
+        Raises what `Recorder.record` raises. Of what was not made, it leaves a note.
+        """
         repo, branch = self.recorder.repo.path, self.line.branch
         try:
-            published = self._record()
+            published = self.room.fit(self._record, least=self.recorder.least)
+        except SkippedError as skipped:
+            _LOG.warning("%s@%d was skipped: %s", branch, self.step, skipped)
+            missed.note(repo, branch, self.step, "skipped", str(skipped))
+            return None
         except BaseException as error:
             missed.note(repo, branch, self.step, "failed", str(error) or type(error).__name__)
             raise

@@ -22,11 +22,13 @@ class Facts:
     branch: str
     """The branch it ended on."""
     id: str = ""
-    """Its id; empty on a rank that does not commit."""
+    """Its id; empty on a rank that does not commit, and where it was skipped."""
     type: str = "anchor"
     """``"anchor"`` or ``"delta"``."""
     path: str | None = None
     """Its view file, where there is one."""
+    skipped: bool = False
+    """Whether there is no such commit: the disk was full, and it was to be left out then."""
 
 
 class Outcome:

@@ -63,6 +63,8 @@ class Recorder:
     """Decides which commits are anchors."""
     plans: Plans = field(default_factory=Plans)
     """Remembers how the chunks were coded."""
+    least: int | None = None
+    """The bytes that the smallest commit of this run took; None before the first."""
 
     def record(
         self,
@@ -114,6 +116,8 @@ class Recorder:
                 )
                 oid = transaction.put(Kind.COMMIT, commit.to_bytes())
                 transaction.seal()
+            if self.least is None or transaction.coded < self.least:
+                self.least = transaction.coded
             self.anchoring.committed(
                 oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
             )

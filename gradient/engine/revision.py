@@ -32,7 +32,7 @@ class Revision(str):
 
     @property
     def id(self) -> str:
-        """The commit's id: 64 hex digits; empty on a rank that does not commit."""
+        """The commit's id: 64 hex digits; empty on a rank that does not commit, or if `skipped`."""
         return self._known().id
 
     @property
@@ -49,6 +49,11 @@ class Revision(str):
     def type(self) -> str:
         """``"anchor"`` or ``"delta"``."""
         return self._known().type
+
+    @property
+    def skipped(self) -> bool:
+        """Whether there is no such commit: the disk was full, and ``on_full`` is ``"skip"``."""
+        return self._known().skipped
 
     @property
     def done(self) -> bool:
@@ -72,7 +77,8 @@ class Revision(str):
 
     def __reduce__(self) -> tuple[Any, ...]:
         facts = self._known()
-        return _rebuilt, (self.step, facts.branch, facts.id, facts.type, facts.path)
+        parts = (facts.id, facts.type, facts.path, facts.skipped)
+        return _rebuilt, (self.step, facts.branch, *parts)
 
 
 def settled(revision: Any) -> Any:

@@ -16,6 +16,7 @@ from gradient.storage import fs
 Compression: TypeAlias = Literal["off", "auto", "aggressive"]
 ViewMode: TypeAlias = Literal["auto", "full", "thin", "off"]
 OnNonfinite: TypeAlias = Literal["warn", "raise", "ignore"]
+OnFull: TypeAlias = Literal["raise", "wait", "skip"]
 
 COMPRESSIONS: Final[tuple[Compression, ...]] = ("off", "auto", "aggressive")
 """How hard chunks are encoded; every choice restores the same bits."""
@@ -25,6 +26,9 @@ VIEW_MODES: Final[tuple[ViewMode, ...]] = ("auto", "full", "thin", "off")
 
 ON_NONFINITE: Final[tuple[OnNonfinite, ...]] = ("warn", "raise", "ignore")
 """What to do about weights that are NaN or infinite."""
+
+ON_FULL: Final[tuple[OnFull, ...]] = ("raise", "wait", "skip")
+"""What to do where a commit has no room."""
 
 _MAX_NAME_BYTES = 200
 
@@ -65,6 +69,9 @@ class GradientConfig:
     on_nonfinite: OnNonfinite = "warn"
     """What to do where a weight is NaN or infinite: ``"warn"`` and mark the commit, ``"raise"``
     instead of making it, or ``"ignore"``: not look."""
+    on_full: OnFull = "raise"
+    """What to do where the disk has no room for a commit, after full view files were made thin:
+    ``"raise"``, ``"wait"`` until there is, or ``"skip"`` the commit and go on training."""
     keep: Keep | None = None
     """Which commits stay whole as the run goes on; None: all. See `Keep`."""
     maintenance: int | None = None
@@ -82,6 +89,7 @@ class GradientConfig:
         _choice("compression", self.compression, COMPRESSIONS)
         _choice("view", self.view, VIEW_MODES)
         _choice("on_nonfinite", self.on_nonfinite, ON_NONFINITE)
+        _choice("on_full", self.on_full, ON_FULL)
         every = self.reanchor_interval
         if every is not None and (type(every) is not int or every < 0):
             raise ConfigError(

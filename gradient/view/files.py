@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from gradient.errors import UnsupportedValueError
@@ -48,6 +49,7 @@ class ViewFiles:
         self._manifest = Manifest(repo)
         self._branches: list[str] = []
         self._full: dict[str, _Full] | None = None
+        self._is_short = False
         guarded("the view", self._settle)
 
     def add(self, oid: Oid, state: Mapping[str, Any] | None = None) -> str | None:
@@ -68,9 +70,27 @@ class ViewFiles:
         """Write the file of one commit, of the kind that the mode asks for."""
         if self.mode == "off":
             self.folder.remove(name)
-        elif self.mode == "thin" or not self._try_full(name, oid, state):
+        elif self.mode == "thin" or self._is_short or not self._try_full(name, oid, state):
             self.folder.write_thin(name, oid)
             self._note(name, oid, "thin")
+
+    def make_room(self) -> bool:
+        """Turn all full files thin, for a disk that is full; returns whether there were any.
+
+        Further files will be thin as well.
+        """
+        files = dict(guarded("the view", self._full_files) or {})
+        if files:
+            size = sum(file.size for file in files.values())
+            _LOG.warning("the disk is full: %d full files (%d bytes) turn thin", len(files), size)
+        self._is_short = True
+        # All go first, for there may not even be room for a thin one.
+        for name in files:
+            guarded(name, partial(self.folder.remove, name))
+        for name, file in files.items():
+            guarded(name, partial(self.folder.write_thin, name, file.commit))
+        self._full = None
+        return bool(files)
 
     def full_bytes(self) -> int:
         """Return what all full files weigh together."""

@@ -1,0 +1,85 @@
+"""What becomes of a commit for which the disk has no room."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gradient.errors import GradientIOError
+from gradient.repo.config import OnFull
+from gradient.repo.lines import Published
+from gradient.storage import fs
+from gradient.storage.directory import NO_ROOM
+from gradient.view.files import ViewFiles
+
+_LOG = logging.getLogger("gradient")
+
+RESERVE: Final = 256 << 10
+"""Bytes that are left alone: for a note of what is missing, and for what makes room again."""
+_INTERVAL: Final = 10.0
+"""Seconds between two tries."""
+
+
+class SkippedError(Exception):
+    """The commit is left out, as was asked for; the text says why."""
+
+
+@dataclass(slots=True)
+class Room:
+    """What one engine does on a full disk."""
+
+    policy: OnFull
+    """Raise (the default), wait for room, or skip the commit."""
+    path: str
+    """The repo's folder."""
+    view: ViewFiles
+    """Its full files turn thin first."""
+    sleep: Callable[[float], object] = time.sleep
+
+    def fit(self, work: Callable[[], Published], *, least: int | None) -> Published:
+        """Make a commit; `least` is what the smallest of this run took, where that is known.
+
+        Raises SkippedError where it is left out, and what `work` raises.
+        """
+        waiting = thinned = False
+        while True:
+            try:
+                self._look(least or 0)
+                published = work()
+            except GradientIOError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                if not thinned and self.view.make_room():
+                    thinned = True
+                    continue
+                self._refuse(error)
+                if not waiting:
+                    _LOG.warning("%s. The run waits for room (on_full)", error)
+                waiting = True
+                self.sleep(_INTERVAL)
+                continue
+            if waiting:
+                _LOG.warning("there is room again: the run goes on")
+            return published
+
+    def _look(self, least: int) -> None:
+        """Refuse what can not fit before anything of it is written."""
+        free = fs.free_bytes(self.path)
+        if free < RESERVE + least:
+            text = f"{free:,} bytes are free, too few for a commit of at least {least:,}"
+            raise GradientIOError("write", self.path, OSError(errno.ENOSPC, text))
+
+    def _refuse(self, error: GradientIOError) -> None:
+        """Raise, unless the policy is to wait."""
+        if self.policy == "skip":
+            raise SkippedError(str(error)) from error
+        if self.policy == "raise":
+            error.add_note(
+                "To make room: gradient gc --grace 0, or gradient forget. To wait for it, or to go "
+                'on without this commit: GradientConfig(on_full="wait" or "skip")'
+            )
+            raise error

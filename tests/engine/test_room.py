@@ -1,0 +1,250 @@
+"""A disk that has no room for a commit."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gradient import ConfigError, GradientConfig, GradientIOError
+from gradient.maintenance.fsck.check import check
+from gradient.repo import missed
+from gradient.repo.foreign import read_mark
+from gradient.repo.repository import Repository
+from gradient.storage import fs
+from tests.engine.rig import Rig, assert_same, config
+from tests.processes import ROOT
+from tests.storage.faults import Fault, observed
+
+BACKGROUND = pytest.mark.parametrize("background", [False, True])
+
+
+def full() -> Any:
+    return observed(Fault(3, errno.ENOSPC, persistent=True))
+
+
+def steps() -> list[int]:
+    return [commit.step for _, commit in Repository.open("work/run").line("main")][::-1]
+
+
+def goes_on(rig: Rig, engine: Any, *expected: int) -> None:
+    """The next commit is made, and what is resumed is what the run has."""
+    rig.step()
+    engine.commit(9)
+    engine.flush()
+    assert steps() == [*expected, 9]
+    assert missed.noted("work/run") == []
+    state = rig.state()
+    engine.close()
+    again = Rig()
+    with again.attach(config=config(), resume="latest"):
+        assert_same(again.state(), state)
+    assert check("work/run", workers=1).is_sound
+
+
+@BACKGROUND
+def test_the_error_says_how_to_make_room(background: bool) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(background=background))
+    rig.train(engine, 1)
+    engine.flush()
+    with full(), pytest.raises(GradientIOError) as raised:
+        engine.commit(2).wait()
+    assert raised.value.errno == errno.ENOSPC
+    notes = getattr(raised.value, "__notes__", [])
+    assert any("gradient gc --grace 0" in note and "on_full" in note for note in notes)
+    goes_on(rig, engine, 1)
+
+
+@BACKGROUND
+def test_a_commit_is_skipped_and_counted(
+    background: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(background=background, on_full="skip"))
+    rig.train(engine, 1)
+    engine.flush()
+    for step in (2, 3):
+        rig.step()
+        with full():
+            revision = engine.commit(step)
+            revision.wait()
+        assert revision.skipped
+        assert revision.id == ""
+        engine.flush()
+        assert engine.current_step == 1
+    assert "main@2 was skipped: cannot" in caplog.text
+    repo = Repository.open("work/run")
+    assert repo.tip("main") == repo.resolve("main@1").oid
+    goes_on(rig, engine, 1)
+
+
+def test_the_skipped_are_noted_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    with rig.attach(config=config(on_full="skip")) as engine:
+        rig.train(engine, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(fs, "free_bytes", lambda path: 1000)
+            for step in (2, 3):
+                assert engine.commit(step).skipped
+        (note,) = missed.noted("work/run")
+        assert (note.branch, note.step, note.how, note.skipped) == ("main", 3, "skipped", 2)
+        assert "1,000 bytes are free" in note.reason
+        goes_on(rig, engine, 1)
+
+
+@BACKGROUND
+def test_the_run_waits_for_room(background: bool, caplog: pytest.LogCaptureFixture) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(background=background, on_full="wait"))
+    rig.train(engine, 1)
+    engine.flush()
+    naps: list[float] = []
+    fault = Fault(3, errno.EDQUOT, persistent=True)
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            fs.observer = None
+
+    engine._room.sleep = nap
+    rig.step()
+    with observed(fault):
+        revision = engine.commit(2).wait()
+    assert revision.id == str(Repository.open("work/run").tip("main"))
+    assert len(naps) == 3
+    assert caplog.text.count("waits for room") == 1
+    assert caplog.text.count("there is room again") == 1
+    goes_on(rig, engine, 1, 2)
+
+
+def test_nothing_is_written_where_it_can_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    with rig.attach(config=config()) as engine:
+        rig.train(engine, 1)
+        before = sorted(path for path in Path("work").rglob("*") if path.is_file())
+        with monkeypatch.context() as patch:
+            patch.setattr(fs, "free_bytes", lambda path: (256 << 10) + 100)
+            with pytest.raises(GradientIOError, match="too few for a commit of at least"):
+                engine.commit(2)
+        after = {path for path in Path("work").rglob("*") if path.is_file()} - set(before)
+        assert [path.parent.name for path in after] == ["missed"]
+        engine.commit(2)
+
+
+def test_other_errors_are_raised_at_once() -> None:
+    rig = Rig()
+    with rig.attach(config=config(on_full="wait")) as engine:
+        with (
+            observed(Fault(3, errno.EIO, persistent=True)),
+            pytest.raises(GradientIOError, match="errno 5"),
+        ):
+            engine.commit(1)
+        engine.commit(1)
+
+
+def test_full_files_turn_thin_before_a_commit_is_given_up() -> None:
+    rig = Rig()
+    with rig.attach(config=config(view="full")) as engine:
+        rig.train(engine, 1, 2)
+        calls = 0
+
+        def room(call: fs.Call) -> None:
+            """Have no room for a pack, until the full files are gone."""
+            nonlocal calls
+            if call.operation == "write" and kinds().get("full"):
+                calls += 1
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with observed(room):
+            rig.step()
+            revision = engine.commit(3)
+        assert calls == 1
+        assert kinds() == {"thin": 3}
+        assert revision == "main@3"
+    assert steps() == [1, 2, 3]
+    assert check("work/run", workers=1).is_sound
+
+
+def kinds() -> dict[str, int]:
+    found: dict[str, int] = {}
+    observer, fs.observer = fs.observer, None
+    for path in Path("work/run").glob("ckpt_*.pt"):
+        mark = read_mark(str(path))
+        if mark is not None:
+            found[mark.kind] = found.get(mark.kind, 0) + 1
+    fs.observer = observer
+    return found
+
+
+def test_other_words_are_refused() -> None:
+    with pytest.raises(ConfigError, match="on_full"):
+        GradientConfig(on_full="stop")  # type: ignore[arg-type]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from gradient import GradientConfig, GradientEngine, GradientIOError
+
+policy, disk = sys.argv[1], Path(sys.argv[2])
+torch.manual_seed(0)
+model = torch.nn.Linear(100, 300)
+optimizer = torch.optim.AdamW(model.parameters())
+config = GradientConfig(disk / "work", "run", on_full=policy, view="auto")
+made, full = [], 0
+with GradientEngine.attach(model, optimizer, config=config) as engine:
+    for step in engine.steps(40):
+        model(torch.randn(4, 100)).square().mean().backward()
+        optimizer.step()
+        try:
+            revision = engine.commit(step)
+        except GradientIOError as error:
+            assert policy == "raise" and error.errno == 28, error
+            full += 1
+        else:
+            full += revision.skipped
+            made += [] if revision.skipped else [step]
+        if full == 3 and (disk / "ballast").exists():
+            (disk / "ballast").unlink()
+assert full >= 3, full
+print(*made)
+"""
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_a_disk_that_is_really_full(policy: str, tmp_path: Path) -> None:
+    """Some of the commits fit before, some after there is room again; each of them is whole."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+    inside = (
+        f"mount -t tmpfs -o size=14m tmpfs {disk} && head -c 9000000 /dev/zero > {disk}/ballast && "
+        f'"{sys.executable}" {script} {policy} {disk} && cp -r {disk}/work {tmp_path}/kept'
+    )
+    probe = subprocess.run(
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True
+    )
+    if probe.returncode != 0:
+        pytest.skip("this user may not mount a file system of its own")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", inside],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = [int(word) for word in done.stdout.split()]
+    assert check(str(tmp_path / "kept/run"), workers=1).is_sound
+    repo = Repository.open(str(tmp_path / "kept/run"))
+    assert [commit.step for _, commit in repo.line("main")][::-1] == made
+    assert 3 <= len(made) <= 37
+    assert made[-1] == 40
