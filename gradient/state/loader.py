@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
-from gradient.state.workers import Spared
+from gradient.state.workers import Spared, held_back
 
 _NAME = "loader"
 
@@ -76,6 +76,7 @@ class ResumableLoader:
         self._on_resume = on_resume
         self._order = _Order(self)
         self._inner = _with_sampler(dataloader, self._order)
+        self._spared: tuple[int, ...] = ()
         self._reading: object | None = None
         self._consumed = 0
         self._workers: dict[str, Any] | None = None
@@ -85,7 +86,8 @@ class ResumableLoader:
     def spare_workers(self, signals: Sequence[int]) -> None:
         """Let workers that start from now on outlive signals that are sent to the whole job."""
         if signals:
-            self._inner.worker_init_fn = Spared(self.dataloader.worker_init_fn, tuple(signals))
+            self._spared = tuple(signals)
+            self._inner.worker_init_fn = Spared(self.dataloader.worker_init_fn, self._spared)
 
     def __len__(self) -> int:
         return len(self.dataloader)
@@ -141,7 +143,8 @@ class ResumableLoader:
                 self._order.plan(pending["start"], pending["consumed"])
         if not persistent or self._inner._iterator is None:
             self._workers = self.generators()
-        batches = iter(self._inner)
+        with held_back(self._spared):
+            batches = iter(self._inner)
         if pending is not None and pending["consumed"] is not None:
             self._order.begin()
             self.set_generators(pending["now"])

@@ -10,11 +10,28 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 LISTENS = hasattr(signal, "sigwaitinfo")
 """Whether the system tells who sent a signal; where it does not, workers stay as they are."""
+
+
+@contextmanager
+def held_back(signals: tuple[int, ...]) -> Iterator[None]:
+    """Start workers that are deaf to signals from their first moment on: they inherit the mask.
+
+    One that comes meanwhile reaches the caller when this ends.
+    """
+    if not LISTENS or not signals:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True, slots=True)
