@@ -80,7 +80,13 @@ class GradientEngine:
             Anchoring(repo, asked.mode, asked.config.reanchor_interval),
         )
         self._view = ViewFiles(repo, asked.config.view)
-        self._room = Room(asked.config.on_full, repo.path, self._view)
+        self._preemption = preemption = Preemption()
+        self._room = Room(
+            asked.config.on_full,
+            repo.path,
+            self._view,
+            hurried=lambda: preemption.asked is not None,
+        )
         self._upkeep = Upkeep(repo, asked.config.keep, asked.config.maintenance)
         self._baseline = edits.baseline(run.optimizer, run.scheduler)
         self._generators = Generators(run.optimizer)
@@ -93,7 +99,6 @@ class GradientEngine:
         if asked.background:
             self._background = Background(Snapshots(repo.store), asked.config.max_pending)
         self._at.behind = self._background
-        self._preemption = Preemption()
         self._pid = os.getpid()
         self._closed = False
         self._finish = weakref.finalize(
@@ -244,11 +249,15 @@ class GradientEngine:
             published = job.record()
             if published is None:
                 self._generators.release()
-                return Revision(self.branch, step, of=Facts(self.branch, skipped=True))
-            self._committed(Revision(published.branch, step))
-            facts = acknowledged(self._view, self._upkeep, published, state)
-            self._at.last = revision = Revision(facts.branch, step, of=facts)
-            warnings = published.warnings
+                revision, warnings = (
+                    Revision(self.branch, step, of=Facts(self.branch, skipped=True)),
+                    (),
+                )
+            else:
+                self._committed(Revision(published.branch, step))
+                facts = acknowledged(self._view, self._upkeep, published, state)
+                self._at.last = revision = Revision(facts.branch, step, of=facts)
+                warnings = published.warnings
         # Last, for a warning may be an error: what was committed is noted by then.
         for text in (*bad, *warnings, *self._at.unclaimed(job.carried)):
             warn(text)

@@ -64,7 +64,9 @@ class Recorder:
     plans: Plans = field(default_factory=Plans)
     """Remembers how the chunks were coded."""
     least: int | None = None
-    """The bytes that the smallest commit of this run took; None before the first."""
+    """The bytes that the smallest commit of this run took, but for the first, which may be an
+    anchor among differences; None before the second."""
+    _has_begun: bool = False
 
     def record(
         self,
@@ -116,8 +118,10 @@ class Recorder:
                 )
                 oid = transaction.put(Kind.COMMIT, commit.to_bytes())
                 transaction.seal()
-            if self.least is None or transaction.coded < self.least:
-                self.least = transaction.coded
+            if self._has_begun:
+                known = transaction.coded if self.least is None else self.least
+                self.least = min(known, transaction.coded)
+            self._has_begun = True
             self.anchoring.committed(
                 oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ _LOG = logging.getLogger("gradient")
 
 RESERVE: Final = 256 << 10
 """Bytes that are left alone: for a note of what is missing, and for what makes room again."""
-_INTERVAL: Final = 10.0
+_INTERVAL: Final = 10
 """Seconds between two tries."""
 
 
@@ -38,12 +39,15 @@ class Room:
     """The repo's folder."""
     view: ViewFiles
     """Its full files turn thin first."""
+    hurried: Callable[[], bool] = lambda: False
+    """Whether the run is to end soon, so that it can not wait."""
     sleep: Callable[[float], object] = time.sleep
 
     def fit(self, work: Callable[[], Published], *, least: int | None) -> Published:
         """Make a commit; `least` is what the smallest of this run took, where that is known.
 
-        Raises SkippedError where it is left out, and what `work` raises.
+        Raises SkippedError where it is left out, and what `work` raises: also instead of waiting,
+        where the run is to end.
         """
         waiting = thinned = False
         while True:
@@ -60,18 +64,32 @@ class Room:
                 if not waiting:
                     _LOG.warning("%s. The run waits for room (on_full)", error)
                 waiting = True
-                self.sleep(_INTERVAL)
+                self._wait(error)
                 continue
             if waiting:
                 _LOG.warning("there is room again: the run goes on")
             return published
 
     def _look(self, least: int) -> None:
-        """Refuse what can not fit before anything of it is written."""
-        free = fs.free_bytes(self.path)
-        if free < RESERVE + least:
+        """Refuse what can not fit before anything of it is written.
+
+        Some places do not say what is free, or say none: there, writing tells.
+        """
+        try:
+            free = fs.free_bytes(self.path)
+        except GradientIOError as error:
+            _LOG.debug("nobody knows what is free: %s", error)
+            return
+        if 0 < free < RESERVE + least:
             text = f"{free:,} bytes are free, too few for a commit of at least {least:,}"
             raise GradientIOError("write", self.path, OSError(errno.ENOSPC, text))
+
+    def _wait(self, error: GradientIOError) -> None:
+        """Wait for the next try; raises where nobody has the time: a process that ends has not."""
+        for _ in range(_INTERVAL):
+            if self.hurried() or not threading.main_thread().is_alive():
+                raise error
+            self.sleep(1.0)
 
     def _refuse(self, error: GradientIOError) -> None:
         """Raise, unless the policy is to wait."""

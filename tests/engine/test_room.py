@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from gradient.repo import missed
 from gradient.repo.foreign import read_mark
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from tests.engine.rig import Rig, assert_same, config
+from tests.engine.rig import Rig, assert_same, config, network
 from tests.processes import ROOT
 from tests.storage.faults import Fault, observed
 
@@ -117,7 +119,7 @@ def test_the_run_waits_for_room(background: bool, caplog: pytest.LogCaptureFixtu
     with observed(fault):
         revision = engine.commit(2).wait()
     assert revision.id == str(Repository.open("work/run").tip("main"))
-    assert len(naps) == 3
+    assert naps == [1.0] * 10
     assert caplog.text.count("waits for room") == 1
     assert caplog.text.count("there is room again") == 1
     goes_on(rig, engine, 1, 2)
@@ -126,15 +128,81 @@ def test_the_run_waits_for_room(background: bool, caplog: pytest.LogCaptureFixtu
 def test_nothing_is_written_where_it_can_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     with rig.attach(config=config()) as engine:
-        rig.train(engine, 1)
+        rig.train(engine, 1, 2)
         before = sorted(path for path in Path("work").rglob("*") if path.is_file())
         with monkeypatch.context() as patch:
             patch.setattr(fs, "free_bytes", lambda path: (256 << 10) + 100)
             with pytest.raises(GradientIOError, match="too few for a commit of at least"):
-                engine.commit(2)
+                engine.commit(3)
         after = {path for path in Path("work").rglob("*") if path.is_file()} - set(before)
         assert [path.parent.name for path in after] == ["missed"]
-        engine.commit(2)
+        engine.commit(3)
+
+
+def test_a_first_large_commit_is_no_measure_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(network(3000))
+    with rig.attach(config=config()) as engine:
+        engine.commit(1)
+        monkeypatch.setattr(fs, "free_bytes", lambda path: (256 << 10) + 2000)
+        engine.commit(2)  # nothing has changed
+    assert steps() == [1, 2]
+
+
+@BACKGROUND
+def test_a_run_that_is_to_end_does_not_wait(background: bool) -> None:
+    rig = Rig()
+    before = signal.getsignal(signal.SIGTERM)
+    engine = rig.attach(config=config(background=background, on_full="wait"))
+    engine.handle_preemption()
+    rig.train(engine, 1)
+    engine.flush()
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        time.sleep(0.01)  # in the background the other thread notes the signal
+        if len(naps) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    engine._room.sleep = nap
+    with full(), pytest.raises(GradientIOError):
+        engine.commit(2).wait()
+    assert len(naps) < 100
+    engine.close()
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert steps() == [1]
+    assert check("work/run", workers=1).is_sound
+
+
+def test_a_process_that_ends_does_not_wait(tmp_path: Path) -> None:
+    """Nobody would be there to make room, and nothing would end it."""
+    script = tmp_path / "train.py"
+    script.write_text(ENDING)
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert steps() == [1]
+
+
+ENDING = """
+import torch
+from gradient import GradientConfig, GradientEngine
+from gradient.storage import fs
+
+model = torch.nn.Linear(3, 3)
+optimizer = torch.optim.AdamW(model.parameters())
+config = GradientConfig("work", "run", on_full="wait", background=True)
+engine = GradientEngine.attach(model, optimizer, config=config)
+engine.commit(1).wait()
+fs.free_bytes = lambda path: 1000
+engine.commit(2)
+"""
 
 
 def test_other_errors_are_raised_at_once() -> None:
