@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,12 +96,19 @@ def _below(path: str, key: Json) -> str:
     return f"{path}.{key}" if type(key) is str else f"{path}[{key!r:.40}]"
 
 
-def blobs(store: TreeReader, entry: Json) -> Iterator[Oid]:
-    """Yield the blobs under one entry of a tree, each as often as it is named."""
+def blobs(
+    store: TreeReader, entry: Json, *, visit: Callable[[Kind, bytes], object] = lambda *_: None
+) -> Iterator[Oid]:
+    """Yield the blobs under one entry of a tree, each as often as it is named.
+
+    `visit` is called with each tree and list on the way.
+    """
     pending = list(references(ValueTree(entry)))
     while pending:
         kind, oid = pending.pop()
         if kind is Kind.BLOB:
             yield oid
         else:
-            pending.extend(below(kind, store.read(oid, kind)))
+            body = store.read(oid, kind)
+            visit(kind, body)
+            pending.extend(below(kind, body))

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradient.checkpoint import walk
 from gradient.checkpoint.bases import Bases
 from gradient.checkpoint.draft import Draft, Hole, NamedPart, Part, ValuePart, draft, encode, memory
 from gradient.checkpoint.plans import Plans
-from gradient.checkpoint.references import below, references
 from gradient.codec.chunks import ranges
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
@@ -75,19 +75,7 @@ def keep(transaction: Transaction, entries: Mapping[str, Json]) -> None:
     So nothing that lies in the trash alone is relied on.
     """
     for entry in entries.values():
-        transaction.keep(_kept(transaction, entry))
-
-
-def _kept(transaction: Transaction, entry: Json) -> Iterator[Oid]:
-    pending = list(references(ValueTree(entry)))
-    while pending:
-        kind, oid = pending.pop()
-        if kind is Kind.BLOB:
-            yield oid
-        else:
-            body = transaction.read(oid, kind)
-            transaction.put(kind, body)
-            pending.extend(below(kind, body))
+        transaction.keep(walk.blobs(transaction, entry, visit=transaction.put))
 
 
 def write_root(transaction: Transaction, entries: Mapping[str, Json]) -> Oid:
