@@ -89,9 +89,10 @@ class Life:
         self._say(json.dumps(["done", refs, found]))
 
     def spoil(self, path: Path, content: bytes) -> None:
-        """Let something else than the store put a file there, durably."""
-        path.unlink(missing_ok=True)
-        path.write_bytes(content)
+        """Let something else than the store put a file there, at once: a kill leaves either."""
+        made = self.path.parent / "spoiled"
+        made.write_bytes(content)
+        made.replace(path)
         self._say(json.dumps(["spoiled", str(path)]))
 
     def with_line(self, ref: str, steps: list[int] | None) -> Refs:
