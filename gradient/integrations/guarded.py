@@ -113,7 +113,8 @@ def _check_archive(path: str, source: str | IO[bytes], size: int) -> None:
                 if entry.filename.startswith(folder)
             }
             _check_pickle(path, archive.read(pickles[0]), held)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError) as error:
+        # A RuntimeError is for an encrypted entry, or one that no zipfile knows how to read.
         if isinstance(error, IntegrityError):
             raise
         raise IntegrityError(f"{path} is not a file that torch.save wrote: {error}") from None

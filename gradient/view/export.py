@@ -23,7 +23,7 @@ from gradient.repo.foreign import Mark
 from gradient.repo.repository import Repository
 from gradient.state.run import BUILT_IN
 from gradient.storage import fs
-from gradient.view import marking, payload
+from gradient.view import marking, naming, payload
 from gradient.view.weights import Weights, find_weights
 
 _LOG = logging.getLogger("gradient")
@@ -38,8 +38,6 @@ DTYPES: Final[dict[str, torch.dtype]] = {
 
 ABOUT: Final = "commit.json"
 """The file that says which commit an exported folder holds; that it is there marks it as ours."""
-
-_PLAIN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,8 +297,7 @@ def _inside(folder: str, name: str) -> str:
 
 def _file_name(component: str) -> str:
     """Spell a component's name so that it cannot leave the folder."""
-    octets = component.encode("utf-8")
-    return "".join(chr(octet) if chr(octet) in _PLAIN else f"%{octet:02X}" for octet in octets)
+    return naming.spelled(component, plain=naming.PLAIN - {ord(".")})
 
 
 FORMATS: Final[dict[str, _Writer]] = {

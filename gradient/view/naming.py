@@ -1,4 +1,4 @@
-"""What a commit's view file is called."""
+"""What files are called that are named after a branch or a component."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ from typing import Final
 
 from blake3 import blake3
 
-_PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+"""What stands for itself."""
 _MOST = 200
 _HEAD = 120
 
 
 def file_name(branch: str, step: int) -> str:
-    """Return ``ckpt_<branch>_s<step>.pt``, other characters of the branch as ``%XX``.
+    """Return ``ckpt_<branch>_s<step>.pt``."""
+    return f"ckpt_{spelled(branch)}_s{step}.pt"
 
-    A branch too long for a file name ends in ``~`` and a part of its hash, which no branch does.
+
+def spelled(name: str, *, plain: frozenset[int] = PLAIN) -> str:
+    """Spell a name so that it leads nowhere in a file's name: what is not `plain` as ``%XX``.
+
+    One that is too long for a file ends in ``~`` and a part of its hash, which no other does.
     """
-    octets = branch.encode("utf-8")
-    safe = "".join(chr(octet) if octet in _PLAIN else f"%{octet:02X}" for octet in octets)
+    octets = name.encode("utf-8")
+    safe = "".join(chr(octet) if octet in plain else f"%{octet:02X}" for octet in octets)
     if len(safe) > _MOST:
         safe = f"{safe[:_HEAD]}~{blake3(octets).hexdigest()[:32]}"
-    return f"ckpt_{safe}_s{step}.pt"
+    return safe

@@ -11,6 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradient.codec import planes
 from gradient.codec.frame import Codec, decode_into, encode
 from gradient.codec.mode import Mode
 from gradient.errors import MalformedObjectError
@@ -116,8 +117,15 @@ def lying_frame(data: bytes, announced: int) -> bytes:
     return frame[:4] + b"\xe0" + announced.to_bytes(8, "little") + body
 
 
+def zeros_in_a_window(descriptor: int) -> bytes:
+    """Return a frame of 1024 zeros, whole in itself, that asks for room to look back."""
+    run = (1024 << 3 | 3).to_bytes(3, "little") + b"\0"
+    return b"\x28\xb5\x2f\xfd\xc0" + bytes([descriptor]) + (1024).to_bytes(8, "little") + run
+
+
 HOSTILE = {
-    "bomb": zstd(bytes(1 << 25)),
+    "bomb": zstd(bytes(1 << 24)),
+    "bomb within the window": zstd(bytes(1 << 22)),
     "announces more": lying_frame(bytes(1024), 1 << 40),
     "announces right, holds less": lying_frame(bytes(1000), 1024),
     "announces right, holds more": lying_frame(bytes(1 << 20), 1024),
@@ -129,7 +137,7 @@ HOSTILE = {
     "skippable frame last": zstd(bytes(1024)) + struct.pack("<II", 0x184D2A50, 0),
     "skippable frame only": struct.pack("<II", 0x184D2A50, 4) + b"skip",
     "a window of 3.75 TB": b"\x28\xb5\x2f\xfd\xc0\xff" + (1024).to_bytes(8, "little") + b"\1\0\0",
-    "a window of 2 GiB": b"\x28\xb5\x2f\xfd\xc0\xa8" + (1024).to_bytes(8, "little") + b"\3\0\2\0",
+    "a window of 2 GiB": zeros_in_a_window(0xA8),
     "wants a dictionary": b"\x28\xb5\x2f\xfd\x61\x07\x00\x03" + b"\3\0\2\0",
     "empty": b"",
     "magic only": b"\x28\xb5\x2f\xfd",
@@ -139,6 +147,7 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_zstd_frames(name: str) -> None:
     frame = HOSTILE[name]
+    assert len(frame) < 1024 - 8  # a payload longer than its chunk is not even looked at
     tracemalloc.start()
     try:
         assert attempt(Codec.ZSTD, frame, 1024) is None
@@ -151,6 +160,7 @@ def test_hostile_zstd_frames(name: str) -> None:
 
 def test_an_honest_frame_of_the_same_kind_is_read() -> None:
     assert attempt(Codec.ZSTD, lying_frame(bytes(1024), 1024), 1024) == bytes(1024)
+    assert attempt(Codec.ZSTD, zeros_in_a_window(0x68), 1024) == bytes(1024)  # of 8 MiB
     with_checksum = zstd(bytes(1024), write_checksum=True)
     assert attempt(Codec.ZSTD, with_checksum, 1024) == bytes(1024)
     assert attempt(Codec.ZSTD, with_checksum[:-1] + b"\xff", 1024) is None
@@ -226,12 +236,30 @@ def test_a_sparse_stream_is_read() -> None:
         sparse(others=0, length=1, parts=((0, b"\xff"), (0, b""))),
         sparse(others=1, length=1, parts=((0, b"\xff"), (0, b"\1"))),
         sparse(others=0xFFFFFFFF, length=0xFFFFFFFF),
+        sparse()[:-8] + b"\3" + sparse()[-7:],  # the second part is longer than it says
         b"\1\0\1\4\0\0\0\0",
         struct.pack("<BBBBI", 1, 0, 1, 4, 18) + bytes(18),
     ],
 )
 def test_sparse_streams_that_do_not_fit(payload: bytes) -> None:
     assert attempt(Codec.PLANES, payload, 64) is None
+
+
+def test_a_sparse_stream_ends_with_a_value() -> None:
+    parts = ((0, b"\3\4\xff"), (0, b"\1\2"))
+    assert attempt(Codec.PLANES, sparse(length=3, parts=parts), 600) is None
+
+
+@pytest.mark.parametrize("others", [2, 1 << 24])
+def test_a_sparse_stream_takes_no_more_room_than_what_it_is_for(others: int) -> None:
+    where, what = (1, zstd(bytes(1 << 24))), (1, zstd(bytes(others)))
+    payload = sparse(others=others, length=1 << 24, parts=(where, what))
+    tracemalloc.start()
+    try:
+        assert attempt(Codec.PLANES, payload, 4096) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_sum_of_distances_does_not_wrap() -> None:
@@ -243,6 +271,8 @@ def test_the_sum_of_distances_does_not_wrap() -> None:
 
 def test_nothing_cannot_be_planes() -> None:
     assert attempt(Codec.PLANES, b"", 0) is None
+    with pytest.raises(MalformedObjectError, match="0 bytes cannot"):
+        planes.decode_into(memoryview(b"\1\0\1\0\0\0\0\0"), memoryview(b""))
     assert attempt(Codec.RAW, b"", 0) == b""
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
+import os
 import pickle
+import resource
 import struct
 import sys
-import tarfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,9 @@ import torch
 from gradient.errors import GradientError
 from gradient.integrations.formats import find
 from gradient.integrations.live import open_side
+from tests.integrations.hostile import files as hostile
+from tests.integrations.hostile.making import Run
+from tests.processes import ForkServer
 
 RAN: list[str] = []
 FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect")
@@ -32,191 +34,8 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(watch)
 
 
-class Run:
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.call
-
-
-def saved(value: Any) -> list[tuple[str, bytes]]:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    with zipfile.ZipFile(buffer) as archive:
-        return [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
-
-
-def archive(
-    path: Path, entries: list[tuple[str, bytes]], compression: int = zipfile.ZIP_STORED
-) -> None:
-    with zipfile.ZipFile(path, "w", compression) as out:
-        for name, content in entries:
-            out.writestr(name, content)
-
-
-def with_pickle(path: Path, raw: bytes, value: Any = None) -> None:
-    entries = saved({"w": torch.zeros(4)} if value is None else value)
-    archive(path, [(n, raw if n.endswith("data.pkl") else c) for n, c in entries])
-
-
-def run_code(path: Path) -> None:
-    import os
-
-    torch.save({"w": Run(os.system, "touch pwned")}, path)
-
-
-def run_open(path: Path) -> None:
-    torch.save({"w": Run(open, "pwned", "w")}, path)
-
-
-def plain_pickle(path: Path) -> None:
-    import os
-
-    path.write_bytes(pickle.dumps({"w": Run(os.system, "touch pwned")}))
-
-
-def legacy(path: Path) -> None:
-    torch.save({"w": torch.zeros(4)}, path, _use_new_zipfile_serialization=False)
-
-
-def legacy_tar(path: Path) -> None:
-    with tarfile.open(path, "w") as out:
-        for name in ("storages", "tensors", "pickle"):
-            raw = pickle.dumps(1)
-            info = tarfile.TarInfo(name)
-            info.size = len(raw)
-            out.addfile(info, io.BytesIO(raw))
-
-
-def zip_bomb(path: Path) -> None:
-    entries = saved({"w": torch.zeros(4)})
-    archive(path, [*entries, ("archive/data/9", bytes(64 << 20))], zipfile.ZIP_DEFLATED)
-
-
-def deflated(path: Path) -> None:
-    archive(path, saved({"w": torch.zeros(400)}), zipfile.ZIP_DEFLATED)
-
-
-def two_names(path: Path) -> None:
-    entries = saved({"w": torch.zeros(4)})
-    with pytest.warns(UserWarning, match="Duplicate"):
-        archive(path, [*entries, entries[0]])
-
-
-def wrong_sum(path: Path) -> None:
-    torch.save({"w": torch.zeros(1000)}, path)
-    raw = bytearray(path.read_bytes())
-    raw[raw.index(bytes(400)) + 100] ^= 1
-    path.write_bytes(raw)
-
-
-def cut(path: Path) -> None:
-    torch.save({"w": torch.zeros(1000)}, path)
-    path.write_bytes(path.read_bytes()[:-500])
-
-
-def appended(path: Path) -> None:
-    torch.save({"w": torch.zeros(10)}, path)
-    path.write_bytes(path.read_bytes() + bytes(100_000))
-
-
-def prefixed(path: Path) -> None:
-    torch.save({"w": torch.zeros(10)}, path)
-    path.write_bytes(bytes(100_000) + path.read_bytes())
-
-
-def stride_bomb(path: Path) -> None:
-    torch.save({"w": torch.zeros(1).expand(1 << 40)}, path)
-
-
-def storage_bomb(path: Path) -> None:
-    """A tensor larger than its storage, which torch would make room for."""
-    (name, raw), *rest = saved({"w": torch.zeros(7)})
-    assert name.endswith("data.pkl")
-    grown = raw.replace(b"K\x07\x85", b"J\x00\x00\x00\x7f\x85")
-    assert grown != raw
-    archive(path, [(name, grown), *rest])
-
-
-def storage_lie(path: Path) -> None:
-    """A storage that says it is longer than its entry."""
-    entries = saved({"w": torch.zeros(7)})
-    archive(path, [(n, c[:8] if "/data/" in n else c) for n, c in entries])
-
-
-def byte_bomb(path: Path) -> None:
-    with_pickle(path, b"\x80\x02c__builtin__\nbytearray\nJ\x00\x00\x00\x7f\x85R.")
-
-
-def byte_bomb_by_memo(path: Path) -> None:
-    with_pickle(path, b"\x80\x02J\x00\x00\x00\x7fq\x000c__builtin__\nbytearray\nh\x00\x85R.")
-
-
-def memo_bomb(path: Path) -> None:
-    with_pickle(path, b"\x80\x02}r\xff\xff\xff\x7f.")
-
-
-def array_bomb(path: Path) -> None:
-    with_pickle(
-        path,
-        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
-        b"J\x00\x00\x00\x7f\x85U\x01b\x87R.",
-    )
-
-
-def slow_codec(path: Path) -> None:
-    with_pickle(
-        path, pickle.dumps(Run(__import__("_codecs").encode, "a" * 100_000, "idna"), protocol=2)
-    )
-
-
-def extension(path: Path) -> None:
-    with_pickle(path, b"\x80\x02\x82\x01.")
-
-
-def deep(path: Path) -> None:
-    value: Any = 1
-    for _ in range(300):
-        value = [value]
-    torch.save({"w": value}, path)
-
-
-def laughs(path: Path) -> None:
-    value: Any = [torch.zeros(1000)] * 10
-    for _ in range(8):
-        value = [value] * 10
-    torch.save({"model": {"w": torch.zeros(2)}, "x": value, "y": [[torch.zeros(1000)] * 500]}, path)
-
-
-def module(path: Path) -> None:
-    torch.save(torch.nn.Linear(2, 2), path)
-
-
-def script(path: Path) -> None:
-    archive(path, [("a/constants.pkl", b"\x80\x02)."), ("a/code/x.py", b"import os")])
-
-
-def nothing(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def no_state_dict(path: Path) -> None:
-    torch.save([1, 2, 3], path)
-
-
-TORCH: list[Callable[[Path], None]] = [
-    run_code, run_open, plain_pickle, legacy, legacy_tar, zip_bomb, deflated, two_names, wrong_sum,
-    cut, appended, prefixed, stride_bomb, storage_bomb, storage_lie, byte_bomb, byte_bomb_by_memo,
-    memo_bomb, array_bomb, slow_codec, extension, deep, laughs, module, script, nothing,
-    no_state_dict,
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("make", TORCH, ids=lambda make: make.__name__)
-def test_torch_files(make: Callable[[Path], None]) -> None:
-    path = Path("hostile.pt")
-    make(path)
+def refused(path: Path) -> None:
+    """Read a file in each way that there is: all refuse it, and nothing of it runs."""
     RAN.clear()
     with pytest.raises(GradientError):
         open_side(str(path))
@@ -225,6 +44,63 @@ def test_torch_files(make: Callable[[Path], None]) -> None:
         found.read().state["x"]
     assert not RAN
     assert not Path("pwned").exists()
+
+
+@pytest.mark.parametrize("name", hostile.FILES)
+def test_torch_files(name: str) -> None:
+    path = Path("hostile.pt")
+    hostile.FILES[name](path)
+    refused(path)
+
+
+def test_there_are_enough_and_each_is_another(tmp_path: Path) -> None:
+    found = set()
+    for number, make in enumerate(hostile.FILES.values()):
+        path = tmp_path / f"{number}.pt"
+        make(path)
+        found.add(path.read_bytes())
+    assert len(found) == len(hostile.FILES) >= 40
+
+
+def test_no_fallback_to_running_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    load = torch.load
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        asked.append(options.get("weights_only"))
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(torch, "load", watched)
+    for make in hostile.FILES.values():
+        make(Path("hostile.pt"))
+        refused(Path("hostile.pt"))
+    assert asked
+    assert set(asked) == {True}
+
+
+def _peaks(folder: Path) -> None:
+    """Write how much memory it takes to refuse each file, each in a process of its own."""
+    torch.save({"w": torch.zeros(4)}, "good.pt")
+    open_side("good.pt")
+    for path in sorted(folder.glob("*.pt")):
+        pid = os.fork()
+        if not pid:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            refused(path)
+            taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            path.with_suffix(".peak").write_text(str(taken << 10))
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+
+def test_memory_is_bounded_by_the_file(fork_server: ForkServer, tmp_path: Path) -> None:
+    for number, make in enumerate(hostile.FILES.values()):
+        make(tmp_path / f"{number}.pt")
+    fork_server.run(_peaks, tmp_path)
+    for number, name in enumerate(hostile.FILES):
+        path = tmp_path / f"{number}.pt"
+        taken = int(path.with_suffix(".peak").read_text())
+        assert taken <= 2 * path.stat().st_size + (64 << 20), name
 
 
 def tensor_file(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
