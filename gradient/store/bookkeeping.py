@@ -29,10 +29,12 @@ LOOSE: Final = 64
 
 def tidy(catalogue: Catalogue, storage: Storage, *, least: int = LOOSE) -> None:
     """Write a ledger if at least so many packs are in none; a failure costs nothing but time."""
-    if catalogue.loose < least:
-        return
     try:
-        _write(catalogue, storage)
+        if catalogue.loose >= least:
+            # A writer may not have looked at the packs for a while, and a collection taken them.
+            catalogue.refresh()
+        if catalogue.loose >= least:
+            _write(catalogue, storage)
     except GradientError as error:
         _LOG.debug("no ledger written: %s", error)
 
@@ -59,7 +61,13 @@ def _write(catalogue: Catalogue, storage: Storage) -> None:
 
 
 def _page(catalogue: Catalogue, pack: Pack) -> Page | None:
-    """Return what a ledger says of a pack; None, from now on, where a commit in it is damaged."""
+    """Return what a ledger says of a pack; None, from now on, where a commit in it is damaged.
+
+    IMPORTANT: none either of one that has just gone. Its commits would be read out of the trash,
+    each after a look at all that lies there: with thousands of packs that takes minutes.
+    """
+    if not catalogue.sealed(pack):
+        return None
     try:
         commits = tuple(_commits(catalogue, pack))
     except IntegrityError:

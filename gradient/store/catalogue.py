@@ -58,6 +58,7 @@ class Catalogue:
         self._commits: dict[bytes, str] = {}
         self._loose: set[str] = set()
         self._trash = Index()
+        self._trashed: dict[str, str] = {}
         self.problems: dict[str, GradientError] = {}
         """What is wrong with the packs that can not be used, by pack id."""
 
@@ -273,6 +274,8 @@ class Catalogue:
         """Go on with a ledger that was written, in place of others."""
         with self._lock:
             if self._ledgers is None:
+                # Footers alone are believed here; but others are served, and that is enough.
+                self._loose.difference_update(ledger.ids)
                 return
             for each in replaced:
                 self._ledgers.pop(each.name, None)
@@ -301,14 +304,23 @@ class Catalogue:
 
     def _open_trashed(self, pack: Pack) -> Reader | None:
         """Open a pack in the trash; None where it is not there, or back where it was."""
-        for place in (dict(packs.trashed(self._storage)).get(pack.id), pack.name):
-            try:
-                if place is not None:
-                    return self._storage.open(place)
-            except GradientIOError as error:
-                if not fs.is_missing(error):
-                    raise
-        return None
+        known = self._trashed.get(pack.id)
+        reader = None if known is None else self._open_if_there(known)
+        if reader is None:
+            # All names are kept: who reads one pack out of the trash reads others.
+            self._trashed = dict(packs.trashed(self._storage))
+            places = (self._trashed.get(pack.id), pack.name)
+            found = (self._open_if_there(place) for place in places if place is not None)
+            reader = next((each for each in found if each is not None), None)
+        return reader
+
+    def _open_if_there(self, name: str) -> Reader | None:
+        try:
+            return self._storage.open(name)
+        except GradientIOError as error:
+            if not fs.is_missing(error):
+                raise
+            return None
 
     def _drop(self, pack: Pack, problem: GradientError) -> None:
         with self._lock:

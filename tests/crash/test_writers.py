@@ -6,6 +6,9 @@ Samples of `python -m tools.campaigns.writers`.
 from __future__ import annotations
 
 import re
+import signal
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +17,6 @@ from tools.campaigns import writers
 from tools.campaigns.lives import ViolationError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.processes import ForkServer
 
 ROUNDS = {
@@ -40,3 +41,25 @@ def test_what_is_lost_is_noticed(tmp_path: Path) -> None:
     writers.repos.make(tmp_path / "run")
     with pytest.raises(ViolationError, match="1 of 1 acknowledged commits are lost"):
         writers.judge(tmp_path / "run", ["0" * 64])
+
+
+def test_a_writer_that_is_stuck_says_where(fork_server: ForkServer, tmp_path: Path) -> None:
+    said = fork_server.run(run_with_one_that_hangs, tmp_path)
+    assert "writer 0 is stuck after " in said
+    assert "in hang" in said
+
+
+def run_with_one_that_hangs(folder: Path) -> None:
+    """Let a writer do nothing but wait at its third commit."""
+    commit = writers.repos.commit
+
+    def hang(line: writers.Line, step: int, *numbers: int, lean: bool) -> object:
+        while step == 3:
+            signal.pause()
+        return commit(line, step, *numbers, lean=lean)
+
+    writers.repos.commit = hang
+    writers._HUNG = 8.0
+    with pytest.raises(ViolationError) as caught:
+        writers.run(folder, writers.Plan(1, 4, kills=0, stops=0))
+    sys.stdout.write(str(caught.value))

@@ -13,6 +13,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Storage
 from gradient.storage.memory import MemoryStorage
 from gradient.store import bookkeeping, ledger
+from gradient.store import pack as packs
 from gradient.store.database import ObjectStore
 
 TREE = Oid(bytes(range(32)))
@@ -346,3 +347,87 @@ def test_a_ledger_that_went_bad_is_written_anew(damage: bytes) -> None:
     assert len(ours.catalogue.told()) == 1
     assert set(ours.commits()) == set(oids)
     assert answers(storage, oids)["commits"] == sorted(oids)
+
+
+def looks(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that takes the name of every folder that is listed from now on."""
+    seen: list[str] = []
+    before = storage.names
+
+    def note(folder: str) -> list[str]:
+        seen.append(folder)
+        return before(folder)
+
+    monkeypatch.setattr(storage, "names", note)
+    return seen
+
+
+def trash(storage: MemoryStorage) -> None:
+    """Move all packs to the trash, as a collection does that has copied what is needed."""
+    ids = [pack_id for name in storage.names(packs.FOLDER) if (pack_id := packs.id_of(name))]
+    storage.move_all({packs.name_of(each): packs.trashed_name_of("1", each) for each in ids})
+
+
+def behind(count: int) -> tuple[MemoryStorage, ObjectStore, list[Oid]]:
+    """Return a store that knows of so many packs, which are in the trash by now."""
+    storage = MemoryStorage()
+    ours = ObjectStore(storage, workers=1)
+    ours.refresh()
+    oids = fill(storage, count)
+    ours.refresh()
+    trash(storage)
+    return storage, ours, oids
+
+
+def test_no_ledger_tells_of_what_was_collected_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pack was read out of the trash, after a look at all of that: for minutes, under a lease,
+    so that the collection could not empty it and the next one added to it."""
+    storage, ours, _ = behind(60)
+    assert ours.catalogue.loose == 60
+    looked, opened = looks(storage, monkeypatch), opens(storage, monkeypatch)
+    bookkeeping.tidy(ours.catalogue, storage, least=60)
+    assert ours.catalogue.loose == 0
+    assert not opened
+    assert packs.TRASH not in looked
+    assert not ledgers(storage)
+
+
+def test_packs_that_go_while_a_ledger_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+    fill(storage, 60)
+    ours = ObjectStore(storage, workers=1)
+    ours.refresh()
+    refresh = ours.catalogue.refresh
+    monkeypatch.setattr(ours.catalogue, "refresh", lambda: (refresh(), trash(storage)))
+    looked, opened = looks(storage, monkeypatch), opens(storage, monkeypatch)
+    bookkeeping.tidy(ours.catalogue, storage, least=60)
+    assert not opened
+    assert packs.TRASH not in looked
+
+
+def test_the_trash_is_listed_once_for_all_that_is_read_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage, ours, oids = behind(30)
+    looked = looks(storage, monkeypatch)
+    assert all(ours.read(oid, Kind.COMMIT) for oid in oids)
+    assert looked.count(packs.TRASH) == 1
+    # It came back, and another collection took it: the name that is known leads nowhere.
+    first = next(name for name in storage.contents if name.startswith(packs.TRASH))
+    storage.move_all({first: first.replace("/1.", "/2.")})
+    assert all(ours.read(oid, Kind.COMMIT) for oid in oids)
+    assert looked.count(packs.TRASH) == 2
+
+
+def test_who_believes_footers_alone_writes_no_ledger_twice() -> None:
+    """Each commit after a miss wrote one of all packs."""
+    storage = MemoryStorage()
+    oids = fill(storage, 100)
+    ours = ObjectStore(storage, workers=1)
+    ours.refresh()
+    assert ours.catalogue.recheck()
+    assert ours.catalogue.loose == 100
+    bookkeeping.tidy(ours.catalogue, storage)
+    assert ours.catalogue.loose == 0
+    assert set(ours.commits()) == set(oids)
+    assert not ours.catalogue.told()

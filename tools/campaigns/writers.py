@@ -13,6 +13,7 @@ nothing; half of the writers live a day in the past or the future.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import logging
 import os
 import platform
@@ -42,6 +43,8 @@ _DAY: Final = 86400.0
 _POOL: Final = 24
 _HUNG: Final = 120.0
 """Seconds without a commit of a writer that is not stopped, after which it counts as stuck."""
+_TELLING: Final = 2.0
+"""Seconds that it has then to say where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +89,26 @@ class _Writer:
     """Where it goes on when it begins anew; as told by itself."""
     paused_until: float = 0.0
     seen: tuple[int, float] = field(default=(0, 0.0))
-    """How many commits it had, and when that was noticed."""
+    """How long its journal was, and when that was noticed."""
 
     def acknowledged(self) -> list[str]:
         """Return the commits that it was told of."""
         if not self.journal.exists():
             return []
         return [line for line in self.journal.read_text().splitlines() if len(line) == 64]
+
+    def length(self) -> int:
+        """Return how long its journal is: cheaper to ask than what stands in it."""
+        return self.journal.stat().st_size if self.journal.exists() else 0
+
+    def whereabouts(self) -> str:
+        """Ask it where it is, and what it has cost so far."""
+        place = self.journal.with_suffix(".stack")
+        os.kill(self.pid, signal.SIGUSR1)
+        time.sleep(_TELLING)
+        used = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        said = place.read_text() if place.exists() else "it did not say where it is"
+        return f"after {sum(map(int, used))} ticks of the processor:\n{said}"
 
 
 def run(folder: Path, plan: Plan, seed: int = 0) -> Told:
@@ -175,18 +191,18 @@ class _Crowd:
         target = (done // self.plan.commits + 1) * self.plan.commits
         left = target - done
         writer.pid = _fork(lambda: self._commit(writer, left))
-        writer.seen = done, time.monotonic()
+        writer.seen = writer.length(), time.monotonic()
 
     def _has_ended(self, writer: _Writer) -> bool:
         """Whether a writer has made its commits; one that was killed is started again."""
         pid, status = os.waitpid(writer.pid, os.WNOHANG)
         if not pid:
-            count = len(writer.acknowledged())
+            length = writer.length()
             before, since = writer.seen
-            if count != before or writer.paused_until > time.monotonic() - 1:
-                writer.seen = count, time.monotonic()
+            if length != before or writer.paused_until > time.monotonic() - 1:
+                writer.seen = length, time.monotonic()
             elif time.monotonic() - since > _HUNG:
-                raise ViolationError(f"writer {writer.number} is stuck")
+                raise ViolationError(f"writer {writer.number} is stuck {writer.whereabouts()}")
             return False
         if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
             self.told.killed += 1
@@ -205,7 +221,11 @@ class _Crowd:
         """Commit so often, and note each commit when it is acknowledged."""
         repo = _open(self._repo, skew=(0.0, _DAY, 0.0, -_DAY)[writer.number % 4])
         chance = random.Random(f"{writer.number} {time.time_ns()}")
-        with writer.journal.open("a", encoding="ascii") as journal:
+        with (
+            writer.journal.open("a", encoding="ascii") as journal,
+            writer.journal.with_suffix(".stack").open("w", encoding="utf-8") as stack,
+        ):
+            faulthandler.register(signal.SIGUSR1, file=stack)
             try:
                 branch = writer.branch or f"b{writer.number % self.plan.branches}"
                 line = Line.open(repo, branch)
