@@ -9,21 +9,23 @@ Rules
 3. The thread is no daemon, and ends when there is nothing to write: so the interpreter waits for
    it at its end, and there is nothing to be shut down. In a forked child it does not exist.
 4. A failed commit is nobody's parent: the line moves with a commit that was published alone.
+   The numbers that it was to record go into the next one.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 from gradient.checkpoint.snapshots import Snapshot, Snapshots
+from gradient.engine import ending
 from gradient.engine.job import Job, acknowledged
 from gradient.engine.outcome import Facts, Outcome
+from gradient.engine.waiting import INTERVAL, Line
 from gradient.engine.warning import warn
 from gradient.errors import PendingError
 
@@ -34,7 +36,7 @@ _Task: TypeAlias = "tuple[Job, Snapshot, Outcome]"
 class Place(Protocol):
     """What a run stands at, as far as failures change it."""
 
-    def failed(self, origin: dict[str, Any] | None, *, idle: bool) -> None:
+    def failed(self, outcome: Outcome, *, idle: bool) -> None:
         """Take back a commit that was not made; `idle`: no later one is pending."""
 
 
@@ -50,8 +52,10 @@ class Background:
         self._unfinished = 0
         self._running = False
         self._failures: list[Outcome] = []
+        self._unrecorded: dict[str, int | float] = {}
         self._notices: deque[str] = deque()
         self._last: list[Callable[[], None]] = []
+        ending.wait_for(self)
 
     @property
     def is_idle(self) -> bool:
@@ -81,32 +85,39 @@ class Background:
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when every commit has ended; raises PendingError after `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
-            if self._unfinished:
-                _LOG.info("waiting for %d commits to be written", self._unfinished)
-            while self._unfinished:
-                left = None if deadline is None else deadline - time.monotonic()
-                if left is not None and left <= 0:
-                    raise PendingError(
-                        f"{self._unfinished} commits are not written yet after {timeout} seconds"
-                    )
-                self._changed.wait(left)
+            self._log_unfinished()
+            if not self._changed.wait_for(lambda: self.is_idle, timeout):
+                raise PendingError(
+                    f"{self._unfinished} commits are not written yet after {timeout} seconds"
+                )
 
-    def tell(self, at: Place) -> None:
+    def finish(self) -> None:
+        """Return when every commit has ended; a terminal shows what there is to wait for."""
+        with self._changed, Line() as line:
+            self._log_unfinished()
+            while not self._changed.wait_for(lambda: self.is_idle, INTERVAL):
+                line.show(self._unfinished)
+
+    def _log_unfinished(self) -> None:
+        if self._unfinished:
+            _LOG.info("waiting for %d commits to be written", self._unfinished)
+
+    def tell(self, at: Place, *, ending: bool = False) -> None:
         """Say what happened since the last call: warn, take back failures, and raise them.
 
         Of several failures the first is raised, with notes about the others; one that a handle
-        has raised already is not raised again.
+        has raised already is not raised again. Of a run that is `ending`, none is raised: they are
+        in the log, and what counts then is its last commit.
         """
         while self._notices:
             warn(self._notices.popleft())
         with self._changed:
             failures, self._failures = self._failures, []
         for outcome in failures:
-            at.failed(outcome.origin, idle=self.is_idle)
+            at.failed(outcome, idle=self.is_idle)
         untold = [outcome.tell() for outcome in failures if not outcome.told]
-        if untold:
+        if untold and not ending:
             for other in untold[1:]:
                 untold[0].add_note(f"after it: {other}")
             raise untold[0]
@@ -147,8 +158,7 @@ class Background:
                 each()
 
     def _write(self, job: Job, snapshot: Snapshot, outcome: Outcome) -> None:
-        late = not threading.main_thread().is_alive()
-        if late:
+        if ending.has_begun():
             _LOG.info("the script has ended; writing %s before the process does", outcome.revision)
         try:
             facts = self._written(job, snapshot)
@@ -166,6 +176,7 @@ class Background:
                 self._failures.append(outcome)
 
     def _written(self, job: Job, snapshot: Snapshot) -> Facts:
+        job.metrics = self._unrecorded = {**self._unrecorded, **job.metrics}
         try:
             published = job.record()
             if published is None:
@@ -177,6 +188,7 @@ class Background:
             raise
         finally:
             self.snapshots.ended(snapshot)
+        self._unrecorded = {}
         self._notices.extend(published.warnings)
         return acknowledged(job.view, job.upkeep, published, None)
 

@@ -85,7 +85,7 @@ class GradientEngine:
             asked.config.on_full,
             repo.path,
             self._view,
-            hurried=lambda: preemption.asked is not None,
+            hurried=lambda: preemption.ending,
         )
         self._upkeep = Upkeep(repo, asked.config.keep, asked.config.maintenance)
         self._baseline = edits.baseline(run.optimizer, run.scheduler)
@@ -205,25 +205,33 @@ class GradientEngine:
 
         In the background it returns when the state is copied, and waits before that while
         `max_pending` commits are unfinished; the revision's `wait` says when it is durable. A
-        commit that failed since the last call is raised here first, and this one is not made.
+        commit that failed since the last call is raised here first, and this one is not made;
+        but where the run is preempted, this one is, and the failure is in the log.
         """
         self._check_usable()
-        self._tell()
+        self._tell(ending=self._preemption.ending)
         revision = self._commit(step, message, metrics)
         self._end_of(revision.step)
         return revision
 
     def _commit(
-        self, step: int, message: str = "", metrics: Mapping[str, Any] | None = None
+        self,
+        step: int,
+        message: str = "",
+        metrics: Mapping[str, Any] | None = None,
+        *,
+        last: bool = False,
     ) -> Revision:
+        """Commit; the `last` one of a run that ends is durable at once, and never skipped."""
         step, message = check_step(step), check_message(message)
+        background = None if last else self._background
         logged = {**self._logged, **numbers(metrics)}
         if not ranks.commits():
             return self._committed(Revision(self.branch, step))
         check_order(step, after=self._at.step)
-        if self._background is not None:
-            self._background.room()
-            self._tell()
+        if background is not None:
+            background.room()
+            self._tell(ending=self._preemption.ending)
         state = capture(self._run)
         finite, bad = self._guard.look(state["model"], f"{self.branch}@{step}")
         job = Job(
@@ -240,15 +248,17 @@ class GradientEngine:
             self._at.origin,
             timestamp(),
             finite,
+            optional=not last,
         )
-        if self._background is not None:
-            outcome = self._background.submit(job)
+        if background is not None:
+            outcome = background.submit(job)
             revision = self._committed(Revision(self.branch, step, of=outcome))
             warnings: tuple[str, ...] = ()
         else:
             published = job.record()
             if published is None:
                 self._generators.release()
+                self._logged = logged
                 revision, warnings = (
                     Revision(self.branch, step, of=Facts(self.branch, skipped=True)),
                     (),
@@ -283,10 +293,16 @@ class GradientEngine:
             self._background.flush(timeout)
             self._tell()
 
-    def _tell(self) -> None:
+    def _drain_at_end(self, *, preempted: bool = False) -> None:
+        """Drain, which a terminal shows if it takes long."""
+        if self._background is not None:
+            self._background.finish()
+            self._tell(ending=preempted)
+
+    def _tell(self, *, ending: bool = False) -> None:
         """Say what happened in the background since the last call: warn, and raise failures."""
         if self._background is not None:
-            self._background.tell(self._at)
+            self._background.tell(self._at, ending=ending)
 
     def autocommit(self, every: int) -> None:
         """Let `maybe_commit` commit each step that `every` divides; wins over the environment."""
@@ -301,7 +317,7 @@ class GradientEngine:
         A step that this engine has just committed is not committed again.
         """
         self._check_usable()
-        self._tell()
+        self._tell(ending=self._preemption.ending)
         step = check_step(step)
         self._generators.release()
         if metrics is not None:
@@ -311,9 +327,9 @@ class GradientEngine:
         self._end_of(step)
         return revision
 
-    def _commit_once(self, step: int) -> Revision | None:
-        last = self._at.last
-        return self._commit(step) if last is None or last.step != step else None
+    def _commit_once(self, step: int, *, last: bool = False) -> Revision | None:
+        made = self._at.last
+        return self._commit(step, last=last) if made is None or made.step != step else None
 
     def log(self, /, **metrics: Any) -> None:
         """Note numbers (or zero-dim tensors) for the next commit; the newest value of a name wins.
@@ -485,7 +501,9 @@ class GradientEngine:
         source = self._repo.resolve(from_ref, branch=self.branch).oid
         line.moved_to(source)
         recorder = self._recorder if ranks.commits() else None
-        forked = fork_run(self._repo, self._run, recorder, line, source, self._baseline, options)
+        forked = fork_run(
+            self._repo, self._run, recorder, self._room, line, source, self._baseline, options
+        )
         self._moved(line, forked.restored)
         facts = Facts(line.branch)
         warnings: tuple[str, ...] = ()
@@ -598,18 +616,24 @@ class GradientEngine:
     def _end_of(self, step: int) -> None:
         """End the run here, after a step, if it was preempted."""
         if self._preemption.due(step):
-            self._preemption.leave(step, commit=lambda: self._commit_once(step), drain=self._drain)
+            self._preemption.leave(step, commit=lambda: self._commit_last(step))
+
+    def _commit_last(self, step: int) -> None:
+        """Make the run durable as it is after a step; commits that failed are in the log."""
+        self._drain_at_end(preempted=True)
+        self._commit_once(step, last=True)
 
     def close(self) -> None:
         """Finish what is unfinished and let go of the model. Again is harmless.
 
+        A wait of more than a second shows a line on standard error, where that is a terminal.
         Raises what a commit in the background failed with; the engine is closed nevertheless.
         """
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
         try:
-            self._drain()
+            self._drain_at_end()
         finally:
             attached.forget(self._run.model)
             self._finish()

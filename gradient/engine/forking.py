@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gradient.checkpoint import reader, writer
@@ -11,10 +12,12 @@ from gradient.checkpoint.bases import Bases
 from gradient.engine.handoff import ForkOptions
 from gradient.engine.recording import Recorder
 from gradient.engine.restoring import Restored, restore_run
+from gradient.engine.room import Room
 from gradient.errors import ConfigError
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.objects.tree import Tree
+from gradient.repo import missed
 from gradient.repo.lines import Line, Published
 from gradient.repo.repository import Repository
 from gradient.state import edits, rng
@@ -39,6 +42,7 @@ def fork_run(
     repo: Repository,
     run: Run,
     recorder: Recorder | None,
+    room: Room,
     line: Line,
     source: Oid,
     baseline: Baseline,
@@ -48,6 +52,8 @@ def fork_run(
 
     Without a recorder nothing is recorded. Raises what `restore_run` and the recorder raise, and
     ConfigError for an option that does not fit; the run is then as it was.
+
+    On a full disk, `room` may wait, but never leave the commit out: the branch would not be there.
     """
     _check(run, options)
     without = {"optimizer"} if options.reset_optimizer else set()
@@ -61,7 +67,9 @@ def fork_run(
         changed |= dict.fromkeys(apart, True)
         published = None
         if recorder is not None:
-            published = _record(repo, recorder, line, restored, state, changed, options)
+            record = partial(_record, repo, recorder, line, restored, state, changed, options)
+            published = room.fit(record, optional=False)
+            missed.clear(repo.path, line.branch, published.branch)
         at = restored if published is None else Restored.of(repo, published.commit)
         at.generators = state["rng"]
         done.append(Forked(published, at))

@@ -51,6 +51,8 @@ class Job:
     """When `commit` was called."""
     finite: bool | None
     """Whether all weights are; None where nobody looked."""
+    optional: bool
+    """Whether it may be skipped; not where the run ends with it."""
 
     def record(self) -> Published | None:
         """Make it durable; None where it was skipped.
@@ -59,7 +61,9 @@ class Job:
         """
         repo, branch = self.recorder.repo.path, self.line.branch
         try:
-            published = self.room.fit(self._record, least=self.recorder.least)
+            published = self.room.fit(
+                self._record, least=self.recorder.least, optional=self.optional
+            )
         except SkippedError as skipped:
             _LOG.warning("%s@%d was skipped: %s", branch, self.step, skipped)
             missed.note(repo, branch, self.step, "skipped", str(skipped))

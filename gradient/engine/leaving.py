@@ -34,6 +34,11 @@ class Leaving:
     def __init__(self) -> None:
         self._last: int | None = None
 
+    @property
+    def is_agreed(self) -> bool:
+        """Whether this rank has heard after which step all end."""
+        return self._last is not None
+
     def due(self, step: int, *, asked: bool) -> bool:
         """Whether this rank ends after `step`; `asked`: it got the signal."""
         if not ranks.are_several():

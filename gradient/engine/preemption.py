@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Final, NoReturn, TypeAlias
 
 from gradient.engine.leaving import Leaving
-from gradient.errors import ConfigError, GradientError
+from gradient.errors import ConfigError
 
 _LOG = logging.getLogger("gradient")
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | signal.Handlers | None"
@@ -65,17 +65,15 @@ class Preemption:
         """Whether the run ends after this step."""
         return bool(self._before) and self._leaving.due(step, asked=self.asked is not None)
 
-    def leave(
-        self, step: int, *, commit: Callable[[], object], drain: Callable[[], None]
-    ) -> NoReturn:
-        """End the process with SystemExit once its last commit, and all before it, are durable."""
+    @property
+    def ending(self) -> bool:
+        """Whether it is known by now that the run ends, after this step or the next."""
+        return self.asked is not None or self._leaving.is_agreed
+
+    def leave(self, step: int, *, commit: Callable[[], object]) -> NoReturn:
+        """End the process with SystemExit once `commit` has made its last one durable."""
         try:
-            try:
-                drain()
-            except GradientError as error:  # it is in the log; what counts now is the next one
-                _LOG.debug("an earlier commit failed: %s", error)
             commit()
-            drain()
         finally:
             self._leaving.left()
         by = "another rank's signal" if self.asked is None else self.asked.name

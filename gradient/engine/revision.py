@@ -60,6 +60,10 @@ class Revision(str):
         """Whether the commit is durable, or has failed; never waits."""
         return self._outcome is None or self._outcome.done
 
+    def is_of(self, outcome: Outcome) -> bool:
+        """Whether it names the commit that this becomes of."""
+        return self._outcome is outcome
+
     def wait(self, timeout: float | None = None) -> Self:
         """Return when the commit is durable.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from gradient.engine import ending
 from gradient.errors import GradientIOError
 from gradient.repo.config import OnFull
 from gradient.repo.lines import Published
@@ -43,11 +43,13 @@ class Room:
     """Whether the run is to end soon, so that it can not wait."""
     sleep: Callable[[float], object] = time.sleep
 
-    def fit(self, work: Callable[[], Published], *, least: int | None) -> Published:
+    def fit(
+        self, work: Callable[[], Published], *, least: int | None = None, optional: bool = True
+    ) -> Published:
         """Make a commit; `least` is what the smallest of this run took, where that is known.
 
         Raises SkippedError where it is left out, and what `work` raises: also instead of waiting,
-        where the run is to end.
+        where the run is to end, and instead of leaving out what is not `optional`.
         """
         waiting = thinned = False
         while True:
@@ -60,7 +62,7 @@ class Room:
                 if not thinned and self.view.make_room():
                     thinned = True
                     continue
-                self._refuse(error)
+                self._refuse(error, optional=optional)
                 if not waiting:
                     _LOG.warning("%s. The run waits for room (on_full)", error)
                 waiting = True
@@ -68,6 +70,8 @@ class Room:
                 continue
             if waiting:
                 _LOG.warning("there is room again: the run goes on")
+            elif not thinned:
+                self.view.has_room()
             return published
 
     def _look(self, least: int) -> None:
@@ -87,17 +91,19 @@ class Room:
     def _wait(self, error: GradientIOError) -> None:
         """Wait for the next try; raises where nobody has the time: a process that ends has not."""
         for _ in range(_INTERVAL):
-            if self.hurried() or not threading.main_thread().is_alive():
+            if self.hurried() or ending.has_begun():
                 raise error
             self.sleep(1.0)
 
-    def _refuse(self, error: GradientIOError) -> None:
+    def _refuse(self, error: GradientIOError, *, optional: bool) -> None:
         """Raise, unless the policy is to wait."""
-        if self.policy == "skip":
+        if self.policy == "wait":
+            return
+        if self.policy == "skip" and optional:
             raise SkippedError(str(error)) from error
-        if self.policy == "raise":
-            error.add_note(
-                "To make room: gradient gc --grace 0, or gradient forget. To wait for it, or to go "
-                'on without this commit: GradientConfig(on_full="wait" or "skip")'
-            )
-            raise error
+        others = ', or to go on without this commit: GradientConfig(on_full="wait" or "skip")'
+        error.add_note(
+            "To make room: gradient gc --grace 0, or gradient forget. To wait for it"
+            + (others if optional else ': GradientConfig(on_full="wait")')
+        )
+        raise error

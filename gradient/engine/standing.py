@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradient.engine.background import Background
+from gradient.engine.outcome import Outcome
 from gradient.engine.restoring import Restored
 from gradient.engine.revision import Revision
 from gradient.objects.canonical import Json
@@ -63,12 +64,14 @@ class Standing:
         """Stand at a commit that was just made."""
         self.last, self.step, self.origin = revision, revision.step, None
 
-    def failed(self, origin: dict[str, Any] | None, *, idle: bool) -> None:
-        """Take back a commit in the background that was not made; `idle`: no later one is."""
+    def failed(self, outcome: Outcome, *, idle: bool) -> None:
+        """Take back a commit in the background that was not made; `idle`: no later one pends."""
         if self.origin is None:
-            self.origin = origin
+            self.origin = outcome.origin
+        if self.last is not None and self.last.is_of(outcome):
+            self.last = None
         if idle:
-            self.last, self.step = None, self.line.last_step()
+            self.step = self.line.last_step()
 
     def carried(self, captured: Collection[str]) -> dict[str, Json]:
         """Return the restored components that nobody captures: the next commit takes them over."""

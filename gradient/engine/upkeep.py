@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Final
 
-from gradient.engine import caretaker
+from gradient.engine import caretaker, ending
 from gradient.repo.keeping import Keep
 from gradient.repo.repository import Repository
 from gradient.store import pack as packs
@@ -64,7 +64,7 @@ class Upkeep:
         if not self._every or self._due < self._every:
             return
         with self._lock:
-            if self._running or self._ended or not threading.main_thread().is_alive():
+            if self._running or self._ended or ending.has_begun():
                 return
             self._running = True
         self._due = 0

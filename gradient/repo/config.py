@@ -71,7 +71,8 @@ class GradientConfig:
     instead of making it, or ``"ignore"``: not look."""
     on_full: OnFull = "raise"
     """What to do where the disk has no room for a commit, after full view files were made thin:
-    ``"raise"``, ``"wait"`` until there is, or ``"skip"`` the commit and go on training."""
+    ``"raise"``, ``"wait"`` until there is, or ``"skip"`` the commit and go on training. A fork,
+    a rollback and the last commit of a preempted run are not skipped, but raised."""
     keep: Keep | None = None
     """Which commits stay whole as the run goes on; None: all. See `Keep`."""
     maintenance: int | None = None

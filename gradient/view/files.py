@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from gradient.errors import UnsupportedValueError
+from gradient.errors import GradientIOError, UnsupportedValueError
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Oid
 from gradient.repo.config import ViewMode
 from gradient.repo.foreign import FileKind
 from gradient.repo.repository import Repository
+from gradient.storage.directory import NO_ROOM
 from gradient.view.folder import Folder
 from gradient.view.manifest import Manifest
 from gradient.view.naming import file_name
@@ -77,7 +78,7 @@ class ViewFiles:
     def make_room(self) -> bool:
         """Turn all full files thin, for a disk that is full; returns whether there were any.
 
-        Further files will be thin as well.
+        Further files are thin as well, until it `has_room`.
         """
         files = dict(guarded("the view", self._full_files) or {})
         if files:
@@ -91,6 +92,10 @@ class ViewFiles:
             guarded(name, partial(self.folder.write_thin, name, file.commit))
         self._full = None
         return bool(files)
+
+    def has_room(self) -> None:
+        """Note that a commit found room at once: further files may be full again."""
+        self._is_short = False
 
     def full_bytes(self) -> int:
         """Return what all full files weigh together."""
@@ -117,7 +122,7 @@ class ViewFiles:
         return None if self.mode == "off" else self.folder.path(name)
 
     def _try_full(self, name: str, oid: Oid, state: Mapping[str, Any] | None) -> bool:
-        """Write a full file unless the mode or a value forbids it."""
+        """Write a full file unless the mode, a value or a lack of room forbids it."""
         from gradient.view import payload  # lazily: thin files are written without torch
 
         commit = self.repo.read_commit(oid)
@@ -125,10 +130,12 @@ class ViewFiles:
             return False
         try:
             content = self._payload(name, oid, commit, state)
-        except UnsupportedValueError as error:
+            self.folder.write_full(name, oid, content)
+        except (UnsupportedValueError, GradientIOError) as error:
+            if isinstance(error, GradientIOError) and error.errno not in NO_ROOM:
+                raise
             _LOG.warning("%s is a thin file: %s", name, error)
             return False
-        self.folder.write_full(name, oid, content)
         self._note(name, oid, "full")
         if self.mode == "auto":
             self._thin_out()

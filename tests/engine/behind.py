@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gradient import EngineClosedError, GradientEngine
+from gradient.engine import waiting
 from gradient.engine.revision import Revision
 from gradient.storage import fs
 from tests.engine.rig import Rig, config, network
@@ -90,6 +91,49 @@ def live(ending: str, journal: Path) -> None:
         time.sleep(LIMIT)
     if ending == "_exit":
         os._exit(4)
+
+
+def end_slowly(ending: str, terminal: str) -> None:
+    """End with two commits unfinished, which end when the terminal has shown it.
+
+    One that is to be gone by then has time until a file goes.
+    """
+    screen = os.open(terminal, os.O_WRONLY | os.O_NOCTTY)
+    os.dup2(screen, 2)
+    _, engine = started(max_pending=3)
+    engine.handle_preemption()
+    engine.commit(1).wait()
+    shown = threading.Event()
+    draw = waiting.Line._draw
+
+    def noting(line: waiting.Line, text: str, end: str = "") -> None:
+        if ending == "gone" and not shown.is_set():
+            Path("showing").touch()
+            while Path("showing").exists():
+                time.sleep(0.001)
+        draw(line, text, end)
+        shown.set()
+
+    waiting.Line._draw = noting  # type: ignore[method-assign]
+    fs.observer = lambda _: None if shown.wait(LIMIT) else os._exit(9)
+    engine.commit(2)
+    engine.commit(3)
+    if ending == "close":
+        engine.close()
+    if ending == "dropped":
+        del engine
+    if ending == "preempted":
+        signal.raise_signal(signal.SIGTERM)
+        engine.maybe_commit(4)
+    if ending == "exception":
+        raise RuntimeError("the script ends")
+
+
+def end_with_a_log(seconds: float) -> None:
+    """End with a commit unfinished for some time."""
+    _, engine = started()
+    fs.observer = lambda call: time.sleep(seconds) if call.operation == "sync" else None
+    engine.commit(1)
 
 
 def fail_unseen(number: int, told: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
 import socket
 import sys
+import time
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,12 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradient import GradientEngine
+from gradient.repo.config import OnFull
+from gradient.storage import fs
+from tests.engine.behind import settle
 from tests.engine.rig import Rig, config
 from tests.parity.digest import digest
+from tests.storage.faults import Fault
 
 FOR_EVER = 1_000_000
 
@@ -94,6 +101,31 @@ LOOPS = {
     "background": autocommitting,
     "reading": reading,
 }
+
+
+def fail_before_the_signal(boundary: str, on_full: OnFull, *, lasting: bool) -> None:
+    """Be told nothing of a commit that found a full disk; then the signal comes, and a boundary.
+
+    Where it is `lasting`, the disk has no room either for what is committed at the end.
+    """
+    rig = Rig()
+    engine = rig.attach(config=config(background=True, on_full=on_full))
+    engine.handle_preemption()
+    engine.autocommit(1)
+    commit = engine.maybe_commit if boundary == "maybe_commit" else engine.commit
+    for step in engine.steps(FOR_EVER) if boundary == "steps" else count(1):
+        rig.step()
+        Path("state").write_text(digest(rig.model, rig.optimizer, rig.scheduler))
+        if step == 2:
+            fs.observer = Fault(0, errno.ENOSPC, persistent=True)
+        revision = commit(step)
+        assert revision is not None
+        settle(revision)
+        if step == 2:
+            fs.observer = fs.observer if lasting else None
+            Path("failed").touch()
+            while not engine.preempted:
+                time.sleep(0.001)
 
 
 def be_two_ranks() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from gradient.engine.waiting import INTERVAL
 from gradient.repo.repository import Repository
-from tests.engine.behind import fail_unseen, fork_often, live
-from tests.processes import ForkServer
+from tests.engine.behind import end_slowly, end_with_a_log, fail_unseen, fork_often, live
+from tests.processes import LIMIT, ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +68,58 @@ def test_what_was_returned_is_there_or_the_last_tip_is(
             assert line() == returned[: len(line())]
             if ending in WRITTEN:
                 assert line() == returned
+
+
+SHOWN = {"return": 0, "close": 0, "dropped": 0, "exception": 1, "preempted": 75}
+"""How a script ends while a terminal looks on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """A terminal that a test looks at."""
+
+    seen: IO[bytes]
+    """What was shown."""
+    name: str
+    """Where to write."""
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """Make a terminal; its own end stays open, so that what was written is there to be read."""
+    seen, screen = os.openpty()
+    os.set_blocking(seen, False)
+    with os.fdopen(seen, "rb", buffering=0) as master, os.fdopen(screen, "wb", buffering=0):
+        yield Terminal(master, os.ttyname(screen))
+
+
+@pytest.mark.parametrize("ending", SHOWN)
+def test_a_terminal_shows_that_a_process_is_still_writing(
+    ending: str, server: ForkServer, terminal: Terminal
+) -> None:
+    server.run(end_slowly, ending, terminal.name, status=SHOWN[ending])
+    drawn = terminal.seen.read(1 << 16).decode().split("\r")
+    shown = [text.strip() for text in drawn if text.startswith("gradient: ")]
+    assert re.fullmatch(r"gradient: 2 commits are still being written, \d+ s", shown[0])
+    assert re.fullmatch(r"gradient: the last commits took \d+ s", shown[-1])
+    assert line() == ([1, 2, 3, 4] if ending == "preempted" else [1, 2, 3])
+
+
+def test_what_is_no_terminal_gets_no_line(server: ForkServer) -> None:
+    assert "still being written" not in server.run(end_with_a_log, 1.5 * INTERVAL)
+    assert line() == [1]
+
+
+def test_a_terminal_that_is_gone_changes_nothing(server: ForkServer, terminal: Terminal) -> None:
+    child = server.start(end_slowly, "gone", terminal.name)
+    deadline = time.monotonic() + LIMIT
+    while not Path("showing").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    terminal.seen.close()
+    Path("showing").unlink()
+    assert child.wait() == 0, child.output()
+    assert line() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("number", [0, 5, 10, 15])

@@ -9,6 +9,7 @@ import re
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,18 @@ import pytest
 from gradient import ConfigError, GradientEngine, GradientIOError
 from gradient.repo.repository import Repository
 from gradient.state import workers
+from gradient.storage import fs
 from tests.engine.behind import settle
-from tests.engine.preempted import FOR_EVER, LOOPS, be_two_ranks, keep_workers, train
+from tests.engine.preempted import (
+    FOR_EVER,
+    LOOPS,
+    be_two_ranks,
+    fail_before_the_signal,
+    keep_workers,
+    train,
+)
 from tests.engine.rig import Rig, config
+from tests.parity.digest import digest
 from tests.processes import LIMIT, ForkServer
 from tests.storage.faults import Fault, observed
 
@@ -92,6 +102,42 @@ def test_a_run_goes_on_as_if_it_had_not_been_preempted(loop: str, server: ForkSe
     assert Path("end").read_text() == Path("undisturbed/end").read_text()
     here, there = (Repository.open(f"{folder}work/run") for folder in ("", "undisturbed/"))
     assert here.resolve(f"main@{stop}").commit.tree == there.resolve(f"main@{stop}").commit.tree
+
+
+def signal_after_a_failure(server: ForkServer, *arguments: object, **options: object) -> str:
+    """Signal a process once one of its commits has failed; returns what it says before its end."""
+    child = server.start(partial(fail_before_the_signal, *arguments, **options))
+    deadline = time.monotonic() + LIMIT
+    while not Path("failed").exists():
+        assert time.monotonic() < deadline, child.output()
+        time.sleep(0.001)
+    os.kill(child.pid, signal.SIGTERM)
+    status = child.wait()
+    return f"{child.output()}\nexit status {status}"
+
+
+@pytest.mark.parametrize("on_full", ["raise", "skip"])
+@pytest.mark.parametrize("boundary", ["commit", "maybe_commit", "steps"])
+def test_a_commit_that_failed_before_does_not_keep_the_last_from_being_made(
+    boundary: str, on_full: str, server: ForkServer
+) -> None:
+    said = signal_after_a_failure(server, boundary, on_full, lasting=False)
+    assert said.endswith("exit status 75"), said
+    assert "Traceback" not in said
+    assert said.count(f"main@2 was {'not written' if on_full == 'raise' else 'skipped'}: ") == 1
+    assert committed() == [1, 2 if boundary == "steps" else 3]
+    rig = Rig()
+    with rig.attach(resume="latest"):
+        found = digest(rig.model, rig.optimizer, rig.scheduler)
+    assert found == Path("state").read_text()
+
+
+@pytest.mark.parametrize("on_full", ["raise", "skip"])
+def test_75_means_that_the_last_commit_is_there(on_full: str, server: ForkServer) -> None:
+    said = signal_after_a_failure(server, "steps", on_full, lasting=True)
+    assert said.endswith("exit status 1"), said
+    assert "No space left on device" in said
+    assert committed() == [1]
 
 
 @pytest.mark.multirank
@@ -186,6 +232,37 @@ def test_a_commit_in_the_background_that_failed_is_made_once_more() -> None:
                         settle(engine.commit(step))
                     signal.raise_signal(signal.SIGTERM)
         assert committed() == [2]
+
+
+def test_a_commit_that_fails_while_the_last_one_waits_for_it() -> None:
+    rig, engine = started(background=True)
+    with engine:
+        rig.train(engine, 1)
+        engine.flush()
+        go = threading.Event()
+
+        def fail(call: Any) -> None:
+            assert go.wait(LIMIT)
+            raise OSError(errno.EIO, "broken")
+
+        with observed(fail):
+            engine.commit(2)
+
+            def heal() -> None:
+                go.set()
+                settle(failing)
+                fs.observer = None
+
+            failing = engine._at.last
+            assert failing is not None
+            signal.raise_signal(signal.SIGTERM)
+            healer = threading.Timer(0.05, heal)
+            healer.start()
+            with pytest.raises(SystemExit) as end:
+                engine.commit(3)
+            healer.join()
+        assert end.value.code == 75
+        assert committed() == [1, 3]
 
 
 def test_a_handler_that_was_there_is_called_and_put_back() -> None:

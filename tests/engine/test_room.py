@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gradient import ConfigError, GradientConfig, GradientIOError
+from gradient import ConfigError, GradientConfig, GradientEngine, GradientIOError
+from gradient.engine.revision import Revision
 from gradient.maintenance.fsck.check import check
 from gradient.repo import missed
+from gradient.repo.config import OnFull
 from gradient.repo.foreign import read_mark
 from gradient.repo.repository import Repository
 from gradient.storage import fs
@@ -86,6 +89,25 @@ def test_a_commit_is_skipped_and_counted(
     goes_on(rig, engine, 1)
 
 
+@BACKGROUND
+def test_the_numbers_of_a_skipped_commit_go_into_the_next(background: bool) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(background=background, on_full="skip", max_pending=2))
+    rig.train(engine, 1)
+    engine.flush()
+    engine.log(loss=2.0, accuracy=0.2)
+    with full():
+        engine.commit(2, metrics={"val_loss": 2.5}).wait()
+        engine.commit(3, metrics={"accuracy": 0.3}).wait()
+    engine.log(loss=4.0)
+    engine.commit(4)
+    engine.commit(5)
+    engine.flush()
+    by_step = {c.step: dict(c.metrics) for _, c in Repository.open("work/run").line("main")}
+    assert by_step[4] == {"loss": 4.0, "accuracy": 0.3, "val_loss": 2.5}
+    assert by_step[5] == {}
+
+
 def test_the_skipped_are_noted_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     with rig.attach(config=config(on_full="skip")) as engine:
@@ -123,6 +145,88 @@ def test_the_run_waits_for_room(background: bool, caplog: pytest.LogCaptureFixtu
     assert caplog.text.count("waits for room") == 1
     assert caplog.text.count("there is room again") == 1
     goes_on(rig, engine, 1, 2)
+
+
+MOVES: dict[str, Callable[[GradientEngine], Revision]] = {
+    "fork": lambda engine: engine.fork(from_ref="main@1", new_branch="other", scale_lr=0.5),
+    "rollback": lambda engine: engine.rollback(scale_lr=0.5),
+}
+NEEDS_ROOM = {"write", "sync", "create", "rename", "link", "sync folder", "make folder"}
+
+
+class NoRoom(Fault):
+    """Refuses the calls that may need room, after some of them."""
+
+    def __init__(self, after: int = 0) -> None:
+        super().__init__(after, errno.ENOSPC, persistent=True)
+
+    def __call__(self, call: fs.Call) -> int | None:
+        return super().__call__(call) if call.operation in NEEDS_ROOM else None
+
+
+MOVED = pytest.mark.parametrize("move", MOVES)
+
+
+@MOVED
+def test_a_fork_waits_for_room_wherever_there_is_none(move: str) -> None:
+    number = waits = 0
+    while True:
+        rig = Rig()
+        repo = f"{move}{number}"
+        with rig.attach(config=config(repo_name=repo, on_full="wait")) as engine:
+            rig.train(engine, 1, 2)
+            fault = NoRoom(number)
+            naps: list[float] = []
+
+            def nap(seconds: float, naps: list[float] = naps) -> None:
+                naps.append(seconds)
+                fs.observer = None
+
+            engine._room.sleep = nap
+            with observed(fault):
+                revision = MOVES[move](engine)
+            if not fault.hits:
+                break
+            found = Repository.open(f"work/{repo}").resolve(revision)
+            assert (str(found.oid), found.commit.step) == (revision.id, engine.current_step)
+            waits += bool(naps)
+            state = rig.state()
+            rig.train(engine, 3)
+            engine.resume(revision)
+            assert_same(rig.state(), state)
+        assert check(f"work/{repo}", workers=1).is_sound
+        number += 1
+    assert waits > 10
+
+
+@MOVED
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_a_fork_is_never_left_out(move: str, policy: OnFull) -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(on_full=policy))
+    rig.train(engine, 1, 2)
+    rig.step()
+    state = rig.state()
+    with observed(NoRoom()), pytest.raises(GradientIOError) as raised:
+        MOVES[move](engine)
+    assert raised.value.errno == errno.ENOSPC
+    assert any("on_full" in note for note in raised.value.__notes__)
+    assert_same(rig.state(), state)
+    assert Repository.open("work/run").branches() == ["main"]
+    assert (engine.branch, engine.current_step) == ("main", 2)
+    goes_on(rig, engine, 1, 2)
+
+
+def test_a_rollback_is_the_commit_that_was_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    with rig.attach(config=config(on_full="skip")) as engine:
+        rig.train(engine, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(fs, "free_bytes", lambda path: 1000)
+            assert engine.commit(2).skipped
+        assert len(missed.noted("work/run")) == 1
+        engine.rollback(scale_lr=0.5)
+        assert missed.noted("work/run") == []
 
 
 def test_nothing_is_written_where_it_can_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,8 +339,30 @@ def test_full_files_turn_thin_before_a_commit_is_given_up() -> None:
         assert calls == 1
         assert kinds() == {"thin": 3}
         assert revision == "main@3"
-    assert steps() == [1, 2, 3]
+        rig.train(engine, 4, 5)  # which find room at once
+        assert kinds() == {"thin": 3, "full": 2}
+    assert steps() == [1, 2, 3, 4, 5]
     assert check("work/run", workers=1).is_sound
+
+
+def test_a_full_file_that_does_not_fit_is_a_thin_one() -> None:
+    rig = Rig(network(3000))
+    with rig.attach(config=config(view="full")) as engine:
+
+        def room(call: fs.Call) -> None:
+            """Have room for anything but one large file beside the store."""
+            if call.operation == "write" and "ckpt_main_s1.pt.tmp" in call.path:
+                calls.append(call.path)
+                if len(calls) == 1:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        calls: list[str] = []
+        with observed(room):
+            rig.train(engine, 1)
+        assert calls
+        assert kinds() == {"thin": 1}
+        rig.train(engine, 2)
+    assert kinds() == {"thin": 1, "full": 1}
 
 
 def kinds() -> dict[str, int]:
@@ -281,21 +407,24 @@ with GradientEngine.attach(model, optimizer, config=config) as engine:
             made += [] if revision.skipped else [step]
         if full == 3 and (disk / "ballast").exists():
             (disk / "ballast").unlink()
-assert full >= 3, full
+assert full == 0 if policy == "wait" else full >= 3, full
 print(*made)
 """
 
 
-@pytest.mark.parametrize("policy", ["raise", "skip"])
-def test_a_disk_that_is_really_full(policy: str, tmp_path: Path) -> None:
-    """Some of the commits fit before, some after there is room again; each of them is whole."""
+def train_on_a_small_disk(tmp_path: Path, policy: str, *, beside: str = "") -> tuple[str, str]:
+    """Run the script on a disk of its own in memory, and `beside` it a line of shell.
+
+    Returns what it wrote to standard output and error; what it committed was looked at.
+    """
     disk = tmp_path / "disk"
     disk.mkdir()
     script = tmp_path / "train.py"
     script.write_text(SCRIPT)
     inside = (
         f"mount -t tmpfs -o size=14m tmpfs {disk} && head -c 9000000 /dev/zero > {disk}/ballast && "
-        f'"{sys.executable}" {script} {policy} {disk} && cp -r {disk}/work {tmp_path}/kept'
+        f'{{ {beside} "{sys.executable}" {script} {policy} {disk} 2> {tmp_path}/said; }} && '
+        f"cp -r {disk}/work {tmp_path}/kept"
     )
     probe = subprocess.run(
         ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", str(disk)], capture_output=True
@@ -305,14 +434,34 @@ def test_a_disk_that_is_really_full(policy: str, tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", inside],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=False,
+        timeout=120,
     )
-    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "said").read_text()
+    assert done.returncode == 0, said
     made = [int(word) for word in done.stdout.split()]
     assert check(str(tmp_path / "kept/run"), workers=1).is_sound
     repo = Repository.open(str(tmp_path / "kept/run"))
     assert [commit.step for _, commit in repo.line("main")][::-1] == made
-    assert 3 <= len(made) <= 37
     assert made[-1] == 40
+    return done.stdout, said
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_a_disk_that_is_really_full(policy: str, tmp_path: Path) -> None:
+    """Some of the commits fit before, some after there is room again; each of them is whole."""
+    printed, _ = train_on_a_small_disk(tmp_path, policy)
+    assert 3 <= len(printed.split()) <= 37
+
+
+def test_a_run_waits_while_another_process_makes_room(tmp_path: Path) -> None:
+    free = (
+        f"(until grep -q 'waits for room' {tmp_path}/said; do sleep 0.1; done; "
+        f"rm {tmp_path}/disk/ballast) 2> {tmp_path}/watcher & "
+    )
+    printed, said = train_on_a_small_disk(tmp_path, "wait", beside=free)
+    assert printed.split() == [str(step) for step in range(1, 41)]
+    assert said.count("The run waits for room (on_full)") == 1
+    assert said.count("there is room again: the run goes on") == 1
