@@ -7,6 +7,7 @@ stable word for scripts, `exit_code` what the command line returns for it (docs/
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -299,6 +300,23 @@ class ForeignRepoError(GradientError):
 
     kind = "foreign-repo"
     exit_code = 5
+
+
+class OwnershipError(GradientError):
+    """The repo belongs to another user, who was not trusted; reading it is allowed."""
+
+    kind = "ownership"
+    exit_code = 5
+
+    def __init__(self, repo: str, owner: str, user: str) -> None:
+        super().__init__(
+            f"{repo} belongs to {owner}, and you are {user}: it can be read, but nothing is "
+            f"written to it. If you trust its owner: "
+            f"export GRADIENT_SAFE_DIRECTORY={shlex.quote(repo)}"
+        )
+        self.repo = repo
+        self.owner = owner
+        self.user = user
 
 
 class AuthError(GradientError):

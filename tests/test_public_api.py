@@ -37,6 +37,7 @@ PUBLIC = [
     "MissingObjectError",
     "NonfiniteError",
     "NotFoundError",
+    "OwnershipError",
     "PendingError",
     "RefConflictError",
     "RepoConfig",

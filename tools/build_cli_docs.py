@@ -63,6 +63,10 @@ folders from here upwards (from `-C PATH`, if given, which changes nothing else)
 workspace in a direct subfolder, and its only repo. Where several could be meant, they are listed,
 with the option to type.
 
+A repo of another user is read like any other. To write to it, name it, or the folder above, in
+`GRADIENT_SAFE_DIRECTORY`, with colons between several: `/shared/gpt`, `/shared/*`, or `*` for all.
+(git calls it `safe.directory`.)
+
 ## Revisions
 
 `main@100` is the newest commit of step 100 on the branch main, `main` its newest commit, `latest`

@@ -15,7 +15,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.place import Wanted, find_place, place_options
+from gradient.cli.place import Wanted, find_place, place_options, trust
 from gradient.errors import ConfigError, ContextError, GradientError
 from gradient.maintenance.fsck import repair as repairing
 from gradient.maintenance.fsck.check import Progress, check
@@ -104,6 +104,7 @@ def command(
     repaired = None
     with output.log_lines(logging.ERROR), _progress() as progress:
         if repair:
+            trust().check(path)
             repaired = repairing.repair(path, sources=sources, progress=progress)
             report = repaired.after
             _renew_manifest(path, report)

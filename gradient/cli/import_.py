@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradient.cli import output
-from gradient.cli.place import Wanted, find_place, place_options
+from gradient.cli.place import Wanted, find_place, open_repository, place_options
 from gradient.engine import handoff
 from gradient.errors import ConflictError, ContextError, NotFoundError
 from gradient.repo import discovery, foreign, layout
@@ -147,7 +147,7 @@ def _existing(ctx: click.Context) -> Repository | None:
         place = find_place(ctx)
     except ContextError:
         return None
-    return Repository.open(place.repo) if workspaces.is_repo(place.repo) else None
+    return open_repository(place.repo) if workspaces.is_repo(place.repo) else None
 
 
 @contextmanager

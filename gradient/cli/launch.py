@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from gradient.cli import output
-from gradient.cli.place import find_place
+from gradient.cli.place import find_place, open_repository
 from gradient.engine import handoff
 from gradient.engine.handoff import Handoff
 from gradient.errors import GradientError, GradientIOError
@@ -29,7 +29,6 @@ from gradient.repo import again, runs
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import timestamp
 from gradient.repo.discovery import Place
-from gradient.repo.repository import Repository
 from gradient.repo.runs import LastRun
 
 PASSED_ON = (
@@ -109,7 +108,7 @@ def start(
 
 def _note(repo: str, this: LastRun) -> None:
     try:
-        Repository.open(repo).check_writable()
+        open_repository(repo).check_writable()
         runs.record(repo, this)
     except GradientIOError as error:
         output.note(f"the command is not noted for `gradient status`: {error}")
@@ -121,7 +120,7 @@ def _say_how_to_go_on(
     ctx: click.Context, told: Handoff, this: LastRun, number: signal.Signals
 ) -> None:
     try:
-        repo = Repository.open(find_place(ctx).repo)  # the command may have made it
+        repo = open_repository(find_place(ctx).repo)  # the command may have made it
         branch = runs.branch_moved_by(repo, told.reason)
         found = again.find(repo, branch=branch, run=this, committed=branch is not None)
     except GradientError:

@@ -11,13 +11,12 @@ import click
 from gradient.cli import launch
 from gradient.cli.complete import complete_branch
 from gradient.cli.launch import LaunchCommand
-from gradient.cli.place import find_place, is_named, place_options
+from gradient.cli.place import find_place, is_named, open_repository, place_options
 from gradient.engine import handoff
 from gradient.engine.handoff import Handoff
 from gradient.errors import ContextError
 from gradient.repo import names
 from gradient.repo import workspace as workspaces
-from gradient.repo.repository import Repository
 
 
 @click.command("run", cls=LaunchCommand)
@@ -60,6 +59,6 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
         launch.start(ctx, None, told, words)
     if is_named(ctx):
         if workspaces.is_repo(place.repo):
-            Repository.open(place.repo).check_writable()  # before anything is launched
+            open_repository(place.repo).check_writable()  # before anything is launched
         told = replace(told, workspace=place.workspace, repo=place.repo_name)
     launch.start(ctx, place, told, words)

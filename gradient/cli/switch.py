@@ -27,6 +27,7 @@ def command(ctx: click.Context, branch: str) -> None:
       gradient switch high_lr
     """
     repo = find_repository(ctx)
+    repo.check_writable()
     names.check_branch_name(branch)
     tip = repo.resolve(f"{branch}@latest")
     repo.set_head(branch)

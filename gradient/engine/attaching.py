@@ -13,6 +13,7 @@ from gradient.repo import discovery
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import GradientConfig
 from gradient.repo.repository import Repository
+from gradient.repo.trust import Trust
 from gradient.state.names import ParameterNames
 from gradient.state.run import Run
 
@@ -35,6 +36,8 @@ class Request:
     """What the environment said."""
     config: GradientConfig
     """The settings."""
+    trust: Trust
+    """Whose repos may be written to."""
 
     @property
     def mode(self) -> Mode:
@@ -74,13 +77,14 @@ def request(
         resume=handoff.resume or resume,
         handoff=handoff,
         config=config,
+        trust=Trust.read(os.environ),
     )
 
 
 def open_repository(asked: Request) -> Repository:
     """Open the repo that was asked for, making what is named and missing.
 
-    Raises ContextError, ForeignRepoError, FormatVersionError, GradientIOError.
+    Raises ContextError, OwnershipError, ForeignRepoError, FormatVersionError, GradientIOError.
     """
     place = discovery.locate(workspace=asked.workspace, repo=asked.repo)
     if not workspaces.is_repo(place.repo):
@@ -88,7 +92,7 @@ def open_repository(asked: Request) -> Repository:
         workspaces.create_repo(
             place.repo, name=PurePath(place.repo).name, workspace_path=place.workspace
         )
-    opened = Repository.open(place.repo, workers=asked.config.workers)
+    opened = Repository.open(place.repo, workers=asked.config.workers, trust=asked.trust)
     opened.check_writable()
     return opened
 

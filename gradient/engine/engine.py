@@ -136,12 +136,13 @@ class GradientEngine:
         the latest if there is one. `hparams` is a flat dict, recorded in each commit.
 
         The environment overrides: GRADIENT_WORKSPACE, GRADIENT_REPO, GRADIENT_BRANCH,
-        GRADIENT_RESUME_REF, GRADIENT_AUTOCOMMIT. Attaching a model again closes its first engine
-        and goes on from its line.
+        GRADIENT_RESUME_REF, GRADIENT_AUTOCOMMIT; GRADIENT_SAFE_DIRECTORY names repos of other
+        users that may be written to. Attaching a model again closes its first engine and goes on
+        from its line.
 
-        Raises ContextError where no repo can be resolved, ForeignRepoError for a repo of another
-        program, ConfigError for bad settings, UnsupportedValueError for a sharded model, and what
-        `resume` raises.
+        Raises ContextError where no repo can be resolved, OwnershipError for another user's repo
+        that is not trusted, ForeignRepoError for one of another program, ConfigError for bad
+        settings, UnsupportedValueError for a sharded model, and what `resume` raises.
         """
         check_objects(model, optimizer, scheduler)
         ranks.refuse_sharded(model)

@@ -161,6 +161,7 @@ class Bisection:
         self._save()
 
     def _save(self) -> None:
+        self._repo.check_writable()
         raw = json.dumps(asdict(self.state), indent=1, ensure_ascii=False).encode("utf-8")
         fs.replace_file(_path(self._repo), raw + b"\n")
 
@@ -202,6 +203,7 @@ def load_state(repo: Repository) -> State:
 
 def reset(repo: Repository) -> bool:
     """End the search of this repo; returns whether there was one."""
+    repo.check_writable()
     return fs.remove(_path(repo))
 
 

@@ -13,6 +13,7 @@ from gradient.objects.oid import Oid
 from gradient.repo import documents, foreign, forgotten, layout, names, revisions
 from gradient.repo.config import DEFAULT_BRANCH, RepoConfig
 from gradient.repo.graph import Graph
+from gradient.repo.trust import Trust
 from gradient.repo.workspace import load_repo
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
@@ -25,8 +26,12 @@ from gradient.store.retention import Retention
 class Repository(Graph):
     """A repo that was opened. Made by `open`; may be shared by threads."""
 
-    def __init__(self, config: RepoConfig, *, workers: int | None = None) -> None:
+    def __init__(
+        self, config: RepoConfig, *, workers: int | None = None, trust: Trust | None = None
+    ) -> None:
         self.config = config
+        self.trust = trust or Trust()
+        """Whose repos the user lets us write to, beside their own."""
         self.path = config.repo_path
         self.storage = DirectoryStorage(layout.inside(self.path))
         self.leases = Leases(self.storage)
@@ -37,7 +42,13 @@ class Repository(Graph):
         )
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, workers: int | None = None) -> Repository:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        workers: int | None = None,
+        trust: Trust | None = None,
+    ) -> Repository:
         """Open a repo for reading; `check_writable` says whether writing is allowed too.
 
         Raises ContextError where there is no repo, FormatVersionError for one of a newer Gradient,
@@ -48,13 +59,18 @@ class Repository(Graph):
         config = load_repo(root)
         if config is None:
             raise ContextError(f"{root} is not a repo; make it one: gradient repo init")
-        return cls(config, workers=workers)
+        return cls(config, workers=workers, trust=trust)
 
     def __repr__(self) -> str:
         return f"Repository({self.path!r})"
 
     def check_writable(self) -> None:
-        """Refuse to write beside another program's data: raises ForeignRepoError."""
+        """Refuse to write where it could do harm.
+
+        Raises OwnershipError for another user's repo, ForeignRepoError beside another program's
+        data.
+        """
+        self.trust.check(self.path)
         foreign.refuse_writing(self.path)
 
     @property

@@ -16,6 +16,7 @@ import fcntl
 import io
 import logging
 import os
+import pwd
 import shutil
 import stat
 import uuid
@@ -301,6 +302,20 @@ def absolute(path: str | os.PathLike[str]) -> str:
         return os.path.abspath(path)
 
 
+def real(path: str) -> str:
+    """Return the path from the root on that leads through no link."""
+    with _Attempt("inspect", path):
+        return os.path.realpath(path)
+
+
+def user(number: int) -> str:
+    """Return what a user is called here, with the number; for people."""
+    try:
+        return f"{pwd.getpwuid(number).pw_name} (uid {number})"
+    except KeyError:
+        return f"uid {number}"
+
+
 def exists(path: str) -> bool:
     """Tell whether a path names anything."""
     return status(path) is not None
@@ -374,8 +389,7 @@ def try_lock(file: File) -> bool:
 def mount_type(path: str) -> str | None:
     """Return the type of the file system that a folder is on; None where the system won't say."""
     try:
-        with _Attempt("inspect", path):
-            real = os.path.realpath(path)
+        place = real(path)
         mounts = read_stream("/proc/self/mountinfo").decode("utf-8", "surrogateescape")
     except GradientIOError:
         return None
@@ -385,7 +399,7 @@ def mount_type(path: str) -> str | None:
         words = before.split()
         if len(words) > 4 and after:
             point = words[4].replace("\\040", " ")
-            inside = real == point or real.startswith(point.rstrip("/") + "/")
+            inside = place == point or place.startswith(point.rstrip("/") + "/")
             if inside and (best is None or len(point) >= best[0]):
                 best = len(point), after.split()[0]
     return None if best is None else best[1]

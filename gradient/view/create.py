@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
+from gradient.errors import OwnershipError
 from gradient.repo.config import RepoConfig
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
@@ -22,7 +24,10 @@ def init_repo(
     where the folder holds checkpoints that another program wrote.
     """
     config = create_repo(path, name, description, workspace_path)
-    manifest = Manifest(Repository.open(config.repo_path))
+    repo = Repository.open(config.repo_path)
+    manifest = Manifest(repo)
     if not manifest.exists():
-        manifest.write()
+        with suppress(OwnershipError):  # it is derived: the owner's next commit writes it
+            repo.trust.check(repo.path)
+            manifest.write()
     return config

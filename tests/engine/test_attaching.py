@@ -14,12 +14,15 @@ from gradient import (
     GradientConfig,
     GradientEngine,
     InvalidNameError,
+    OwnershipError,
     UnknownRevisionError,
     init_repo,
     init_workspace,
+    load,
 )
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, assert_same, config, trained
+from tests.ownership import contents, give_away, needs_root
 
 
 def attach(**options: object) -> GradientEngine:
@@ -293,3 +296,26 @@ def test_a_bad_setting_is_refused_at_construction_and_names_the_allowed(
 ) -> None:
     with pytest.raises(ConfigError, match="allowed"):
         GradientConfig(**settings)  # type: ignore[arg-type]
+
+
+# -- Whose repo ---------------------------------------------------------------------------------
+
+
+@needs_root
+def test_a_repo_of_another_user_is_trained_in_once_it_is_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, engine = trained(1, 2)
+    engine.close()
+    give_away(Path("work"))
+    before = contents(Path("work"))
+    with pytest.raises(OwnershipError, match="export GRADIENT_SAFE_DIRECTORY="):
+        Rig().attach(resume="latest")
+    assert load("main@2")["step"] == 2
+    assert contents(Path("work")) == before
+    monkeypatch.setenv("GRADIENT_SAFE_DIRECTORY", str(Path("work").absolute() / "*"))
+    rig = Rig()
+    engine = rig.attach(resume="latest")
+    rig.train(engine, 3)
+    engine.close()
+    assert Repository.open("work/run").resolve("main@3").commit.step == 3
