@@ -45,6 +45,9 @@ _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _RESET = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these; a program expects them as the system sets them."""
 
+_LOOK_AGAIN = 1.0
+"""Seconds after which a child whose end was not reported is asked for."""
+
 CANNOT_EXECUTE = 126
 NOT_FOUND = 127
 
@@ -167,8 +170,11 @@ def _wait(pid: int, watched: set[Any]) -> int:
 
 def _next_signal(watched: set[Any]) -> tuple[int, bool]:
     """Wait for a signal; also tell whether the child, in the same group, has got it as well."""
-    if hasattr(signal, "sigwaitinfo"):
-        facts = signal.sigwaitinfo(watched)
+    if hasattr(signal, "sigtimedwait"):
+        # Not for ever: before this waits, another thread (numpy brings some) may get SIGCHLD.
+        facts = signal.sigtimedwait(watched, _LOOK_AGAIN)
+        if facts is None:
+            return signal.SIGCHLD, False
         # Positive: sent by the kernel, which for these signals means by the terminal.
         return facts.si_signo, facts.si_code > 0
     number = signal.sigwait(watched)

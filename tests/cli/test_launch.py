@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from gradient.cli import launch
 from gradient.engine.handoff import OWNED, ForkOptions, Handoff
-from tests.cli.sandbox import call, finish, spawn
+from tests.cli.sandbox import ROOT, call, finish, spawn
 
 if TYPE_CHECKING:
     from tests.cli.sandbox import Sandbox
@@ -264,6 +265,30 @@ def test_this_process_is_left_as_it_was(history: Sandbox) -> None:
     assert launch.run(["true"], os.environ) == 0
     after = signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGCHLD)
     assert after == before
+
+
+def test_the_end_of_a_child_that_another_thread_was_told_of_is_noticed() -> None:
+    """Threads that numpy brings do not block SIGCHLD, and the system may choose one of them."""
+    code = """
+import os, threading, time
+from gradient.cli import launch
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+ask = os.waitpid
+def slow(pid, options):
+    os.waitpid = ask
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it ends before this process waits
+    time.sleep(0.2)
+    return 0, 0
+os.waitpid = slow
+os._exit(launch.run(["true"], os.environ))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
 
 
 def test_without_a_command_resume_prints_export_lines(history: Sandbox) -> None:
