@@ -21,7 +21,9 @@ from gradient._version import __version__
 from gradient.errors import GradientError, GradientIOError
 from gradient.maintenance import contender
 from gradient.maintenance.fsck.check import check
+from gradient.maintenance.statistics import Weight, weigh
 from gradient.repo import layout
+from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 
@@ -45,6 +47,7 @@ ROUNDS: Final = 200
 
 _LITTLE: Final = 1 << 30
 _FEW_FILES: Final = 10_000
+_FEW_COMMITS: Final = 10
 _SKEW: Final = 2.0
 
 
@@ -172,9 +175,13 @@ def _sync(scratch: str) -> Probe:
     begun = time.perf_counter()
     with fs.create(f"{scratch}/synced") as file:
         file.write(b"x" * 4096)
-        file.sync()
-    fs.sync_folder(scratch)
+        synced = {"a file": file.sync()}
+    synced["a folder"] = fs.sync_folder(scratch)
     took = (time.perf_counter() - begun) * 1000
+    if not all(synced.values()):
+        what = " and ".join(name for name, done in synced.items() if not done)
+        remedy = "a power cut may lose the newest commits, a kill will not: keep a copy elsewhere"
+        return Probe("sync", "warning", f"the file system has no way to sync {what}", remedy)
     return Probe("sync", "ok", f"a file and its folder were synced in {took:.1f} ms")
 
 
@@ -229,11 +236,33 @@ def _place(root: str) -> Iterator[Probe]:
         yield Probe("file-system", "note", message)
     else:
         yield Probe("file-system", "ok", f"{kind}, local")
+    yield _room(root)
+
+
+def _room(root: str) -> Probe:
     free, files = fs.free_bytes(root), fs.free_files(root)
     little = free < _LITTLE or (files is not None and files < _FEW_FILES)
     count = "any number of" if files is None else f"{files:,}"
     message = f"{free / (1 << 30):,.1f} GiB and {count} files are free"
-    yield Probe("room", "warning" if little else "ok", message, "free some space" * little)
+    weight = _weight(root)
+    more = None if weight is None else weight.commits_within(free)
+    if weight is not None and weight.mean_bytes is not None and more is not None:
+        mean = weight.mean_bytes / (1 << 20)
+        message += f": about {more:,} more commits, at {mean:,.1f} MiB each so far"
+        little |= more < _FEW_COMMITS
+    remedy = "free some space, or let go of old states: gradient forget, gradient gc --grace 0"
+    return Probe("room", "warning" if little else "ok", message, remedy * little)
+
+
+def _weight(root: str) -> Weight | None:
+    """Return what the repo in a folder weighs; None where there is none that can be read."""
+    if fs.kind(layout.inside(root)) != "folder":
+        return None
+    try:
+        repo = Repository.open(root)
+        return weigh(repo, History(repo))
+    except GradientError:
+        return None  # what is wrong, the last probe says
 
 
 def _repo(root: str) -> Iterator[Probe]:

@@ -53,11 +53,17 @@ class Weight:
         """How many commits are deltas."""
         return self.commits - self.anchors
 
-    def commits_within(self, free_bytes: int) -> int | None:
-        """Return about how many commits fit into a space; None where nothing can be said yet."""
+    @property
+    def mean_bytes(self) -> int | None:
+        """About what one more commit takes; None where nothing can be said yet."""
         if not self.whole or not self.stored_bytes:
             return None
-        return int(free_bytes // max(1, self.stored_bytes // self.whole))
+        return max(1, self.stored_bytes // self.whole)
+
+    def commits_within(self, free_bytes: int) -> int | None:
+        """Return about how many commits fit into a space; None where nothing can be said yet."""
+        mean = self.mean_bytes
+        return None if mean is None else int(free_bytes // mean)
 
 
 def weigh(repo: Repository, history: History) -> Weight:

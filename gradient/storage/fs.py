@@ -165,10 +165,13 @@ class File:
         with _Attempt("inspect", self.path):
             return os.fstat(self._fd).st_nlink
 
-    def sync(self) -> None:
-        """Make the content durable. After a failure the file must be abandoned."""
+    def sync(self) -> bool:
+        """Make the content durable. After a failure the file must be abandoned.
+
+        Returns False, with a logged warning, where the file system has no such thing.
+        """
         with _Attempt("sync", self.path):
-            _sync(self._fd, self.path)
+            return _sync(self._fd, self.path)
 
     def close(self) -> None:
         """Close; a delayed write error (quota, network) is raised here. Again is harmless."""
@@ -246,12 +249,12 @@ def remove(path: str) -> bool:
         return True
 
 
-def sync_folder(path: str) -> None:
-    """Make the names in a folder durable."""
+def sync_folder(path: str) -> bool:
+    """Make the names in a folder durable; returns False, as `File.sync`, where that cannot be."""
     with _Attempt("sync folder", path):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            _sync(fd, path)
+            return _sync(fd, path)
         finally:
             os.close(fd)
 
@@ -515,13 +518,15 @@ def _bytes_of(buffer: Buffer) -> memoryview:
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
-def _sync(fd: int, path: str) -> None:
+def _sync(fd: int, path: str) -> bool:
     try:
         os.fsync(fd)
     except OSError as error:
         if error.errno not in _NO_SYNC:
             raise
         _LOG.warning("%s is on a file system that cannot sync; a power cut may lose it", path)
+        return False
+    return True
 
 
 def is_missing(error: GradientIOError) -> bool:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from gradient.maintenance import contender, doctor
 from gradient.maintenance.doctor import Probe, examine
+from gradient.maintenance.statistics import weigh
+from gradient.repo.history import History
+from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import DAMAGE
@@ -90,6 +95,46 @@ def test_kinds_of_file_systems(
 def test_little_room(name: str, value: int, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fs, name, lambda path: value)
     assert verdicts(place)["room"] == "warning"
+
+
+def test_how_many_commits_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = rig.build(tmp_path)
+    repo = Repository.open(root)
+    mean = weigh(repo, History(repo)).mean_bytes
+    assert mean is not None
+    for count, verdict in ((9, "warning"), (1_000_000_000, "ok")):
+        monkeypatch.setattr(fs, "free_bytes", lambda path, count=count: count * mean)
+        (room,) = [probe for probe in examine(root) if probe.name == "room"]
+        assert (
+            f": about {count:,} more commits, at {mean / (1 << 20):,.1f} MiB each" in room.message
+        )
+        assert room.verdict == verdict
+    DAMAGE["pack-cut"](root)
+    (room,) = [probe for probe in examine(root) if probe.name == "room"]
+    assert "commits" not in room.message
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ({stat.S_IFREG}, "no way to sync a file"),
+        ({stat.S_IFDIR}, "no way to sync a folder"),
+        ({stat.S_IFREG, stat.S_IFDIR}, "no way to sync a file and a folder"),
+    ],
+)
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_can_not_sync(
+    kinds: set[int], said: str, number: int, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(fd: int) -> None:
+        if stat.S_IFMT(os.fstat(fd).st_mode) in kinds:
+            raise OSError(number, "not here")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (found,) = [probe for probe in examine(place) if probe.name == "sync"]
+    assert found.verdict == "warning"
+    assert found.message.endswith(said)
+    assert found.remedy
 
 
 def test_a_clock_that_is_off(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
