@@ -13,6 +13,7 @@ from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
 from gradient.errors import UnknownRevisionError
 from gradient.repo import moving, names
+from gradient.repo.bridging import bridged
 from gradient.repo.history import History, Summary
 from gradient.repo.metrics import split_metric
 from gradient.repo.repository import Repository
@@ -66,7 +67,7 @@ def command(
         _change(ctx, repo, names_, rename=rename, delete=delete)
         return
     active = active_branch(repo)
-    history = History(repo)
+    history = History(repo, chain=bridged)
     rows = [describe(repo, history, each, active) for each in history.summaries()]
     if metric is not None:
         for row in rows:

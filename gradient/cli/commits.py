@@ -11,6 +11,7 @@ import click
 from gradient.cli import output
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Oid
+from gradient.repo.bridging import bridged
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 
@@ -28,7 +29,8 @@ class Describer:
     """Knows what the commits of one repo are called by now."""
 
     def __init__(self, repo: Repository, active: str) -> None:
-        self._history = History(repo)
+        self._repo = repo
+        self._history = History(repo, chain=bridged)
         self._dropped = repo.dropped()
         self._refs: dict[Oid, list[str]] = {}
         self._names: dict[Oid, list[str]] = {}
@@ -107,6 +109,18 @@ class Describer:
         if commit.message:
             yield ""
             yield from (f"    {line}" for line in commit.message.splitlines())
+
+    def gap(self, commit: Commit) -> Iterator[str]:
+        """Yield a line for each commit before this one that cannot be read."""
+        oid = commit.link.parent
+        while oid in self._repo.bridges:
+            yield f"{output.faint(oid.short)}  cannot be read: gradient fsck tells why"
+            oid = self._repo.bridges[oid]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The ids of the commits that were passed over so far."""
+        return [str(oid) for oid in self._repo.bridges]
 
     def decoration(self, oid: Oid) -> str:
         """Return the refs that point at a commit, in brackets."""

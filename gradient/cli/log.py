@@ -16,7 +16,7 @@ from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Oid
-from gradient.repo import ordering, revisions
+from gradient.repo import bridging, ordering, revisions
 from gradient.repo.repository import Repository
 
 _AGO = re.compile(r"([0-9]{1,6}) *(m|h|d|w)(?:in|our|ay|eek)?(?:ute)?s?(?: ago)?")
@@ -56,7 +56,13 @@ class Moment(click.ParamType[str]):
 @click.option("-n", "most", type=click.IntRange(0), metavar="N", help="At most so many commits.")
 @click.option("--since", type=Moment(), help="Only commits since then: 2026-02-10, 3d, 2 hours.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show it. Repeatable.")
-@json_option({"commits": f"the newest first, each with {JSON_FIELDS}"})
+@json_option(
+    {
+        "commits": f"the newest first, each with {JSON_FIELDS}",
+        "unreadable": "the ids of commits of the lines there are that are damaged or lost and "
+        "were passed over, as the branches' logs tell what came before them",
+    }
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -84,7 +90,7 @@ def command(
     active = active_branch(repo)
     if not revs and repo.tip(active) is None and not (every and repo.branches()):
         if as_json:
-            output.document({"commits": []})
+            output.document({"commits": [], "unreadable": []})
         else:
             output.note(f"no commits yet; the active branch is {active}")
         return
@@ -96,11 +102,12 @@ def command(
     commits = islice(chosen, most)
     describer = Describer(repo, active)
     if as_json:
-        output.document({"commits": [describer.document(*each) for each in commits]})
+        listed = [describer.document(*each) for each in commits]
+        output.document({"commits": listed, "unreadable": describer.unreadable})
     elif graph:
-        output.pages(_graph(describer, commits, metrics, oneline=oneline))
+        output.pages(_graph(repo, describer, commits, metrics, oneline=oneline))
     elif oneline:
-        output.pages(describer.line(*each, metrics) for each in commits)
+        output.pages(_lines(describer, commits, metrics))
     else:
         output.pages(_paragraphs(describer, commits, metrics))
 
@@ -118,8 +125,16 @@ def _chosen(
     if not tips:
         tips = [repo.resolve("latest", branch=active).oid]
     if len(tips) == 1 and not graph:
-        return repo.walk(tips[0])
+        return bridging.commits(repo, tips[0])
     return ordering.newest_first(repo, tips)
+
+
+def _lines(
+    describer: Describer, commits: Iterable[tuple[Oid, Commit]], metrics: tuple[str, ...]
+) -> Iterator[str]:
+    for oid, commit in commits:
+        yield describer.line(oid, commit, metrics)
+        yield from describer.gap(commit)
 
 
 def _paragraphs(
@@ -129,9 +144,12 @@ def _paragraphs(
         if number:
             yield ""
         yield from describer.paragraph(*each, metrics)
+        if gap := [*describer.gap(each[1])]:
+            yield from ("", *gap)
 
 
 def _graph(
+    repo: Repository,
     describer: Describer,
     commits: Iterable[tuple[Oid, Commit]],
     metrics: tuple[str, ...],
@@ -139,7 +157,7 @@ def _graph(
     oneline: bool,
 ) -> Iterator[str]:
     listed = list(commits)
-    rows = ordering.draw((oid, commit.parents) for oid, commit in listed)
+    rows = ordering.draw((oid, ordering.parents(repo, oid)) for oid, _ in listed)
     for (above, own), each in zip(rows, listed, strict=True):
         yield from above
         lines = iter([describer.line(*each, metrics)])
@@ -147,6 +165,6 @@ def _graph(
             lines = describer.paragraph(*each, metrics)
         yield f"{own}  {next(lines)}"
         beside = own.replace("*", "|")
-        yield from (f"{beside}  {line}".rstrip() for line in lines)
+        yield from (f"{beside}  {line}".rstrip() for line in (*lines, *describer.gap(each[1])))
         if not oneline:
             yield beside

@@ -20,6 +20,7 @@ from gradient.maintenance.components import Share, shares
 from gradient.maintenance.statistics import weigh
 from gradient.objects.oid import Oid
 from gradient.repo import again, documents, layout, missed
+from gradient.repo.bridging import bridged
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.repo.unfinished import unfinished
@@ -50,6 +51,8 @@ _STATES = {
         "unfinished": "one object per commit that is being written or was cut off: `branch`, "
         "`state` (writing, cut off, or unknown for a writer on another machine), `process`, "
         "`since`",
+        "unreadable": "the ids of commits of the branches' lines that are damaged or lost and were "
+        "passed over, as the branches' logs tell what came before them",
         "missed": "one object per branch whose last commits were not made: `branch`, `step` (of "
         "the last one), `how` (failed or skipped), `reason`, `time`, `failed`, `skipped` (how "
         "many since the branch's newest commit)",
@@ -102,7 +105,7 @@ def pending_handoff(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
-    history = History(repo)
+    history = History(repo, chain=bridged)
     active = active_branch(repo)
     rows = [describe(repo, history, each, active) for each in history.summaries()]
     weight = weigh(repo, history)
@@ -121,6 +124,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "branches": [row for row in rows if not row["set_aside"]],
         "set_aside": [row for row in rows if row["set_aside"]],
         "unfinished": [asdict(each) for each in unfinished(repo)],
+        "unreadable": [str(oid) for oid in repo.bridges],
         "missed": [asdict(each) for each in missed.noted(repo.path)],
         "checkpoints": weight.commits,
         "anchors": weight.anchors,
@@ -162,7 +166,7 @@ def _anchor(repo: Repository, tip: Oid) -> tuple[int, Oid]:
 
     Where a line has none (its own history was let go of), its first commit stands for it.
     """
-    for number, (oid, link) in enumerate(repo.chain(tip)):
+    for number, (oid, link) in enumerate(bridged(repo, tip)):
         if link.anchored or link.parent is None:
             return number, oid
     raise AssertionError  # pragma: no cover - a line has a first commit
@@ -215,6 +219,7 @@ def _print(facts: dict[str, Any]) -> None:
     _print_branches("branches", facts["branches"])
     _print_branches("set aside", facts["set_aside"])
     _print_work(facts)
+    _print_unreadable(facts["unreadable"])
     output.line()
     output.table(_facts(facts), indent=0)
     _print_components(facts)
@@ -249,6 +254,12 @@ def _print_work(facts: dict[str, Any]) -> None:
     if rows:
         output.line("\nunfinished")
         output.table(rows)
+
+
+def _print_unreadable(ids: list[str]) -> None:
+    if ids:
+        output.line("\nunreadable: what is damaged, and what can be saved: gradient fsck")
+        output.table([(Oid.parse(each).short, "passed over, by its branch's log") for each in ids])
 
 
 def _missed_cells(note: dict[str, Any]) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from gradient.cli.output import json_option
 from gradient.cli.place import find_workspace, old_path_option, place_options
 from gradient.errors import GradientError
 from gradient.maintenance.statistics import weigh
+from gradient.repo.bridging import bridged
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import init_workspace
@@ -91,7 +92,7 @@ def _describe(path: str) -> dict[str, Any]:
     numbers = ("checkpoints", "anchors", "deltas", "stored_bytes", "branches")
     try:
         repo = Repository.open(path)
-        history = History(repo)
+        history = History(repo, chain=bridged)
         weight = weigh(repo, history)
     except GradientError as error:
         return found | dict.fromkeys(numbers) | {"error": str(error)}

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from gradient.errors import GradientError
-from gradient.repo import discovery, runs
+from gradient.repo import bridging, discovery, runs
 from gradient.repo.repository import Repository
 from gradient.repo.runs import LastRun
 
@@ -41,7 +41,7 @@ def find(
     newest = branch if branch in tips else None
     if branch is None:
         newest = max(tips, key=lambda name: repo.read_commit(tips[name]).time, default=None)
-    line = repo.line(newest) if newest is not None else iter(())
+    line = bridging.commits(repo, None if newest is None else tips[newest])
     commits = [commit for _, commit in islice(line, runs.MOST_COMMITS)]
     last = run or runs.last_run(repo, commits)
     if last is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from gradient.errors import IntegrityError
-from gradient.objects.commit import Link
+from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Oid
 from gradient.repo import names
 from gradient.repo.graph import Graph
@@ -26,27 +26,43 @@ def bridged(graph: Graph, tip: Oid | None) -> Iterator[tuple[Oid, Link]]:
     What cannot be read is left out, with a logged warning, where the logs tell what came before
     it; where they do not, its IntegrityError is raised.
     """
-    lost: list[Oid] = []
+    lost: set[Oid] = set()
     oid = tip
     while oid is not None:
         try:
             link = graph.link(oid)
         except IntegrityError:
-            before = _before(graph, oid)
-            if before is None or before in lost:
-                raise
-            lost.append(oid)
-            oid = before
+            if oid in lost:
+                raise  # the logs lead round in a circle
+            lost.add(oid)
+            oid = before(graph, oid)
             continue
-        if lost:
-            _LOG.warning(
-                "%s cannot be read; by the branch's log, %s came before",
-                ", ".join(each.short for each in lost),
-                oid.short,
-            )
-            lost.clear()
         yield oid, link
         oid = link.parent
+
+
+def commits(graph: Graph, tip: Oid | None) -> Iterator[tuple[Oid, Commit]]:
+    """Yield a commit and its first parents, as `Graph.walk` does and `bridged` can."""
+    return ((oid, graph.read_commit(oid)) for oid, _ in bridged(graph, tip))
+
+
+def before(graph: Graph, oid: Oid) -> Oid | None:
+    """Return a commit's first parent; of one that cannot be read, by the logs, as `bridged`."""
+    try:
+        return graph.link(oid).parent
+    except IntegrityError:
+        parent = graph.bridges.get(oid) or _before(graph, oid)
+        if parent is None:
+            raise
+    if oid not in graph.bridges:
+        graph.bridges[oid] = parent
+        _LOG.warning(
+            "commit %s cannot be read; by its branch's log, %s came before it. "
+            "What is damaged, and what can be saved: gradient fsck",
+            oid.short,
+            parent.short,
+        )
+    return parent
 
 
 def _before(graph: Graph, oid: Oid) -> Oid | None:

@@ -24,6 +24,8 @@ class Graph:
         self._commits: dict[Oid, Commit] = {}
         self._links: dict[Oid, Link] = {}
         self._reported: set[Oid] = set()
+        self.bridges: dict[Oid, Oid] = {}
+        """What could not be read, with what came before it by the logs (see `bridging`)."""
 
     def branches(self) -> list[str]:
         """Return the names of all branches, sorted."""

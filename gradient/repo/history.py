@@ -14,15 +14,20 @@ Each commit is visited once: lines are cut into segments that join another line'
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeAlias
 
 from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Oid
 from gradient.repo import names
+from gradient.repo.graph import Graph
 from gradient.repo.repository import Repository
 from gradient.store.retention import Dropped
+
+Chain: TypeAlias = Callable[[Graph, Oid | None], Iterator[tuple[Oid, Link]]]
+"""Yields a commit and those before it on its line, as `Graph.chain` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +96,10 @@ class Summary:
 class History:
     """The commits of a repo at one moment."""
 
-    def __init__(self, repo: Repository) -> None:
-        self.tips: Mapping[str, Oid] = repo.tips()
+    def __init__(self, repo: Repository, *, chain: Chain = Graph.chain) -> None:
+        """Follow each line by `chain`; `bridging.bridged` gets past a commit that is damaged."""
+        self._chain = chain
+        self.tips = repo.tips()
         """The branches and where they stood."""
         self.dropped: Mapping[Oid, Dropped] = repo.dropped()
         """What retention has let go of, by commit."""
@@ -162,7 +169,9 @@ class History:
 
     def _cut(self, branch: str) -> _Segment:
         segment = _Segment(branch)
-        for oid, link in self._repo.chain(self.tips[branch]):
+        for oid, link in self._chain(self._repo, self.tips[branch]):
+            if not segment.oids:
+                self.tips[branch] = oid
             place = self._places.get(oid)
             if place is not None:
                 segment.joins = place

@@ -8,21 +8,33 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Oid
+from gradient.repo.bridging import bridged
 from gradient.repo.repository import Repository
 
 
 def parents(repo: Repository, oid: Oid) -> tuple[Oid, ...]:
-    """Return a commit's parents, reading it only if it is a merge."""
+    """Return a commit's parents, reading it only if it is a merge.
+
+    In the place of one that cannot be read stands what came before it, where the logs tell.
+    """
     link = repo.link(oid)
     if link.merges:
-        return repo.read_commit(oid).parents
-    return () if link.parent is None else (link.parent,)
+        listed = repo.read_commit(oid).parents
+    else:
+        listed = () if link.parent is None else (link.parent,)
+    found = (_readable(repo, parent) for parent in listed)
+    return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+def _readable(repo: Repository, oid: Oid) -> Oid | None:
+    return next((each for each, _ in bridged(repo, oid)), None)
 
 
 def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, Commit]]:
     """Yield all that leads to some commits: by time, but no commit before one that follows it."""
     children: Counter[Oid] = Counter()
-    pending = list(dict.fromkeys(tips))
+    readable = (_readable(repo, tip) for tip in tips)
+    pending = list(dict.fromkeys(tip for tip in readable if tip is not None))
     seen = set(pending)
     first = list(pending)
     while pending:
@@ -37,7 +49,7 @@ def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, C
         _, _, oid = heapq.heappop(ready)
         commit = repo.read_commit(oid)
         yield oid, commit
-        for parent in commit.parents:
+        for parent in parents(repo, oid):
             children[parent] -= 1
             if not children[parent]:
                 heapq.heappush(ready, _ranked(repo, parent))

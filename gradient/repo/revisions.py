@@ -29,7 +29,7 @@ from gradient.errors import (
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import names
-from gradient.repo.bridging import bridged
+from gradient.repo.bridging import before, bridged
 from gradient.repo.graph import Graph
 from gradient.repo.metrics import split_metric
 
@@ -199,10 +199,11 @@ def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
     first, dots, last = text.rpartition("..")
     stop = resolve(repo, last or "latest", branch=branch)
     if not dots:
-        return Span(None, stop, tuple(oid for oid, _ in repo.chain(stop.oid)))
+        return Span(None, stop, tuple(oid for oid, _ in bridged(repo, stop.oid)))
     start = resolve(repo, first or "latest", branch=branch)
-    outside = {oid for oid, _ in repo.chain(start.oid)}
-    oids = tuple(oid for oid, _ in takewhile(lambda e: e[0] not in outside, repo.chain(stop.oid)))
+    outside = {oid for oid, _ in bridged(repo, start.oid)}
+    line = bridged(repo, stop.oid)
+    oids = tuple(oid for oid, _ in takewhile(lambda each: each[0] not in outside, line))
     if not oids:
         reason = f"{last or 'latest'} lies on the line before {first or 'latest'}"
         turned = [f"{last}..{first}"] if start.oid != stop.oid else []
@@ -219,11 +220,11 @@ def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
     revision = parse(text)
     oid, through = _resolve_base(repo, revision, branch)
     for _ in range(revision.back):
-        link = repo.link(oid)
-        if link.parent is None:
-            first = f"{revision.base}@{link.step}" if through else oid.short
+        parent = before(repo, oid)
+        if parent is None:
+            first = f"{revision.base}@{repo.link(oid).step}" if through else oid.short
             raise UnknownRevisionError(text, f"the line begins at {first}", [first])
-        oid = link.parent
+        oid = parent
     return Resolved(oid, repo.read_commit(oid), through)
 
 

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gradient.errors import IntegrityError
+from gradient.errors import IntegrityError, UnknownRevisionError
 from gradient.repo import moving
+from gradient.repo.bridging import bridged
+from gradient.repo.history import History
 from gradient.repo.lines import Line
+from gradient.repo.ordering import newest_first, parents
 from gradient.repo.repository import Repository
 from tests.repo.making import commit, fork, make_repo, run
 
@@ -36,10 +39,12 @@ def test_what_lies_behind_is_found_by_step(
     assert damaged.resolve("main@40").oid == oids[3]
     assert not [text for text in caplog.messages if "came before" in text]
     assert damaged.resolve("main@10").oid == oids[0]
-    assert caplog.messages[-1] == (
-        f"{oids[2].short}, {oids[1].short} cannot be read; by the branch's log, {oids[0].short} "
-        f"came before"
-    )
+    assert [text for text in caplog.messages if "came before" in text] == [
+        f"commit {lost.short} cannot be read; by its branch's log, {before.short} came before it. "
+        f"What is damaged, and what can be saved: gradient fsck"
+        for lost, before in ((oids[2], oids[1]), (oids[1], oids[0]))
+    ]
+    assert damaged.bridges == {oids[2]: oids[1], oids[1]: oids[0]}
     # Of the lost ones nothing is known but the id.
     for lost in ("main@20", "main@30", "main@25"):
         with pytest.raises(IntegrityError):
@@ -79,3 +84,61 @@ def test_where_a_branch_begins_its_log_says_nothing(tmp_path: Path) -> None:
     run(repo, "side", 40)
     with pytest.raises(IntegrityError):
         without(repo, begun).resolve("side@10")
+
+
+def test_a_lost_commit_counts_as_a_step_back(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30, 40, 50)
+    damaged = without(repo, oids[1], oids[2])
+    assert damaged.resolve("main~1").oid == oids[3]
+    assert damaged.resolve("main~4").oid == damaged.resolve("main~3~").oid == oids[0]
+    for lost in ("main~2", "main~3"):
+        with pytest.raises(IntegrityError):
+            damaged.resolve(lost)
+    with pytest.raises(UnknownRevisionError, match="begins at main@10"):
+        damaged.resolve("main~5")
+
+
+def test_ranges_leave_it_out(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30, 40)
+    damaged = without(repo, oids[2])
+    assert damaged.resolve_range("main@10..main").oids == (oids[3], oids[1])
+
+
+def test_a_history_has_what_lies_on_both_sides(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30, 40)
+    fork(repo, oids[1], "side")
+    damaged = without(repo, oids[2])
+    with pytest.raises(IntegrityError):
+        History(damaged)
+    history = History(damaged, chain=bridged)
+    assert set(history.entries) == {*oids, damaged.tips()["side"]} - {oids[2]}
+    assert {each.branch: each.commits for each in history.summaries()} == {"main": 3, "side": 1}
+    assert history.has("main", oids[0])
+
+
+def test_a_tip_whose_content_is_damaged_is_passed_over(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30)
+    pack, row = repo.store.catalogue.index.find(oids[2])[0]
+    path = Path(repo.path, ".gradient-repo", pack.name)
+    raw = bytearray(path.read_bytes())
+    raw[row.offset + row.header_bytes + row.stored // 2] ^= 1  # the index tells of it as before
+    path.chmod(0o644)
+    path.write_bytes(raw)
+    damaged = Repository.open(repo.path, workers=1)
+    assert damaged.tip("main") == oids[2]
+    history = History(damaged, chain=bridged)
+    assert history.tips == {"main": oids[1]}
+    assert [each.tip for each in history.summaries()] == [oids[1]]
+    assert [oid for oid, _ in newest_first(damaged, [oids[2]])] == [oids[1], oids[0]]
+
+
+def test_an_order_goes_on_with_what_can_be_read(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20, 30, 40)
+    damaged = without(repo, oids[2])
+    assert parents(damaged, oids[3]) == (oids[1],)
+    assert [oid for oid, _ in newest_first(damaged, [oids[3]])] == [oids[3], oids[1], oids[0]]
