@@ -79,8 +79,9 @@ _SMALLEST: Final = 64
 _WORTH: Final = 0.97
 """What a delta may cost of what the chunk costs alone: it reads a second chunk and pins it."""
 
-_GROWN: Final = 1.02
-"""How much larger a payload may come out than when its plan was made."""
+_GROWN: Final = 1.1
+"""How much larger a payload may come out than when its plan was made: a difference grows with each
+step away from its base, which is no reason to ask anew."""
 
 _REHEARSAL: Final = 1 << 15
 """Bytes on which two settings are compared before a longer run of bytes is coded with one."""

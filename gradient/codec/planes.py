@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -102,7 +103,7 @@ def encode(elements: Words, seen: Survey, *, mode: Mode) -> list[bytes | memoryv
     noise = NOISE[mode]
     header = _HEAD.pack(elements.itemsize, seen.transform)
     parts: list[bytes | memoryview] = []
-    spans = _spans([_method(bits, noise) for bits in seen.entropies])
+    spans = _spans(tuple(_method(bits, noise) for bits in seen.entropies))
     owned = [seen.entropies[offset] > noise for offset, _ in spans]
     streams = _split(elements, spans, owned, rotated=seen.transform == ROTATED)
     for (offset, span), stream in zip(spans, streams, strict=True):
@@ -138,7 +139,8 @@ def _method(bits: float, noise: float) -> int:
     return CONSTANT if bits == 0 else ZSTD
 
 
-def _spans(methods: list[int]) -> list[tuple[int, int]]:
+@cache
+def _spans(methods: tuple[int, ...]) -> list[tuple[int, int]]:
     """Cut an element into (offset, bytes); neighbours of noise, or of one value, stay together."""
     spans: list[tuple[int, int]] = []
     offset = 0

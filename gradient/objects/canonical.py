@@ -34,11 +34,12 @@ _MAX_INT_BITS = 4096
 
 def dumps(value: Json) -> bytes:
     """Encode to canonical bytes. Raises MalformedObjectError beyond the limits."""
-    _check_depth(value)
     try:
         raw = _ENCODER.encode(value).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise MalformedObjectError(f"not representable as canonical JSON: {error}") from None
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:  # else it is not that deep
+        _check_depth(value)
     if len(raw) > MAX_BYTES:
         raise MalformedObjectError(f"object of {len(raw)} bytes; the limit is {MAX_BYTES}")
     return raw
