@@ -77,7 +77,9 @@ _SMALLEST: Final = 64
 """Bytes below which a payload's own header eats what coding saves."""
 
 _WORTH: Final = 0.97
-"""What a delta may cost of what the chunk costs alone: it reads a second chunk and pins it."""
+_SAVED: Final = 2048
+"""What a delta may cost of what the chunk costs alone, and the bytes that it must save: it names a
+second chunk and pins it, which has to be read and proved, in a tenth of a millisecond at least."""
 
 _GROWN: Final = 1.1
 """How much larger a payload may come out than when its plan was made: a difference grows with each
@@ -216,10 +218,15 @@ def _ask(elements: Words, source: Words | None, known: Plan, mode: Mode) -> Plan
         sample = _sample(elements)
         alone = _survey(sample, mode)
         step = _survey_delta(sample, _sample(source))
-        return Plan(alone, step, _bits(step, mode) < _WORTH * _bits(alone, mode))
+        return Plan(alone, step, _pays(elements, _bits(step, mode), _bits(alone, mode)))
     if known.alone is None:
         return replace(known, alone=_survey(_sample(elements), mode))
     return known
+
+
+def _pays(elements: Words, step: float, alone: float) -> bool:
+    """Tell by their bits per element whether the difference is to be preferred."""
+    return step < _WORTH * alone and (alone - step) * elements.size >= 8 * _SAVED
 
 
 def _kept(found: Plan, known: Plan, encoded: Encoded, *, based: bool) -> Plan | None:

@@ -79,8 +79,8 @@ def test_examples_are_no_larger_than_raw(name: str) -> None:
 
 
 def test_what_depends_on_no_library_is_also_encoded_so() -> None:
-    ones, stepped = struct.pack("<f", 1.0) * 32, struct.pack("<64H", *range(64))
-    after = struct.pack("<64H", *range(1, 65))
+    ones, stepped = struct.pack("<f", 1.0) * 32, struct.pack("<4096H", *range(4096))
+    after = struct.pack("<4096H", *range(1, 4097))
     encoded = encode(ones, width=4, mode=Mode.AUTO)
     assert encoded.codec is Codec.PLANES
     assert b"".join(map(bytes, encoded.parts)).hex() == "040004020400000000" + "00803f"
