@@ -11,11 +11,14 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from gradient.maintenance.fsck.check import check
+
+Make: TypeAlias = Callable[[Path], tuple[bytes, dict[str, Any]]]
+"""Makes a repo inside a folder; returns its archive, and what describes it."""
 
 NAME: Final = "damaged-v1"
 GOLDEN: Final = Path(__file__).resolve().parents[1] / "tests" / "format" / "golden-v1.tar"
@@ -102,17 +105,17 @@ def make(folder: Path) -> tuple[bytes, dict[str, Any]]:
     return pack(folder), describe(root)
 
 
-def main() -> None:
-    """Write the archive and the description into a folder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+def write(name: str, make: Make, description: str | None) -> None:
+    """Make an archive and what describes it, and write both into the folder that was asked for."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
     parser.add_argument("folder", type=Path, help="where to write the two files")
     folder = parser.parse_args().folder
     with tempfile.TemporaryDirectory() as scratch:
-        archive, description = make(Path(scratch))
-    (folder / f"{NAME}.tar").write_bytes(archive)
-    (folder / f"{NAME}.json").write_text(json.dumps(description, indent=1) + "\n")
-    print(f"{len(archive):,} bytes, {len(description['findings'])} findings")
+        archive, described = make(Path(scratch))
+    (folder / f"{name}.tar").write_bytes(archive)
+    (folder / f"{name}.json").write_text(json.dumps(described, indent=1) + "\n")
+    print(f"{len(archive):,} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    write(NAME, make, __doc__)

@@ -6,9 +6,6 @@ gone. The JSON beside it says what is to be there. Neither is ever made anew for
 
 from __future__ import annotations
 
-import argparse
-import json
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +15,7 @@ from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck.check import check
 from gradient.repo.repository import Repository
 from gradient.store.retention import Retention
-from tools.make_damaged_repository import GOLDEN, pack, unpack
+from tools.make_damaged_repository import GOLDEN, pack, unpack, write
 from tools.make_golden_repository import TIME, digest
 
 NAME: Final = "forgotten-v1"
@@ -66,17 +63,5 @@ def make(folder: Path) -> tuple[bytes, dict[str, Any]]:
     return pack(folder), describe(root)
 
 
-def main() -> None:
-    """Write the archive and the description into a folder."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path, help="where to write the two files")
-    folder = parser.parse_args().folder
-    with tempfile.TemporaryDirectory() as scratch:
-        archive, description = make(Path(scratch))
-    (folder / f"{NAME}.tar").write_bytes(archive)
-    (folder / f"{NAME}.json").write_text(json.dumps(description, indent=1) + "\n")
-    print(f"{len(archive):,} bytes, {len(description['commits'])} commits")
-
-
 if __name__ == "__main__":
-    main()
+    write(NAME, make, __doc__)

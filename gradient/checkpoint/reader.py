@@ -172,8 +172,6 @@ class _Source:
         fields = _fields(node, {"dtype", "shape"}, _TENSOR_OPTIONS)
         if "storage" in fields:
             return self._window(fields)
-        if "offset" in fields:
-            raise MalformedObjectError("a tensor has an offset but no storage")
         content = {name: fields[name] for name in _CONTENT & fields.keys()}
         spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _CONTENT})
         pieces = self._pieces(content, spec.nbytes)
@@ -187,8 +185,8 @@ class _Source:
         size = content.get("nbytes")
         if size is None:
             return bytearray(_inline(content))
-        if type(size) is not int or size <= INLINE_BYTES:
-            raise MalformedObjectError(f"data of {size!r:.40} bytes that is not inline")
+        if type(size) is not int:
+            raise MalformedObjectError(f"data of {size!r:.40} bytes")
         pieces = self._pieces(content, size)
         out = bytearray(size)
         jobs = self._jobs

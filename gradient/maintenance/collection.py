@@ -203,7 +203,6 @@ class _Collection:
         """Look at the packs as they are now, and at what they say themselves."""
         store = ObjectStore(self.repo.storage, workers=1)
         store.catalogue.recheck()
-        store.refresh()
         return store
 
     def _wanted(self, marker: Marker) -> set[Oid]:
@@ -238,17 +237,14 @@ class _Collection:
             back: dict[str, str] = {}
             names = dict(packs.trashed(self.repo.storage))
             for oid in sorted(choice.missing):
-                places = store.catalogue.find_trashed(oid)
-                if not places:
-                    raise MissingObjectError(str(oid))
-                for pack, _ in places:
+                for pack, _ in store.catalogue.find_trashed(oid):
                     if pack.id in names:
                         back[pack.id] = names[pack.id]
             _restore(self.repo.storage, back)
             self.done.restored += len(back)
             store.refresh()
             found = repack.choose(store.catalogue.index.packs, wanted)
-            if not back and found.missing >= choice.missing:
+            if found.missing >= choice.missing:
                 raise MissingObjectError(str(min(found.missing)))
             choice = found
         return choice
@@ -312,7 +308,7 @@ class _Collection:
         when = datetime.fromtimestamp(self.clock(), UTC).strftime(_COLLECTION)
         collection = f"{when}-{uuid.uuid4().hex[:8]}"
         targets = {pack.name: packs.trashed_name_of(collection, pack.id) for pack in going}
-        if targets and len(self.repo.storage.move_all(targets)) < len(targets):
+        if len(self.repo.storage.move_all(targets)) < len(targets):
             self.done.full = True
         self._report("moving to the trash", len(targets))
 

@@ -70,17 +70,15 @@ def parse(raw: bytes) -> Tree | ValueTree:
     if type(storages) is not list:
         raise MalformedObjectError("a tree's storages are a list")
     if "value" in body:
-        if len(body) != 1:
-            raise MalformedObjectError("a value tree has other fields than these")
         value_tree = ValueTree(body["value"], tuple(storages))
         if value_tree.to_bytes() != raw:
-            raise MalformedObjectError("a tree spells out a default")
+            raise MalformedObjectError("a tree has further fields, or spells out a default")
         return value_tree
     entries = body.pop("entries", None)
     order = body.pop("order", None)
     kind = body.pop("type", "dict")
     flat = body.pop("flat", False)
-    if body or type(entries) is not dict or kind not in ("dict", "OrderedDict"):
+    if type(entries) is not dict or kind not in ("dict", "OrderedDict"):
         raise MalformedObjectError("a tree has other fields than these")
     if type(flat) is not bool:
         raise MalformedObjectError("a tree's flat is true or absent")
@@ -91,7 +89,7 @@ def parse(raw: bytes) -> Tree | ValueTree:
         entries = {names[i]: entries[names[i]] for i in order}  # type: ignore[index]
     tree = Tree(entries, str(kind), flat, tuple(storages))
     if tree.to_bytes() != raw:
-        raise MalformedObjectError("a tree spells out a default")
+        raise MalformedObjectError("a tree has further fields, or spells out a default")
     return tree
 
 

@@ -69,8 +69,8 @@ def _before(graph: Graph, oid: Oid) -> Oid | None:
     """Return the parent of a commit by the log of the branch it was made on; None if unsure."""
     made = []
     for branch in graph.refs.known():
-        moves = [record for record in graph.refs.log(branch) if record.kind != "fence"]
-        for before, record in pairwise([None, *moves]):
+        # A fence names the commit that was there: it does not change what came before.
+        for before, record in pairwise([None, *graph.refs.log(branch)]):
             if record is not None and record.commit == oid:
                 made.append((record.time, branch, None if before is None else before.commit))
                 break

@@ -59,6 +59,8 @@ class Catalogue:
         self._loose: set[str] = set()
         self._trash = Index()
         self._trashed: dict[str, str] = {}
+        self._own: set[str] = set()
+        self._proved: set[Oid] = set()
         self.problems: dict[str, GradientError] = {}
         """What is wrong with the packs that can not be used, by pack id."""
 
@@ -134,6 +136,7 @@ class Catalogue:
             self._index.drop(pack.id)
             self._index.add([pack])
             self._loose.add(pack.id)
+            self._own.add(pack.id)
             self.problems.pop(pack.id, None)
             self._settled = max(self._settled, seen)
 
@@ -162,6 +165,17 @@ class Catalogue:
             return True
         self._drop(pack, CorruptPackError(pack.id, f"its length is not {pack.size} any more"))
         return False
+
+    def is_proved(self, oid: Oid) -> bool:
+        """Tell whether an object was read and proved here, or lies in a pack of our own."""
+        with self._lock:
+            return oid in self._proved or any(
+                pack.id in self._own for pack, _ in self._index.holders(oid)
+            )
+
+    def note_proved(self, oid: Oid) -> None:
+        """Note that an object was read, and that its hash is right."""
+        self._proved.add(oid)
 
     def open(self, pack: Pack) -> Reader:
         """Open a pack for reading; raises CorruptPackError if it is not what it was."""

@@ -57,6 +57,7 @@ def read_object(
             except (IntegrityError, GradientIOError) as error:
                 first = first or error
             else:
+                catalogue.note_proved(oid)
                 return
     raise first or catalogue.absence(oid)
 

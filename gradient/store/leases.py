@@ -71,8 +71,7 @@ class Leases:
         found = []
         for entry in self._storage.names(FOLDER):
             match = _NAME.fullmatch(entry)
-            by = None if match is None else Owner.parse(match[1])
-            if match is not None and by is not None:
+            if match is not None and (by := Owner.parse(match[1])) is not None:
                 found.append(Held(entry, by, int(match[2])))
         return found
 

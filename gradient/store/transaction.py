@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -32,6 +33,8 @@ from gradient.store.workers import ForkLock, Workers
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_LOG = logging.getLogger("gradient")
+
 _FEW = 4
 """Small blobs that are done while the workers have enough to do."""
 _MOST_HELD = 16 << 20
@@ -58,6 +61,8 @@ class Transaction:
 
     Used by one thread. What the store knows already, in a sealed pack that is as long as its
     index says, is not written again; where `plain`, only what stands there without a base counts.
+    Of what another process wrote, each object that is not written again is read and proved once:
+    where it is damaged, it is written anew.
     """
 
     def __init__(
@@ -159,14 +164,14 @@ class Transaction:
         return bytes(body)
 
     def keep(self, oids: Iterable[Oid], *, width: int = 1) -> None:
-        """Take over blobs that the store has, as if they were put again.
+        """Take over blobs of a commit that the store has; they are not read.
 
         Where all must be `plain`, one that is stored as a difference alone is read and written
         again, as elements of `width` bytes. Raises MissingObjectError and what reading raises.
         """
         self._check_open()
         for oid in oids:
-            if not self._known(oid):
+            if not self._stands(oid):
                 body = self.read(oid, Kind.BLOB)
                 self._append(Kind.BLOB, self._encode(Kind.BLOB, Piece(body, width)))
 
@@ -252,8 +257,26 @@ class Transaction:
                 reader = self._catalogue.open(pack)
                 self._readers[pack.id] = self._sources.enter_context(reader)
 
-    def _known(self, oid: Oid, depth: int = 0) -> bool:
-        """Whether the object need not be written, noting what that relies on."""
+    def _known(self, oid: Oid) -> bool:
+        """Whether the object need not be written: it is there, and sound."""
+        if not self._stands(oid):
+            return False
+        if oid in self._added or self._catalogue.is_proved(oid):
+            return True
+        places = self._catalogue.find(oid)
+        try:
+            self._keep_open(places[0][0])
+            body = SCRATCH.take("object to rely on", places[0][1].raw).data
+            kind = places[0][1].kind
+            read_object(self._catalogue, oid, kind, body, places, readers=self._readers)
+        except (IntegrityError, GradientIOError) as error:
+            _LOG.debug("written once more: %s", error)
+            self._leaning.discard(oid)
+            return False
+        return True
+
+    def _stands(self, oid: Oid, depth: int = 0) -> bool:
+        """Whether the object is there by the indexes, noting what that relies on."""
         if oid in self._added:
             return True
         if depth > MAX_DEPTH:
@@ -266,7 +289,7 @@ class Transaction:
                 return True
         for pack, position in () if self._plain else based:
             base = pack.row(position).base
-            if base is not None and self._rely(pack) and self._known(base, depth + 1):
+            if base is not None and self._rely(pack) and self._stands(base, depth + 1):
                 self._leaning.add(oid)
                 return True
         return False

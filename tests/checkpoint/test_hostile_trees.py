@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gradient.checkpoint.leaves import leaves
 from gradient.checkpoint.reader import read_state
 from gradient.errors import IntegrityError, MalformedObjectError
 from gradient.objects import canonical
@@ -59,6 +60,8 @@ WINDOW: dict[str, Any] = {"storage": 0, "offset": 0, "stride": [1]}
         tensor(),
         tensor(data="00"),
         tensor(data="zz" * 8),
+        tensor(data="FF" * 8),
+        tensor(data="00 00 00 00 00 00 00 00"),
         tensor(data="0000000000000000", nbytes=8),
         tensor(shape=[HUGE], nbytes=4 * HUGE, chunks=[NONE]),
         tensor(shape=[HUGE, HUGE, HUGE], nbytes=1, chunks=[NONE]),
@@ -87,10 +90,25 @@ WINDOW: dict[str, Any] = {"storage": 0, "offset": 0, "stride": [1]}
             **tensor(**{**WINDOW, "stride": [HUGE]}),
             "storages": [{"dtype": "uint8", "shape": [8], "data": "00" * 8}],
         },
+        {
+            **tensor(**{**WINDOW, "stride": [1, 1]}),
+            "storages": [{"dtype": "uint8", "shape": [16], "data": "00" * 16}],
+        },
+        {
+            **tensor(**{**WINDOW, "stride": []}),
+            "storages": [{"dtype": "uint8", "shape": [16], "data": "00" * 16}],
+        },
+        {
+            **tensor(**WINDOW, shape=[0]),
+            "storages": [{"dtype": "uint8", "shape": [16], "data": "00" * 16}],
+        },
         {**tensor(**WINDOW), "storages": [{"dtype": "uint8", "shape": [8], **WINDOW}]},
         {**tensor(**WINDOW), "storages": ["x"]},
         {"entries": {"w": {"ndarray": {"dtype": "<f4", "shape": [HUGE], "data": "00"}}}},
         {"entries": {"w": {"bytes": {"nbytes": HUGE, "chunks": [NONE]}}}},
+        {"entries": {"w": {"bytes": {"nbytes": 3, "chunks": [NONE]}}}},
+        {"entries": {"w": {"bytes": {"nbytes": -3, "data": "000000"}}}},
+        {"entries": {"w": {"bytes": {"nbytes": 3, "data": "000000"}}}},
         {"entries": {"w": {"unknown": 1}}},
         {"entries": {"w": {"pickle": 1}}},
     ],
@@ -132,6 +150,8 @@ def test_trees_that_never_end_are_refused() -> None:
         tree = objects.put({"entries": {"a": entry(tree)}})
     with pytest.raises(MalformedObjectError, match="deeper"):
         read(objects, tree)
+    with pytest.raises(MalformedObjectError, match="deeper"):
+        list(leaves(objects, entry(tree)))
 
 
 def test_a_list_of_another_length_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import struct
 import tracemalloc
 
@@ -156,6 +158,22 @@ def test_hostile_zstd_frames(name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_bomb_takes_no_memory_beyond_its_chunk() -> None:
+    """Of a gibibyte in 32 KiB no more is ever there than the chunk that it should be."""
+    compressor = zstandard.ZstdCompressor().compressobj(size=1 << 30)
+    block = bytes(1 << 20)
+    bomb = b"".join(compressor.compress(block) for _ in range(1 << 10)) + compressor.flush()
+    assert (1 << 30) // len(bomb) > 30_000
+    pid = os.fork()
+    if not pid:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        stream = struct.pack("<BBBBI", 1, 0, 1, 1, len(bomb)) + bomb
+        refused = [attempt(Codec.ZSTD, bomb, 1 << 20), attempt(Codec.PLANES, stream, 1 << 20)]
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+        os._exit(0 if refused == [None, None] and grown < (65 << 20) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_an_honest_frame_of_the_same_kind_is_read() -> None:

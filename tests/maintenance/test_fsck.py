@@ -28,7 +28,7 @@ from gradient.state import tensors
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import ledger as ledgers
-from gradient.store.layout import HEADER, TRAILER
+from gradient.store.layout import FRAME_MAGIC, HEADER, TRAILER
 from gradient.store.ledger import Page
 from gradient.store.pack import PackWriter, open_packs
 from gradient.store.refs import RefRecord
@@ -419,6 +419,37 @@ def test_each_class_is_found(word: str, root: Path) -> None:
     assert word in rig.words(report), [f"{f.id}: {f.message}" for f in report.findings]
     if CLASSES[word].severity == "error":
         assert not report.is_sound
+
+
+@pytest.mark.parametrize(
+    ("damage", "word"),
+    [
+        (lambda pack: pack[:8] + b"\2" + pack[9:], "pack-header"),
+        (lambda pack: frames_of(pack) + FRAME_MAGIC[:2], "pack-cut"),
+        (lambda pack: frames_of(pack) + b"xx", "pack-trailer"),
+        (lambda pack: frames_of(pack)[:-1], "pack-cut"),
+    ],
+    ids=["a version that was damaged", "within a frame's name", "other bytes", "within a frame"],
+)
+def test_what_damage_is_taken_for(damage: Callable[[bytes], bytes], word: str, root: Path) -> None:
+    rig.replace(first(root), damage(first(root).read_bytes()))
+    name = first(root).name
+    found = {finding.id for finding in check(root, workers=1).findings if name in finding.path}
+    assert found == {word}
+
+
+def frames_of(pack: bytes) -> bytes:
+    """Return a pack without what follows its frames."""
+    return pack[: TRAILER.unpack(pack[-TRAILER.size :])[0]]
+
+
+def test_a_raw_frame_that_is_shorter_than_its_object(root: Path) -> None:
+    storage = DirectoryStorage(root / INSIDE)
+    with storage.create() as upload:
+        writer = PackWriter(upload)
+        writer.append(Kind.BLOB, BLOB_ID, len(BLOB), Encoded(Codec.RAW, (BLOB[:-1],), 299))
+        writer.publish()
+    assert rig.look(root) >= {"frame-undecodable"}
 
 
 def test_a_special_file_is_never_opened(root: Path) -> None:

@@ -100,3 +100,19 @@ def test_signed_zero_keeps_its_sign() -> None:
     raw = canonical.dumps(canonical.pack_number(-0.0))
     assert raw == b"-0.0"
     assert math.copysign(1, canonical.unpack_number(canonical.loads(raw))) == -1
+
+
+def test_what_is_too_long_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canonical, "MAX_BYTES", 20)
+    with pytest.raises(MalformedObjectError, match="the limit is 20"):
+        canonical.dumps("a" * 30)
+    monkeypatch.setattr("json.loads", pytest.fail)
+    with pytest.raises(MalformedObjectError, match="the limit is 20"):
+        canonical.loads(b'"' + b"a" * 30 + b'"')
+
+
+def test_integers_have_a_limit() -> None:
+    most = (1 << 4096) - 1
+    assert canonical.unpack_number(canonical.pack_number(-most)) == -most
+    with pytest.raises(MalformedObjectError, match="4097 bits"):
+        canonical.pack_number(most + 1)

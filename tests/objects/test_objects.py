@@ -154,6 +154,11 @@ def test_value_trees_come_back() -> None:
         {"entries": {"a": 1}, "order": [0]},
         {"entries": {"a": 1, "b": 2}, "order": [1, 1]},
         {"entries": {"a": 1, "b": 2}, "order": [True, False]},
+        {"entries": {"a": 1, "b": 2}, "order": [0, 7]},
+        {"entries": {"a": 1, "b": 2}, "order": [-1, 0]},
+        {"entries": {"a": 1}, "colour": "red"},
+        {"value": 1, "colour": "red"},
+        {"value": 1, "storages": []},
         {"entries": {}, "storages": {}},
         {"entries": {}, "storages": []},
         {"value": 1, "flat": True},
@@ -162,3 +167,9 @@ def test_value_trees_come_back() -> None:
 def test_a_malformed_tree_is_refused(body: canonical.Json) -> None:
     with pytest.raises(MalformedObjectError):
         tree.parse(canonical.dumps(body))
+
+
+@pytest.mark.parametrize("raw", [b"", bytes(31), bytes(33)])
+def test_an_id_has_32_bytes(raw: bytes) -> None:
+    with pytest.raises(MalformedObjectError):
+        Oid(raw)

@@ -51,6 +51,16 @@ def test_what_lies_behind_is_found_by_step(
             damaged.resolve(lost)
 
 
+def test_a_fence_is_passed_over(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path)
+    oids = run(repo, "main", 10, 20)
+    repo.refs.fence("main", reason="test")
+    oids += run(repo, "main", 30, 40)
+    for lost in (1, 2):
+        damaged = without(repo, oids[lost])
+        assert damaged.resolve("main@10").oid == oids[0]
+
+
 def test_a_line_that_was_left_is_not_taken_for_what_came_before(tmp_path: Path) -> None:
     repo = make_repo(tmp_path)
     oids = run(repo, "main", 10, 20, 30)

@@ -120,3 +120,58 @@ def test_discarding_never_fails(tmp_path: Path, persistent: bool) -> None:
         with observed(Fault(after, errno.EIO, persistent=persistent)):
             upload.discard()
             upload.discard()
+
+
+def refusing(number: int, operation: str, *, after: int = 0) -> fs.Observer:
+    """Refuse such calls after some."""
+    left = [after]
+
+    def watch(call: fs.Call) -> None:
+        if call.operation == operation:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(number, os.strerror(number))
+
+    return watch
+
+
+def filled(folder: Path) -> tuple[DirectoryStorage, dict[str, str]]:
+    storage = DirectoryStorage(folder)
+    for name in ("a/1", "a/2"):
+        storage.put_if_absent(name, name.encode())
+    return storage, {"a/1": "b/1", "a/2": "b/2"}
+
+
+@pytest.mark.parametrize(
+    ("number", "after", "moved"),
+    [(errno.ENOSPC, 1, ["a/1"]), (errno.ENOSPC, 0, None), (errno.EIO, 1, None)],
+)
+def test_what_a_full_disk_lets_move_is_moved(
+    number: int, after: int, moved: list[str] | None, tmp_path: Path
+) -> None:
+    storage, targets = filled(tmp_path)
+    with observed(refusing(number, "link", after=after)):
+        if moved is None:
+            with pytest.raises(GradientIOError):
+                storage.move_all(targets)
+        else:
+            assert storage.move_all(targets) == moved
+    for name, target in targets.items():
+        there = [storage.read(each) for each in (name, target) if storage.size(each) is not None]
+        assert set(there) == {name.encode()}
+
+
+def test_of_two_different_contents_both_stay(tmp_path: Path) -> None:
+    storage, targets = filled(tmp_path)
+    storage.put_if_absent("b/1", b"another, of another length")
+    storage.put_if_absent("b/2", b"a/2")
+    assert storage.move_all(targets) == ["a/2"]
+    assert storage.read("a/1") == b"a/1"
+    assert storage.read("b/1") == b"another, of another length"
+
+
+def test_only_a_missing_folder_is_made(tmp_path: Path) -> None:
+    storage = DirectoryStorage(tmp_path)
+    with observed(refusing(errno.EACCES, "create")), pytest.raises(GradientIOError):
+        storage.create()
+    assert not (tmp_path / "tmp").exists()

@@ -183,3 +183,43 @@ def test_an_unfinished_folder_is_removed_without_following_links(tmp_path: Path)
     assert not folder.exists()
     assert kept.read_text() == "kept"
     fs.discard_folder(str(folder))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_sync_that_fails_is_an_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with fs.create(str(tmp_path / "a")) as file, pytest.raises(GradientIOError) as error:
+        file.sync()
+    assert error.value.errno == number
+    with pytest.raises(GradientIOError):
+        fs.sync_folder(str(tmp_path))
+
+
+@pytest.mark.parametrize(("number", "fails"), [(errno.EPERM, False), (errno.EIO, True)])
+def test_moving_is_renaming_only_where_files_have_one_name(
+    number: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: str, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refused)
+    (tmp_path / "a").write_bytes(b"x")
+    if fails:
+        with pytest.raises(GradientIOError):
+            fs.move(str(tmp_path / "a"), str(tmp_path / "b"))
+    else:
+        fs.move(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "a").exists() == fails
+    assert (tmp_path / "b").exists() != fails
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    with pytest.raises(GradientIOError):
+        fs.make_folders(str(tmp_path / "a"))
+    assert not fs.make_folders(str(tmp_path))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
@@ -26,6 +27,7 @@ from gradient.errors import (
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.directory import DirectoryStorage
 from gradient.storage.memory import MemoryStorage
+from gradient.store import pack as packs
 from gradient.store.database import ObjectStore, StoreStats
 from gradient.store.pack import PackWriter, name_of
 from gradient.store.pieces import Piece
@@ -206,6 +208,16 @@ def test_missing_objects_are_named() -> None:
             attempt()
 
 
+def test_a_transaction_names_what_is_missing() -> None:
+    store = ObjectStore(MemoryStorage())
+    _, (oid,) = save(store, b"a" * 100)
+    with store.begin(mode=Mode.OFF) as transaction:
+        assert transaction.read(oid, Kind.BLOB) == b"a" * 100
+        for kind, absent in ((Kind.BLOB, Oid(bytes(32))), (Kind.TREE, oid)):
+            with pytest.raises(MissingObjectError):
+                transaction.read(absent, kind)
+
+
 def test_a_wrong_expectation_is_an_error() -> None:
     store = ObjectStore(MemoryStorage())
     _, (oid,) = save(store, b"12345")
@@ -262,6 +274,41 @@ def test_one_bad_pack_does_not_hide_the_others(caplog: pytest.LogCaptureFixture)
         store.read(lost, Kind.BLOB)
     assert store.problems.keys() == {bad}
     assert bad in caplog.text
+
+
+@pytest.mark.parametrize("end", [-1, 0])
+def test_a_pack_of_another_length_than_before_is_not_read(end: int) -> None:
+    storage = MemoryStorage()
+    store = ObjectStore(storage)
+    pack_id, (oid,) = save(store, b"a" * 100)
+    whole = storage.contents[name_of(pack_id)]
+    storage.contents[name_of(pack_id)] = whole[:end] if end else whole + b"x"
+    with pytest.raises(CorruptPackError):
+        store.read(oid, Kind.BLOB)
+    assert store.problems.keys() == {pack_id}
+
+
+@pytest.mark.parametrize("trashed", [False, True])
+def test_a_pack_that_can_not_be_opened_now_is_not_called_damaged(
+    *, trashed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = MemoryStorage()
+    store = ObjectStore(storage)
+    pack_id, (oid,) = save(store, b"a" * 100)
+    if trashed:
+        name = packs.trashed_name_of("20260210t000000-00000000", pack_id)
+        storage.contents[name] = storage.contents.pop(name_of(pack_id))
+
+    def refused(name: str) -> Any:
+        number = errno.EIO if name in storage.contents else errno.ENOENT
+        raise GradientIOError("open", name, OSError(number, "x"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "open", refused)
+        with pytest.raises(GradientIOError):
+            store.read(oid, Kind.BLOB)
+    assert read(store, oid, 100) == b"a" * 100
+    assert pack_id not in store.problems
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "gone"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 
+from gradient.errors import GradientIOError
 from gradient.storage.memory import MemoryStorage
 from gradient.store import leases, owner
 from gradient.store.leases import EXPIRY, Leases
@@ -41,6 +43,9 @@ def test_a_lease_that_cannot_be_read_names_every_ref() -> None:
         storage.contents[f"leases/{held.name}"] = damage
         assert found.refs(held) is None
     storage.contents["leases/something"] = b""
+    storage.contents[f"leases/{'0' * 16}-{'1' * 11}-0.5.{'0' * 32}"] = (
+        b"a number that no process has"
+    )
     assert found.held() == [held]
 
 
@@ -57,6 +62,25 @@ def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
     assert found.forgotten(held)
     now[0] -= EXPIRY
     assert not found.forgotten(held)
+
+
+def test_a_lease_that_could_not_be_removed_goes_with_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    storage = MemoryStorage()
+    found = Leases(storage)
+
+    def refused(_: object, name: str) -> None:
+        raise GradientIOError("remove", name, OSError(errno.EIO, "x"))
+
+    lease = found.take()
+    lease.cover("heads/main")
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryStorage, "remove", refused)
+        lease.end()
+    assert len(found.held()) == 1
+    found.take()
+    assert found.held() == []
 
 
 def test_what_a_lease_says_is_what_is_written() -> None:

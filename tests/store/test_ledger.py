@@ -3,7 +3,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
+from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -431,3 +433,89 @@ def test_who_believes_footers_alone_writes_no_ledger_twice() -> None:
     assert ours.catalogue.loose == 0
     assert set(ours.commits()) == set(oids)
     assert not ours.catalogue.told()
+
+
+def forged(**changes: Any) -> ledger.Ledger | None:
+    """Write a ledger of two packs under right hashes, with other numbers, and read it."""
+    storage = MemoryStorage()
+    fill(storage, 2)
+    write(storage)
+    (name,) = ledgers(storage)
+    raw = storage.contents.pop(name)
+    keys = ["magic", "version", "packs", "commits", "names", "length", "rest", "hash", "other"]
+    head = dict(zip(keys, ledger.HEAD.unpack_from(raw), strict=True))
+    facts = bytearray(raw[ledger.HEAD.size :][: head["length"]])
+    table = ledger.PACK.itemsize * head["packs"]
+    for field, value in changes.items():
+        if field in (ledger.COMMIT.names or ()) and field != "length":
+            np.frombuffer(facts, ledger.COMMIT, head["commits"], table)[field][0] = value
+        elif field in (ledger.PACK.names or ()):
+            np.frombuffer(facts, ledger.PACK, head["packs"])[field][0] = value
+    head |= {"hash": blake3(facts).digest()}
+    head |= {field: value for field, value in changes.items() if field in head}
+    first = ledger.HEAD.pack(*head.values())
+    made = first + facts + raw[ledger.HEAD.size + len(facts) :] + changes.get("more", b"")
+    storage.contents[ledger.name_of(first)] = made
+    return ledger.read(storage, ledger.name_of(first))
+
+
+def test_a_ledger_made_by_hand_is_read() -> None:
+    assert forged() is not None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"magic": b"GRADLEDH"},
+        {"version": 2},
+        {"packs": 0},
+        {"packs": 1 << 30},
+        {"names": 3},
+        {"hash": bytes(32)},
+        {"rest": 0},
+        {"more": b"x"},
+        {"rows": 9},
+        {"bases": 1},
+        {"size": 10},
+        {"pack": 2},
+        {"branch": 9},
+    ],
+)
+def test_a_ledger_whose_numbers_do_not_fit_is_none(changes: dict[str, Any]) -> None:
+    assert forged(**changes) is None
+
+
+def test_a_body_under_another_id_is_none() -> None:
+    storage = MemoryStorage()
+    (oid,) = fill(storage, 1)
+    store = ObjectStore(storage, workers=1)
+    store.refresh()
+    page = bookkeeping._page(store._catalogue, store._catalogue.loose_packs()[0])
+    assert page is not None
+    ((_, link, body),) = page.commits
+    other = commit(7).to_bytes()
+    for told, found in ((body, body), (other, None)):
+        lying = ledger.Page(page.id, page.size, page.index, page.rows, ((oid, link, told),))
+        assert ledger.write(storage, [lying]).body(oid) == found
+
+
+def test_indexes_that_were_altered_are_none() -> None:
+    storage = MemoryStorage()
+    fill(storage, 2)
+    write(storage)
+    (name,) = ledgers(storage)
+    whole = storage.contents[name]
+    read = ledger.read(storage, name)
+    assert read is not None
+    for raw, right in ((whole, True), (whole[:-1], False), (whole[:-1] + b"x", False)):
+        storage.contents[name] = raw
+        assert (read.indexes(storage) is not None) == right
+
+
+def test_what_is_wrong_with_packs_is_asked_of_them() -> None:
+    storage = MemoryStorage()
+    fill(storage, 2)
+    write(storage)
+    name = min(name for name in storage.contents if name.endswith(".pack"))
+    storage.contents[name] = storage.contents[name][:-1] + b"x"
+    assert [*ObjectStore(storage, workers=1).problems] == [name[len("objects/pack/") :][:-5]]

@@ -241,6 +241,14 @@ def test_an_index_that_lies_under_a_right_hash_is_refused(lie: str) -> None:
     open_bytes(*reseal(GOLDEN, index))
 
 
+def test_a_pack_of_nothing_is_refused() -> None:
+    storage = MemoryStorage()
+    with storage.create() as upload:
+        pack = PackWriter(upload).publish()
+    with pytest.raises(CorruptPackError, match="does not fit"):
+        open_bytes(pack.id, storage.contents[pack.name])
+
+
 def test_a_pack_with_every_codec_never_gives_wrong_bytes() -> None:
     storage = MemoryStorage()
     generator = np.random.default_rng(0)

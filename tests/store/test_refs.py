@@ -363,3 +363,14 @@ def test_a_record_that_was_withdrawn_is_no_tip_any_more() -> None:
     del storage.contents["refs/heads/main/0000000000000002"]
     assert refs.read("main") == first
     assert list(refs.backwards("main")) == [first]
+
+
+def test_records_in_a_folder_that_is_no_refs_end_what_removes() -> None:
+    storage = MemoryStorage()
+    refs = Refs(storage)
+    refs.append("main", commit(1), after=None, reason="commit")
+    storage.contents["refs/heads/%zz/notes"] = b"x"
+    assert refs.strict_logs("heads").keys() == {"main"}
+    storage.contents["refs/heads/%zz/0000000000000001"] = b"x"
+    with pytest.raises(MalformedObjectError, match="no ref's name"):
+        refs.strict_logs("heads")

@@ -6,6 +6,7 @@ next commit succeeds.
 
     python -m tools.campaigns.faults                    all of it
     python -m tools.campaigns.faults --stride 101       each 101st case
+    python -m tools.campaigns.faults gc tag             all of these operations
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ class Campaign:
         path, self._refs = stage.make(self._model)
         self._inside = path.relative_to(self._model)
 
-    def cases(self) -> Iterator[Case]:
-        """Yield all of them."""
-        for name, act in self.stage.operations.items():
+    def cases(self, *names: str) -> Iterator[Case]:
+        """Yield all of them, or those of some operations."""
+        for name in names or self.stage.operations:
+            act = self.stage.operations[name]
             with counted() as calls:
                 act(Life(self._world(), self._refs, lambda _: None, name))
             kinds = itertools.product(range(calls.total()), (*ERRORS, SHORT), (False, True))
@@ -118,17 +120,18 @@ class Campaign:
 def main(arguments: list[str] | None = None) -> int:
     """Try the cases, and say how many there were; raises ViolationError."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.faults")
+    parser.add_argument("operation", nargs="*", help="an operation; none: all")
     parser.add_argument("--stride", type=int, default=1, help="try each Nth case (default 1)")
     parser.add_argument("--folder", default=scratch_folder(), help="where the repos lie")
     options = parser.parse_args(arguments)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         campaign = Campaign(Path(scratch))
-        operation = ""
-        for case in itertools.islice(campaign.cases(), 0, None, options.stride):
-            if case.operation != operation:
-                operation = case.operation
-                print(f"{operation} ...", flush=True)
+        at = ""
+        for case in itertools.islice(campaign.cases(*options.operation), 0, None, options.stride):
+            if case.operation != at:
+                at = case.operation
+                print(f"{at} ...", flush=True)
             campaign.run(case)
     failed, survived = campaign.failed.total(), campaign.survived.total()
     print(

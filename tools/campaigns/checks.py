@@ -1,0 +1,321 @@
+"""Is every check needed? Ignore what they find, one at a time, and see a test fail.
+
+The list is read from the code. A *guard* is what an ``if`` asks before it raises, each alternative
+of an ``or`` on its own, where stored bytes are read. A *measure* is any other comparison there
+with a hash or a length. A *rule* is each condition, and each step, of what keeps writers and
+collections apart: leases, fences, claims. A guard or measure is answered with "all is well"
+whatever it finds, a condition with "yes" and with "no", a step is left out. The tests of that part
+of the package must notice; a mutant that survives is a check that nobody needs, or a promise that
+nobody tests.
+
+    python -m tools.campaigns.checks                        all of them
+    python -m tools.campaigns.checks --only Oid.of          those whose text has a word
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import gc
+import os
+import platform
+import re
+import resource
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Final, Literal, TypeAlias
+
+import pytest
+
+import gradient
+from tools.campaigns.lives import scratch_folder
+
+Kind: TypeAlias = Literal["guard", "measure", "rule"]
+Answer: TypeAlias = Literal["yes", "no", "left out"]
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PACKAGE: Final = Path(gradient.__file__).parent
+
+_COLLECTING: Final = tuple(
+    f"maintenance/test_{name}.py" for name in ("collecting", "collection", "recompress", "retained")
+)
+_FSCK: Final = ("maintenance/test_fsck.py", "maintenance/test_repair.py")
+_TREES: Final = ("checkpoint/test_hostile_trees.py", "checkpoint/test_references.py", "checkpoint")
+
+BYTES: Final[dict[str, tuple[str, ...]]] = {
+    "checkpoint/leaves.py": _TREES,
+    "checkpoint/reader.py": _TREES,
+    "checkpoint/references.py": _TREES,
+    "checkpoint/sharing.py": _TREES,
+    "codec/": ("codec",),
+    "maintenance/fsck/frames.py": _FSCK,
+    "maintenance/fsck/packs.py": _FSCK,
+    "maintenance/fsck/refs.py": _FSCK,
+    "objects/": ("objects",),
+    "storage/": ("storage",),
+    "store/": ("store", "repo/test_lines.py", *_COLLECTING),
+}
+"""Where stored bytes are read, and which tests must notice, the nearest first."""
+
+RULES: Final[dict[str, tuple[str, ...]]] = {
+    "maintenance/claim.py": (*_COLLECTING, "maintenance/test_repair.py"),
+    "maintenance/collection.py": _COLLECTING,
+    "maintenance/draining.py": _COLLECTING,
+    "store/leases.py": ("store/test_leases.py", "maintenance/test_draining.py", *_COLLECTING),
+}
+"""What keeps writers and collections apart."""
+
+_WORDS: Final = re.compile(r"\b(cover|fence|sealed|recheck|settle|_confirm|_follows)\b")
+"""What belongs to those rules in other files."""
+_LENGTHS: Final = re.compile(r"digest|Oid\.of|hash|size|length|nbytes|\braw\b|stored|len\(")
+
+_FORM: Final = re.compile(r"\btype\(|isinstance\(|\.keys\(\)")
+"""What asks for the form of a document; `tools.fuzz` tries those."""
+
+_SECONDS: Final = 30
+"""Processor time after which a mutant's tests will not end, which is noticed, too."""
+
+_ANYWAY: Final = "whatever it answers, the packs themselves are asked next"
+
+UNNEEDED: Final[dict[str, str]] = {
+    "codec/frame.py: yes: len(seen.entropies) == width": "it chooses how to code, which is proved",
+    "store/catalogue.py: yes: self.recheck()": _ANYWAY,
+    "store/catalogue.py: no: self.recheck()": _ANYWAY,
+    "store/transaction.py: no: places[0][1].raw != nbytes": "reading it would fail, after a search",
+    "store/leases.py: yes: self._refs": "to remove what is not there is no harm",
+    "store/frames.py: no: catalogue.recheck()": _ANYWAY,
+    "store/frames.py: yes: catalogue.recheck()": "it looks at the same places once more",
+}
+"""Mutants that change nothing which a test could see, and why; by file, answer and text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One check whose answer does not count, or one step that is not taken."""
+
+    kind: Kind
+    file: str
+    line: int
+    column: int
+    answer: Answer
+    text: str
+    tests: tuple[str, ...]
+    """Files and folders below ``tests`` that must notice."""
+
+    @property
+    def name(self) -> str:
+        """How it is called whatever its line."""
+        return f"{self.file}: {self.answer}: {self.text}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.file}:{self.line}: {self.answer}: {self.text}"
+
+
+def mutants() -> list[Mutant]:
+    """Return all of them, file by file."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        file = path.relative_to(PACKAGE).as_posix()
+        read = next((tests for start, tests in BYTES.items() if file.startswith(start)), ())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        seen: set[tuple[ast.AST, Answer]] = set()
+        for kind, node, answer in _checks(tree, file, bool(read)):
+            if (node, answer) not in seen:
+                seen.add((node, answer))
+                tests = _tests(file, RULES.get(file, read or ("repo/test_lines.py", *_COLLECTING)))
+                text = " ".join(ast.unparse(node).split())
+                found.append(Mutant(kind, file, node.lineno, node.col_offset, answer, text, tests))
+    return found
+
+
+def _tests(file: str, tests: tuple[str, ...]) -> tuple[str, ...]:
+    """Put the tests of the file itself before all others."""
+    own = f"{Path(file).parent}/test_{Path(file).name}"
+    return (own, *tests) if (ROOT / "tests" / own).exists() else tests
+
+
+def _checks(tree: ast.Module, file: str, read: bool) -> Iterator[tuple[Kind, ast.expr, Answer]]:
+    for node in ast.walk(tree):
+        if read and isinstance(node, ast.If) and isinstance(node.body[-1], ast.Raise):
+            for part in _alternatives(node.test):
+                if not _FORM.search(ast.unparse(part)):
+                    yield "guard", part, "no"
+        if read and isinstance(node, ast.Compare) and _measures(node):
+            yield "measure", node, "yes" if isinstance(node.ops[0], ast.Eq) else "no"
+        for part in _conditions(node):
+            ruled = file in RULES and not _FORM.search(ast.unparse(part))
+            if ruled or _WORDS.search(ast.unparse(part)):
+                yield "rule", part, "yes"
+                yield "rule", part, "no"
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            text = ast.unparse(node.value)
+            told = text.startswith(("_LOG", "self._report", "self.progress"))
+            if not told and (file in RULES or _WORDS.search(text.partition("(")[0])):
+                yield "rule", node.value, "left out"
+
+
+def _alternatives(test: ast.expr) -> list[ast.expr]:
+    return test.values if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.Or) else [test]
+
+
+def _measures(node: ast.Compare) -> bool:
+    """Whether it compares hashes or lengths, and neither side is a number, or a name of one."""
+    sides = [node.left, *node.comparators]
+    equal = isinstance(node.ops[0], ast.Eq | ast.NotEq)
+    fixed = any(isinstance(s, ast.Constant) or ast.unparse(s).isupper() for s in sides)
+    return equal and not fixed and _LENGTHS.search(ast.unparse(node)) is not None
+
+
+def _conditions(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield what a decision depends on, without the words that join it."""
+    tests: list[ast.expr] = []
+    if isinstance(node, ast.If | ast.While | ast.IfExp):
+        tests = [node.test]
+    elif isinstance(node, ast.comprehension):
+        tests = node.ifs
+    elif isinstance(node, ast.Return) and isinstance(node.value, ast.BoolOp | ast.Compare):
+        tests = [node.value]
+    while tests:
+        test = tests.pop()
+        if isinstance(test, ast.BoolOp):
+            tests += test.values
+        elif isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+            tests.append(test.operand)
+        elif not isinstance(test, ast.Constant):
+            yield test
+
+
+class _Ignoring(ast.NodeTransformer):
+    """Asks, and takes the other answer; or does not take a step."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+        self.path: list[ast.AST] = []
+        self.owner: ast.AST | None = None
+        """The outermost function around it."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Change the one node, and note where it stands."""
+        mutant = self._mutant
+        place = (getattr(node, "lineno", 0), getattr(node, "col_offset", -1))
+        is_it = isinstance(node, ast.expr) and place == (mutant.line, mutant.column)
+        if is_it and " ".join(ast.unparse(node).split()) == mutant.text:
+            functions = [n for n in self.path if isinstance(n, ast.FunctionDef)]
+            self.owner = functions[0] if functions else None
+            source = {
+                "yes": f"({mutant.text}, True)[1]",
+                "no": f"({mutant.text}, False)[1]",
+                "left out": f"(None if True else {mutant.text})",
+            }[mutant.answer]
+            changed = ast.parse(source, mode="eval").body
+            for each in ast.walk(changed):
+                ast.copy_location(each, node)
+            return changed
+        self.path.append(node)
+        self.generic_visit(node)
+        self.path.pop()
+        return node
+
+
+def install(mutant: Mutant) -> None:
+    """Let the functions of this process that hold a check run without it, for good."""
+    path = PACKAGE / mutant.file
+    change = _Ignoring(mutant)
+    tree = change.visit(ast.parse(path.read_text(encoding="utf-8")))
+    owner = change.owner
+    if not isinstance(tree, ast.Module) or not isinstance(owner, ast.FunctionDef):
+        raise ValueError(f"not in a function: {mutant}")
+    first = min([owner.lineno, *(each.lineno for each in owner.decorator_list)])
+    name = (owner.name, first)
+    new = next(code for code in _codes(compile(tree, str(path), "exec")) if _name(code) == name)
+    functions = [
+        each
+        for each in gc.get_objects()
+        if isinstance(each, FunctionType)
+        and each.__code__.co_filename == str(path)
+        and _name(each.__code__) == name
+    ]
+    if not functions:
+        raise ValueError(f"nothing in this process has it: {mutant}")
+    for function in functions:
+        function.__code__ = new
+
+
+def _name(code: CodeType) -> tuple[str, int]:
+    return code.co_name, code.co_firstlineno
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for each in code.co_consts:
+        if isinstance(each, CodeType):
+            yield from _codes(each)
+
+
+def attempt(mutant: Mutant | None, tests: tuple[str, ...], *, seconds: int) -> int:
+    """Run tests in a child, with a mutant; returns 0 where all pass."""
+    pid = os.fork()
+    if not pid:
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        signal.alarm(10 * seconds)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2) if mutant is not None else (0,):
+            os.dup2(null, descriptor)
+        if mutant is not None:
+            install(mutant)
+        os._exit(_pytest(*tests))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _pytest(*arguments: str) -> int:
+    files = [a if a.startswith("-") else str(ROOT / "tests" / a) for a in arguments]
+    options = ["-x", "-q", "-m", "not slow", "-p", "no:cacheprovider", "--rootdir", str(ROOT)]
+    return int(pytest.main([*options, *dict.fromkeys(files)]))
+
+
+def main() -> int:
+    """Try them, and print the score; 1 where one survives."""
+    parser = argparse.ArgumentParser(prog="python -m tools.campaigns.checks")
+    parser.add_argument("--only", default="", help="those that have this in their text, or file")
+    parser.add_argument("--stride", type=int, default=1, help="try each Nth (default 1)")
+    options = parser.parse_args()
+    begun = time.monotonic()
+    chosen = [m for m in mutants() if options.only in str(m) and m.name not in UNNEEDED]
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
+        tempfile.tempdir = scratch  # where the tests have their folders
+        chosen = chosen[:: options.stride]
+        whole = options.stride == 1
+        alive = score(chosen, lambda line: print(line, flush=True), proved=whole)
+    print(
+        f"{len(chosen) - len(alive)} of {len(chosen)} mutants noticed in "
+        f"{time.monotonic() - begun:.0f} s; Python {platform.python_version()}"
+    )
+    return 1 if alive else 0
+
+
+def score(chosen: Sequence[Mutant], log: Callable[[str], object], *, proved: bool) -> list[Mutant]:
+    """Try mutants; returns those that nothing notices. Where `proved`, all tests pass without."""
+    tests = tuple(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
+    if _pytest("--collect-only", "-qq", *tests):
+        raise SystemExit("the tests can not be collected")
+    if proved and attempt(None, tests, seconds=20 * _SECONDS):
+        raise SystemExit("the tests do not pass as it is")
+    alive = []
+    for mutant in chosen:
+        begun = time.monotonic()
+        status = attempt(mutant, mutant.tests, seconds=_SECONDS)
+        told = {0: "SURVIVES", 1: "noticed"}.get(status, "does not end")
+        log(f"{mutant}: {told} {time.monotonic() - begun:.1f} s")
+        if status == 0:
+            alive.append(mutant)
+    return alive
+
+
+if __name__ == "__main__":
+    sys.exit(main())
