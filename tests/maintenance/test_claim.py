@@ -36,24 +36,29 @@ def claim(by: Owner | str, since: object = int(NOW), **fields: Any) -> bytes:
     return canonical.dumps({"owner": str(by), "since": since, "word": "x", **fields})
 
 
-HELD = {
-    "a process that runs": claim(another()),
-    "one that runs, since ever": claim(another(), 0),
-    "a process elsewhere": claim(ELSEWHERE),
-    "one elsewhere whose clock is ahead": claim(ELSEWHERE, int(NOW + EXPIRY)),
-    "one that nothing can be said of": claim("somebody"),
-}
+def held() -> dict[str, bytes]:
+    """Return claims that count, seen from this very process."""
+    return {
+        "a process that runs": claim(another()),
+        "one that runs, since ever": claim(another(), 0),
+        "a process elsewhere": claim(ELSEWHERE),
+        "one elsewhere whose clock is ahead": claim(ELSEWHERE, int(NOW + EXPIRY)),
+        "one that nothing can be said of": claim("somebody"),
+    }
 
-LEFT = {
-    "a process that is gone": claim(gone()),
-    "an earlier call of this one": claim(owner.current()),
-    "a process elsewhere, long ago": claim(ELSEWHERE, int(NOW - EXPIRY) - 1),
-    "one elsewhere that says no time": claim(ELSEWHERE, "now"),
-    "nobody": canonical.dumps({"since": int(NOW)}),
-    "a number": canonical.dumps({"owner": 7}),
-    "no document": b"torn",
-    "a list": b"[]",
-}
+
+def left() -> dict[str, bytes]:
+    """Return claims that do not."""
+    return {
+        "a process that is gone": claim(gone()),
+        "an earlier call of this one": claim(owner.current()),
+        "a process elsewhere, long ago": claim(ELSEWHERE, int(NOW - EXPIRY) - 1),
+        "one elsewhere that says no time": claim(ELSEWHERE, "now"),
+        "nobody": canonical.dumps({"since": int(NOW)}),
+        "a number": canonical.dumps({"owner": 7}),
+        "no document": b"torn",
+        "a list": b"[]",
+    }
 
 
 @pytest.fixture
@@ -68,17 +73,17 @@ def begin(storage: MemoryStorage) -> None:
         assert len(storage.names("gc")) == 1
 
 
-@pytest.mark.parametrize("who", HELD)
+@pytest.mark.parametrize("who", held())
 def test_a_claim_that_is_held_is_respected(who: str, storage: MemoryStorage) -> None:
-    storage.contents[FIRST] = HELD[who]
+    storage.contents[FIRST] = held()[who]
     with pytest.raises(ConflictError, match="at work"):
         begin(storage)
-    assert storage.contents == {FIRST: HELD[who]}
+    assert storage.contents == {FIRST: held()[who]}
 
 
-@pytest.mark.parametrize("who", LEFT)
+@pytest.mark.parametrize("who", left())
 def test_a_claim_that_was_left_is_taken_over_and_removed(who: str, storage: MemoryStorage) -> None:
-    storage.contents[FIRST] = LEFT[who]
+    storage.contents[FIRST] = left()[who]
     begin(storage)
     assert storage.contents == {}
 
@@ -90,7 +95,7 @@ def test_two_that_begin_at_once(storage: MemoryStorage, monkeypatch: pytest.Monk
 
 
 def test_the_next_number_is_taken(storage: MemoryStorage) -> None:
-    storage.contents["gc/0000000000000007"] = storage.contents[FIRST] = LEFT["no document"]
+    storage.contents["gc/0000000000000007"] = storage.contents[FIRST] = left()["no document"]
     storage.contents["gc/readme"] = storage.contents["gc/8"] = b"x"
     with only_one(storage, clock=lambda: NOW):
         assert storage.names("gc") == ["0000000000000008", "8", "readme"]
@@ -102,7 +107,7 @@ def test_the_next_number_is_taken(storage: MemoryStorage) -> None:
 def test_one_that_ends_meanwhile_is_not_held(
     storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.contents[FIRST] = HELD["a process that runs"]
+    storage.contents[FIRST] = held()["a process that runs"]
     read = MemoryStorage.read
 
     def late(self: MemoryStorage, *arguments: Any, **options: Any) -> bytes:
