@@ -96,12 +96,13 @@ def test_two_that_begin_at_once(storage: MemoryStorage, monkeypatch: pytest.Monk
 
 def test_the_next_number_is_taken(storage: MemoryStorage) -> None:
     storage.contents["gc/0000000000000007"] = storage.contents[FIRST] = left()["no document"]
-    storage.contents["gc/readme"] = storage.contents["gc/8"] = b"x"
+    others = ["8", "a" * 16, "readme"]
+    storage.contents |= {f"gc/{name}": b"x" for name in others}
     with only_one(storage, clock=lambda: NOW):
-        assert storage.names("gc") == ["0000000000000008", "8", "readme"]
+        assert storage.names("gc") == ["0000000000000008", *others]
         with pytest.raises(ConflictError):
             begin(storage)
-    assert storage.names("gc") == ["8", "readme"]
+    assert storage.names("gc") == others
 
 
 def test_one_that_ends_meanwhile_is_not_held(
@@ -116,6 +117,20 @@ def test_one_that_ends_meanwhile_is_not_held(
 
     monkeypatch.setattr(MemoryStorage, "read", late)
     begin(storage)
+
+
+def test_one_that_can_not_be_read_now_ends_it(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.contents[FIRST] = held()["a process that runs"]
+
+    def refused(_: object, name: str, **__: object) -> bytes:
+        raise GradientIOError("read", name, OSError(errno.EIO, "x"))
+
+    monkeypatch.setattr(MemoryStorage, "read", refused)
+    with pytest.raises(GradientIOError):
+        begin(storage)
+    assert storage.names("gc") == ["0000000000000001"]
 
 
 @pytest.mark.parametrize(("number", "fails"), [(errno.ENOSPC, False), (errno.EIO, True)])
