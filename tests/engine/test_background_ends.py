@@ -37,15 +37,6 @@ LIVES = 3
 FORKS = 40
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Fork from a process that has the engine loaded."""
-    modules = ("gradient.engine.engine", "tests.engine.behind")
-    server = ForkServer(tmp_path_factory.mktemp("lives"), preload=modules)
-    yield server
-    server.close()
-
-
 def line() -> list[int]:
     repo = Repository.open("work/run")
     assert set(repo.branches()) <= {"main"}

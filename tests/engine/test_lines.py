@@ -7,8 +7,7 @@ import warnings
 import pytest
 
 from gradient import GradientEngine, UnknownRevisionError
-from gradient.engine import engine as face
-from gradient.engine import restoring
+from gradient.engine import moving, restoring
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, trained
 from tests.processes import ForkServer
@@ -112,7 +111,7 @@ def test_a_commit_during_a_resume_is_another_writers(monkeypatch: pytest.MonkeyP
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(face, "restore_run", slow)
+        patch.setattr(moving, "restore_run", slow)
         second.resume("main@1")
     with pytest.warns(UserWarning, match="another writer"):
         two.train(second, 5)

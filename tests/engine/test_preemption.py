@@ -37,15 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """Fork from a process that has the engine loaded."""
-    modules = ("gradient.engine.engine", "tests.engine.preempted")
-    server = ForkServer(tmp_path_factory.mktemp("lives"), preload=modules)
-    yield server
-    server.close()
-
-
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Give each test the handlers of a fresh process, and see that it leaves them."""
