@@ -52,7 +52,8 @@ class Background:
         self._unfinished = 0
         self._running = False
         self._failures: list[Outcome] = []
-        self._unrecorded: dict[str, int | float] = {}
+        self.unrecorded: dict[str, int | float] = {}
+        """The numbers of commits that were not made since the last one that was."""
         self._notices: deque[str] = deque()
         self._last: list[Callable[[], None]] = []
         ending.wait_for(self)
@@ -103,12 +104,12 @@ class Background:
         if self._unfinished:
             _LOG.info("waiting for %d commits to be written", self._unfinished)
 
-    def tell(self, at: Place, *, ending: bool = False) -> None:
+    def tell(self, at: Place, *, quietly: bool = False) -> None:
         """Say what happened since the last call: warn, take back failures, and raise them.
 
         Of several failures the first is raised, with notes about the others; one that a handle
-        has raised already is not raised again. Of a run that is `ending`, none is raised: they are
-        in the log, and what counts then is its last commit.
+        has raised already is not raised again. `quietly` leaves it at what is in the log: for a
+        run that ends, and whose last commit is what counts.
         """
         while self._notices:
             warn(self._notices.popleft())
@@ -117,7 +118,7 @@ class Background:
         for outcome in failures:
             at.failed(outcome, idle=self.is_idle)
         untold = [outcome.tell() for outcome in failures if not outcome.told]
-        if untold and not ending:
+        if untold and not quietly:
             for other in untold[1:]:
                 untold[0].add_note(f"after it: {other}")
             raise untold[0]
@@ -176,7 +177,7 @@ class Background:
                 self._failures.append(outcome)
 
     def _written(self, job: Job, snapshot: Snapshot) -> Facts:
-        job.metrics = self._unrecorded = {**self._unrecorded, **job.metrics}
+        job.metrics = self.unrecorded = self.unrecorded | job.metrics
         try:
             published = job.record()
             if published is None:
@@ -188,7 +189,7 @@ class Background:
             raise
         finally:
             self.snapshots.ended(snapshot)
-        self._unrecorded = {}
+        self.unrecorded = {}
         self._notices.extend(published.warnings)
         return acknowledged(job.view, job.upkeep, published, None)
 

@@ -130,12 +130,12 @@ class BoundRun:
         """Drain, which a terminal shows if it takes long."""
         if self._background is not None:
             self._background.finish()
-            self._tell(ending=preempted)
+            self._tell(quietly=preempted)
 
-    def _tell(self, *, ending: bool = False) -> None:
+    def _tell(self, *, quietly: bool = False) -> None:
         """Say what happened in the background since the last call: warn, and raise failures."""
         if self._background is not None:
-            self._background.tell(self._at, ending=ending)
+            self._background.tell(self._at, quietly=quietly)
 
     # -- Facts -------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ class CommittingRun(BoundRun):
         but where the run is preempted, this one is, and the failure is in the log.
         """
         self._check_usable()
-        self._tell(ending=self._preemption.ending)
+        self._tell(quietly=self._preemption.ending)
         revision = self._commit(step, message, metrics)
         self._end_of(revision.step)
         return revision
@@ -67,7 +67,7 @@ class CommittingRun(BoundRun):
         A step that this engine has just committed is not committed again.
         """
         self._check_usable()
-        self._tell(ending=self._preemption.ending)
+        self._tell(quietly=self._preemption.ending)
         step = check_step(step)
         self._generators.release()
         if metrics is not None:
@@ -102,7 +102,7 @@ class CommittingRun(BoundRun):
         background = None if last else self._background
         if background is not None:
             background.room()
-            self._tell(ending=self._preemption.ending)
+            self._tell(quietly=self._preemption.ending)
         state = capture(self._run)
         finite, bad = self._guard.look(state["model"], f"{self.branch}@{step}")
         job = Job(
@@ -166,4 +166,6 @@ class CommittingRun(BoundRun):
     def _commit_last(self, step: int) -> None:
         """Make the run durable as it is after a step; commits that failed are in the log."""
         self._drain_at_end(preempted=True)
+        if self._background is not None:
+            self._logged = self._background.unrecorded | self._logged
         self._commit_once(step, last=True)

@@ -43,7 +43,7 @@ class Job:
     """The step it was called for."""
     message: str
     """What the user says about it."""
-    metrics: Mapping[str, int | float]
+    metrics: dict[str, int | float]
     """Its numbers."""
     origin: dict[str, Any] | None
     """What a warm start took from where."""

@@ -220,9 +220,10 @@ def test_a_commit_in_the_background_that_failed_is_made_once_more() -> None:
                 rig.step()
                 if step == 2:
                     with observed(Fault(0, errno.ENOSPC, persistent=True)):
-                        settle(engine.commit(step))
+                        settle(engine.commit(step, metrics={"loss": 0.5}))
                     signal.raise_signal(signal.SIGTERM)
         assert committed() == [2]
+        assert Repository.open("work/run").resolve("main").commit.metrics == {"loss": 0.5}
 
 
 def test_a_commit_that_fails_while_the_last_one_waits_for_it() -> None:

@@ -437,7 +437,7 @@ def train_on_a_small_disk(tmp_path: Path, policy: str, *, beside: str = "") -> t
         stdout=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=120,
+        timeout=280,
     )
     said = (tmp_path / "said").read_text()
     assert done.returncode == 0, said
