@@ -447,7 +447,9 @@ def forged(**changes: Any) -> ledger.Ledger | None:
     facts = bytearray(raw[ledger.HEAD.size :][: head["length"]])
     table = ledger.PACK.itemsize * head["packs"]
     for field, value in changes.items():
-        if field in (ledger.COMMIT.names or ()) and field != "length":
+        if field == "body":
+            np.frombuffer(facts, ledger.COMMIT, head["commits"], table)["length"][0] = value
+        elif field in (ledger.COMMIT.names or ()):
             np.frombuffer(facts, ledger.COMMIT, head["commits"], table)[field][0] = value
         elif field in (ledger.PACK.names or ()):
             np.frombuffer(facts, ledger.PACK, head["packs"])[field][0] = value
@@ -474,6 +476,7 @@ def test_a_ledger_made_by_hand_is_read() -> None:
         {"hash": bytes(32)},
         {"rest": 0},
         {"more": b"x"},
+        {"body": 7},
         {"rows": 9},
         {"bases": 1},
         {"size": 10},
