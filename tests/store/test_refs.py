@@ -374,3 +374,13 @@ def test_records_in_a_folder_that_is_no_refs_end_what_removes() -> None:
     storage.contents["refs/heads/%zz/0000000000000001"] = b"x"
     with pytest.raises(MalformedObjectError, match="no ref's name"):
         refs.strict_logs("heads")
+
+
+def test_a_number_that_another_took_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = MemoryStorage()
+    refs = make(storage)
+    first = refs.append("main", commit(1), after=None, reason="")
+    monkeypatch.setattr(MemoryStorage, "put_if_absent", lambda *_: False)
+    with pytest.raises(RefConflictError):
+        refs.append("main", commit(2), after=first, reason="")
+    assert refs.read("main") == first
