@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gradient.checkpoint import sharing
 from gradient.checkpoint.draft import INLINE_BYTES
+from gradient.checkpoint.references import listed
 from gradient.checkpoint.writer import LISTED_CHUNKS
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, MissingObjectError
@@ -208,8 +209,7 @@ class _Source:
         if count > LISTED_CHUNKS:
             if content.keys() != {"nbytes", "list"}:
                 raise MalformedObjectError(f"a tensor of {count} chunks has no list")
-            raw = self.store.read(Oid.parse(content["list"]), Kind.LIST)
-            pieces = [Oid(raw[i : i + 32]) for i in range(0, len(raw), 32)]
+            pieces = listed(self.store.read(Oid.parse(content["list"]), Kind.LIST))
         else:
             named = content.get("chunks")
             if content.keys() != {"nbytes", "chunks"} or type(named) is not list:

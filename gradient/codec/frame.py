@@ -77,9 +77,11 @@ _SMALLEST: Final = 64
 """Bytes below which a payload's own header eats what coding saves."""
 
 _WORTH: Final = 0.97
+"""What a delta may cost of what the chunk costs alone: the estimate is a sample's."""
+
 _SAVED: Final = 2048
-"""What a delta may cost of what the chunk costs alone, and the bytes that it must save: it names a
-second chunk and pins it, which has to be read and proved, in a tenth of a millisecond at least."""
+"""Bytes that a delta must save: it pins a second chunk, which takes a tenth of a millisecond at
+least to be read and proved, however short it is."""
 
 _GROWN: Final = 1.1
 """How much larger a payload may come out than when its plan was made: a difference grows with each

@@ -12,7 +12,7 @@ numpy than copying with a stride, so both directions are trees of halves.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -140,7 +140,7 @@ def _method(bits: float, noise: float) -> int:
 
 
 @cache
-def _spans(methods: tuple[int, ...]) -> list[tuple[int, int]]:
+def _spans(methods: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Cut an element into (offset, bytes); neighbours of noise, or of one value, stay together."""
     spans: list[tuple[int, int]] = []
     offset = 0
@@ -154,11 +154,11 @@ def _spans(methods: tuple[int, ...]) -> list[tuple[int, int]]:
         )
         spans.append((offset, span))
         offset += span
-    return spans
+    return tuple(spans)
 
 
 def _split(
-    elements: Words, spans: list[tuple[int, int]], owned: list[bool], *, rotated: bool
+    elements: Words, spans: Sequence[tuple[int, int]], owned: list[bool], *, rotated: bool
 ) -> Iterator[Words]:
     """Yield the stream of each span; those not `owned` live until the next one is asked for."""
     width = elements.itemsize

@@ -22,19 +22,18 @@ def parents(repo: Repository, oid: Oid) -> tuple[Oid, ...]:
         listed = repo.read_commit(oid).parents
     else:
         listed = () if link.parent is None else (link.parent,)
-    found = (_readable(repo, parent) for parent in listed)
-    return tuple(dict.fromkeys(each for each in found if each is not None))
+    return tuple(_readable(repo, listed))
 
 
-def _readable(repo: Repository, oid: Oid) -> Oid | None:
-    return next((each for each, _ in bridged(repo, oid)), None)
+def _readable(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
+    """Return each commit once; for one that cannot be read, what came before it."""
+    return list(dict.fromkeys(next(bridged(repo, oid))[0] for oid in oids))
 
 
 def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, Commit]]:
     """Yield all that leads to some commits: by time, but no commit before one that follows it."""
     children: Counter[Oid] = Counter()
-    readable = (_readable(repo, tip) for tip in tips)
-    pending = list(dict.fromkeys(tip for tip in readable if tip is not None))
+    pending = _readable(repo, tips)
     seen = set(pending)
     first = list(pending)
     while pending:

@@ -126,13 +126,17 @@ class Check:
         named = self.refs.named()
         dropped = {oid: what for oid, what in self.retention.dropped().items() if oid not in named}
         self.objects = ObjectCheck(self.repo.store, self.index, lost, advance, dropped)
-        alive = [(oid, log) for oid, log, _ in self.refs.commits() if log.tip is not None]
-        for oid, log in alive:
-            if log.tip is not None and oid == log.tip.commit:
-                self.objects.walk(oid, log.name)
-        for oid, log in alive:  # what they stood on before: if it is there
+        alive = [
+            (oid, log.name, log.tip.commit)
+            for oid, log, _ in self.refs.commits()
+            if log.tip is not None
+        ]
+        for oid, name, tip in alive:
+            if oid == tip:
+                self.objects.walk(oid, name)
+        for oid, name, _ in alive:  # what they stood on before: if it is there
             if oid not in self.objects.bad and self.index.find(oid):
-                self._walk_past(oid, log.name)
+                self._walk_past(oid, name)
         self._stray()
         self.objects.conclude()
         self._conclude(quick)
