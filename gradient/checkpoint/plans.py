@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gradient.codec.frame import Plan
+from gradient.codec.planning import Plan
 
 RENEWED: Final = 16
 """Commits for which an answer serves."""

@@ -6,16 +6,18 @@ which of these codecs) is the frame's header, and that is the pack's business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from gradient.codec import delta, entropy, planes
+from gradient.codec import delta, entropy, planes, planning
 from gradient.codec.entropy import Coder
 from gradient.codec.mode import Mode
+from gradient.codec.planning import Plan
 from gradient.codec.scratch import SCRATCH
 from gradient.errors import MalformedObjectError
 
@@ -39,26 +41,6 @@ class Codec(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What the samples of a chunk said: likely to hold for what is at its place at the next commit.
-
-    A plan that does not fit any more costs bytes, never bits.
-    """
-
-    alone: Survey | None = None
-    """Of the chunk itself; None: not asked."""
-    step: Survey | None = None
-    """Of its difference from a base; None: not asked."""
-    leans: bool | None = None
-    """Whether the difference is the better choice; None: not asked."""
-    size: int = 0
-    """What the payload weighed then."""
-
-
-_UNASKED: Final = Plan()
-
-
-@dataclass(frozen=True, slots=True)
 class Encoded:
     """One payload, not yet written."""
 
@@ -76,43 +58,49 @@ class Encoded:
 _SMALLEST: Final = 64
 """Bytes below which a payload's own header eats what coding saves."""
 
-_WORTH: Final = 0.97
-"""What a delta may cost of what the chunk costs alone: the estimate is a sample's."""
-
-_SAVED: Final = 2048
-"""Bytes that a delta must save: it pins a second chunk, which takes a tenth of a millisecond at
-least to be read and proved, however short it is."""
-
-_GROWN: Final = 1.1
-"""How much larger a payload may come out than when its plan was made: a difference grows with each
-step away from its base, which is no reason to ask anew."""
-
 _REHEARSAL: Final = 1 << 15
 """Bytes on which two settings are compared before a longer run of bytes is coded with one."""
+
+
+class Chunk(NamedTuple):
+    """What is to be encoded."""
+
+    raw: Buffer
+    """Elements of `width` bytes each."""
+    width: int
+    """1, 2, 4 or 8."""
+    base: Buffer | None = None
+    """Another chunk of the same length that the decoder will be given again; it is used only where
+    it pays (then the codec is `DELTA`)."""
+    plan: Plan | None = None
+    """That of an earlier chunk of the same kind: with it, `AUTO` takes no samples."""
 
 
 def encode(
     raw: Buffer, *, width: int, mode: Mode, base: Buffer | None = None, plan: Plan | None = None
 ) -> Encoded:
-    """Encode `raw`, elements of `width` bytes each, in the smallest form that `mode` looks for.
+    """Encode one chunk in the smallest form that `mode` looks for; see `Chunk`.
 
-    `base` is another chunk of the same length that the decoder will be given again; it is used only
-    where it pays (then the codec is `DELTA`). With the `plan` of an earlier chunk of the same kind,
-    `AUTO` takes no samples. Raises ValueError if its length differs or `width`
-    is none of 1, 2, 4, 8.
+    Raises ValueError if the base's length differs or `width` is none of 1, 2, 4, 8.
     """
-    view = memoryview(raw).cast("B")
-    if width not in planes.WIDTHS:
-        raise ValueError(f"width must be one of {planes.WIDTHS}, not {width}")
-    if base is not None and memoryview(base).nbytes != len(view):
-        raise ValueError(f"a base of {memoryview(base).nbytes} bytes for {len(view)} bytes")
-    if mode is Mode.OFF or len(view) < _SMALLEST:
-        return _raw(view)
-    if len(view) % width:
-        return _encode_bytes(view, mode)
-    if width == 1 and base is None:
-        return _encode_bytes(view, mode)
-    return _encode_words(view, width, mode, base, plan)
+    return encode_all([Chunk(raw, width, base, plan)], mode=mode)[0]
+
+
+def encode_all(chunks: Iterable[Chunk], *, mode: Mode) -> list[Encoded]:
+    """Encode chunks, each as `encode` does.
+
+    Those that are coded alike go through numpy together: of a small one, most of the work would be
+    the calls. All together must not be much more than one chunk may be.
+    """
+    found = [_begin(chunk, mode) for chunk in chunks]
+    alike: dict[object, list[_Candidate]] = defaultdict(list)
+    for each in found:
+        if isinstance(each, _Choice):
+            for candidate in each.candidates:
+                alike[candidate.likeness(mode)].append(candidate)
+    for group in alike.values():
+        _code(group, mode)
+    return [each.made() if isinstance(each, _Choice) else each for each in found]
 
 
 def decode_into(
@@ -157,22 +145,48 @@ def _raw(view: memoryview) -> Encoded:
     return Encoded(Codec.RAW, (view,), len(view))
 
 
-def _smallest(view: memoryview, candidates: Iterable[Encoded]) -> Encoded:
-    best = min(candidates, key=lambda encoded: encoded.size, default=None)
-    return best if best is not None and best.size < len(view) else _raw(view)
+def _begin(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
+    """Check a chunk, encode it if it is no numbers, and find out how to where it is."""
+    raw, width, base, _ = chunk
+    view = memoryview(raw).cast("B")
+    if width not in planes.WIDTHS:
+        raise ValueError(f"width must be one of {planes.WIDTHS}, not {width}")
+    if base is not None and memoryview(base).nbytes != len(view):
+        raise ValueError(f"a base of {memoryview(base).nbytes} bytes for {len(view)} bytes")
+    if mode is Mode.OFF or len(view) < _SMALLEST:
+        return _raw(view)
+    if len(view) % width or (width == 1 and base is None):
+        return _begin_bytes(view, mode)
+    return _begin_words(view, chunk, mode)
 
 
-def _encode_bytes(view: memoryview, mode: Mode) -> Encoded:
+def _begin_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
     """Encode text, and numbers of one byte."""
     octets = planes.words(view, 1)
-    seen = planes.survey(_sample(octets), planes.PLAIN)
+    seen = planes.survey(planning.sample(octets), planes.PLAIN)
     if seen.entropies[0] > planes.NOISE[mode]:
         return _raw(view)
     if seen.entropies[0] == 0 and planes.is_constant(octets):
-        return _smallest(view, [_planes(Codec.PLANES, octets, seen, mode)])
+        return _Choice(view, [_Candidate(Codec.PLANES, octets, None, seen)])
     coders = tuple(Coder) if mode is Mode.AGGRESSIVE else (_coder(view),)
-    frames = [entropy.compress(view, coder) for coder in coders]
-    return _smallest(view, [Encoded(Codec.ZSTD, (frame,), len(frame)) for frame in frames])
+    frame = min((entropy.compress(view, coder) for coder in coders), key=len)
+    return Encoded(Codec.ZSTD, (frame,), len(frame)) if len(frame) < len(view) else _raw(view)
+
+
+def _begin_words(view: memoryview, chunk: Chunk, mode: Mode) -> _Choice:
+    width, plan = chunk.width, chunk.plan
+    elements = planes.words(view, width)
+    source = None if chunk.base is None else planes.words(chunk.base, width)
+    fits = plan is not None and mode is Mode.AUTO and plan.fits(width)
+    known = plan if plan is not None and fits else planning.UNASKED
+    found = planning.ask(elements, source, known, mode)
+    candidates: list[_Candidate] = []
+    if source is not None and found.step is not None and (found.leans or mode is Mode.AGGRESSIVE):
+        candidates.append(_Candidate(Codec.DELTA, elements, source, found.step))
+    if found.alone is not None and (not candidates or mode is Mode.AGGRESSIVE):
+        candidates.append(_Candidate(Codec.PLANES, elements, None, found.alone))
+    pays = [each for each in candidates if planning.bits(each.seen, mode) < 8 * width]
+    return _Choice(view, pays, found, known, based=source is not None)
 
 
 def _coder(view: memoryview) -> Coder:
@@ -185,84 +199,61 @@ def _coder(view: memoryview) -> Coder:
     return Coder.TEXT if sizes[Coder.TEXT] < 0.97 * sizes[Coder.ENTROPY] else Coder.ENTROPY
 
 
-def _encode_words(
-    view: memoryview, width: int, mode: Mode, base: Buffer | None, plan: Plan | None
-) -> Encoded:
-    elements = planes.words(view, width)
-    source = None if base is None else planes.words(base, width)
-    known = plan if plan is not None and mode is Mode.AUTO and _fits(plan, width) else _UNASKED
-    found = _ask(elements, source, known, mode)
-    candidates: list[tuple[Codec, Words, Survey]] = []
-    if source is not None and found.step is not None and (found.leans or mode is Mode.AGGRESSIVE):
-        difference = SCRATCH.take("delta", len(view)).view(elements.dtype)
-        delta.difference(elements, source, difference)
-        candidates.append((Codec.DELTA, difference, found.step))
-    if found.alone is not None and (not candidates or mode is Mode.AGGRESSIVE):
-        candidates.append((Codec.PLANES, elements, found.alone))
-    encoded = _smallest(
-        view,
-        [
-            _planes(codec, values, sampled, mode)
-            for codec, values, sampled in candidates
-            if _bits(sampled, mode) < 8 * width
-        ],
-    )
-    return replace(encoded, plan=_kept(found, known, encoded, based=source is not None))
+@dataclass(slots=True)
+class _Candidate:
+    """One way to code a chunk as planes."""
+
+    codec: Codec
+    elements: Words
+    source: Words | None
+    """What the difference is taken from."""
+    seen: Survey
+    """What a sample of that said."""
+    encoded: Encoded | None = None
+    """The outcome."""
+
+    def likeness(self, mode: Mode) -> object:
+        """Return what is equal for those that can be coded together."""
+        methods = self.seen.methods(planes.NOISE[mode])
+        return self.elements.itemsize, self.elements.size, self.seen.transform, methods
 
 
-def _fits(plan: Plan, width: int) -> bool:
-    return all(seen is None or len(seen.entropies) == width for seen in (plan.alone, plan.step))
+@dataclass(slots=True)
+class _Choice:
+    """The ways to code one chunk, of which the smallest is taken."""
+
+    view: memoryview
+    candidates: list[_Candidate]
+    found: Plan | None = None
+    known: Plan = planning.UNASKED
+    based: bool = False
+
+    def made(self) -> Encoded:
+        """Return the smallest, once all are encoded."""
+        encoded = [each.encoded for each in self.candidates if each.encoded is not None]
+        best = min(encoded, key=lambda each: each.size, default=None)
+        if best is None or best.size >= len(self.view):
+            best = _raw(self.view)
+        if self.found is None:
+            return best
+        plan = planning.kept(self.found, self.known, best.size, based=self.based)
+        return Encoded(best.codec, best.parts, best.size, plan)
 
 
-def _ask(elements: Words, source: Words | None, known: Plan, mode: Mode) -> Plan:
-    """Take the samples that are needed beyond what is known."""
-    if source is not None and known.leans is None:
-        sample = _sample(elements)
-        alone = _survey(sample, mode)
-        step = _survey_delta(sample, _sample(source))
-        return Plan(alone, step, _pays(elements, _bits(step, mode), _bits(alone, mode)))
-    if known.alone is None:
-        return replace(known, alone=_survey(_sample(elements), mode))
-    return known
-
-
-def _pays(elements: Words, step: float, alone: float) -> bool:
-    """Tell by their bits per element whether the difference is to be preferred."""
-    return step < _WORTH * alone and (alone - step) * elements.size >= 8 * _SAVED
-
-
-def _kept(found: Plan, known: Plan, encoded: Encoded, *, based: bool) -> Plan | None:
-    """Return the plan for next time: none where the payload has outgrown it."""
-    if found.leans is not known.leans or not known.size:
-        return replace(found, size=encoded.size)
-    if encoded.size > _GROWN * known.size and bool(found.leans) is based:
-        return None
-    return found
-
-
-def _planes(codec: Codec, elements: Words, seen: Survey, mode: Mode) -> Encoded:
-    parts = tuple(planes.encode(elements, seen, mode=mode))
-    return Encoded(codec, parts, sum(memoryview(part).nbytes for part in parts))
-
-
-def _survey(sample: Words, mode: Mode) -> Survey:
-    """Survey rotated elements where their top plane has something to code, plain ones elsewhere."""
-    if sample.itemsize > 1:
-        seen = planes.survey(sample, planes.ROTATED)
-        if 0 < seen.entropies[-1] <= planes.NOISE[mode]:
-            return seen
-    return planes.survey(sample, planes.PLAIN)
-
-
-def _survey_delta(sample: Words, base: Words) -> Survey:
-    difference = np.empty_like(sample)
-    delta.difference(sample, base, difference)
-    return planes.survey(difference, planes.PLAIN)
-
-
-def _bits(seen: Survey, mode: Mode) -> float:
-    return seen.bits(planes.NOISE[mode])
-
-
-def _sample(elements: Words) -> Words:
-    return np.concatenate([elements[run] for run in entropy.sample_indices(elements.size)])
+def _code(group: Sequence[_Candidate], mode: Mode) -> None:
+    """Encode chunks of one likeness, side by side."""
+    first = group[0].elements
+    if len(group) == 1 and group[0].source is None:
+        words = first
+    else:
+        words = SCRATCH.take("side by side", first.nbytes * len(group)).view(first.dtype)
+    for number, each in enumerate(group):
+        room = words[number * first.size :][: first.size]
+        if each.source is not None:
+            delta.difference(each.elements, each.source, room)
+        elif words is not first:
+            np.copyto(room, each.elements)
+    coded = planes.encode(words, [each.seen for each in group], mode=mode)
+    for each, parts in zip(group, coded, strict=True):
+        size = sum(memoryview(part).nbytes for part in parts)
+        each.encoded = Encoded(each.codec, tuple(parts), size)

@@ -75,6 +75,12 @@ class Survey:
         """Return the estimated bits per element."""
         return sum(8.0 if bits > noise else bits for bits in self.entropies)
 
+    def methods(self, noise: float) -> tuple[int, ...]:
+        """Return how each byte plane is to be coded: `RAW`, `CONSTANT`, or `ZSTD` and its like."""
+        return tuple(
+            RAW if bits > noise else CONSTANT if bits == 0 else ZSTD for bits in self.entropies
+        )
+
 
 def words(data: Buffer, width: int) -> Words:
     """View a buffer as little-endian unsigned integers of `width` bytes."""
@@ -95,22 +101,28 @@ def survey(sample: Words, transform: int) -> Survey:
     return Survey(transform, entropy.entropies(counts), common, tuple(shares.tolist()))
 
 
-def encode(elements: Words, seen: Survey, *, mode: Mode) -> list[bytes | memoryview]:
-    """Return the payload's parts: a header, then each stream. They are the caller's to keep.
+def encode(
+    elements: Words, surveys: Sequence[Survey], *, mode: Mode
+) -> list[list[bytes | memoryview]]:
+    """Encode chunks of one length, which stand one after the other, each with its survey.
 
-    A `ROTATED` survey must have a top plane that is neither noise nor constant.
+    Returns each payload's parts: a header, then each stream. They are the caller's to keep. All
+    surveys must have the same transform and methods; `ROTATED` ones a top plane that is neither
+    noise nor constant.
     """
-    noise = NOISE[mode]
-    header = _HEAD.pack(elements.itemsize, seen.transform)
-    parts: list[bytes | memoryview] = []
-    spans = _spans(tuple(_method(bits, noise) for bits in seen.entropies))
-    owned = [seen.entropies[offset] > noise for offset, _ in spans]
+    seen = surveys[0]
+    methods = seen.methods(NOISE[mode])
+    spans = _spans(methods)
+    owned = [methods[offset] == RAW for offset, _ in spans]
+    heads = [_HEAD.pack(elements.itemsize, seen.transform)] * len(surveys)
+    parts: list[list[bytes | memoryview]] = [[] for _ in surveys]
     streams = _split(elements, spans, owned, rotated=seen.transform == ROTATED)
     for (offset, span), stream in zip(spans, streams, strict=True):
-        method, part = _pack(stream, seen, offset, mode)
-        header += _STREAM.pack(span, method, len(part))
-        parts.append(part)
-    return [header, *parts]
+        for number, part in enumerate(stream.reshape(len(surveys), -1)):
+            method, coded = _pack(part, surveys[number], offset, mode)
+            heads[number] += _STREAM.pack(span, method, len(coded))
+            parts[number].append(coded)
+    return [[head, *coded] for head, coded in zip(heads, parts, strict=True)]
 
 
 def decode_into(payload: memoryview, out: memoryview) -> Words:
@@ -131,12 +143,6 @@ def decode_into(payload: memoryview, out: memoryview) -> Words:
     elements = words(out, width)
     _join(streams, elements, rotated=transform == ROTATED)
     return elements
-
-
-def _method(bits: float, noise: float) -> int:
-    if bits > noise:
-        return RAW
-    return CONSTANT if bits == 0 else ZSTD
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any
 from gradient.checkpoint.draft import draft
 from gradient.engine import ranks
 from gradient.engine.bound import BoundRun
+from gradient.engine.cycles import uncollected
 from gradient.engine.handoff import check_interval
 from gradient.engine.job import Job, acknowledged
 from gradient.engine.metrics import numbers
@@ -41,7 +42,8 @@ class CommittingRun(BoundRun):
         """
         self._check_usable()
         self._tell(quietly=self._preemption.ending)
-        revision = self._commit(step, message, metrics)
+        with uncollected():
+            revision = self._commit(step, message, metrics)
         self._end_of(revision.step)
         return revision
 
@@ -156,7 +158,10 @@ class CommittingRun(BoundRun):
 
     def _commit_once(self, step: int, *, last: bool = False) -> Revision | None:
         made = self._at.last
-        return self._commit(step, last=last) if made is None or made.step != step else None
+        if made is not None and made.step == step:
+            return None
+        with uncollected():
+            return self._commit(step, last=last)
 
     def _end_of(self, step: int) -> None:
         """End the run here, after a step, if it was preempted."""

@@ -10,7 +10,7 @@ from gradient.codec.chunks import CHUNK_BYTES
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from gradient.codec.frame import Plan
+    from gradient.codec.planning import Plan
     from gradient.objects.oid import Oid
 
 SMALL_BYTES: Final = 128 << 10

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Self
 
-from gradient.codec.frame import Codec, Encoded, encode
+from gradient.codec.frame import Chunk, Codec, Encoded, encode_all
 from gradient.codec.mode import Mode
 from gradient.codec.scratch import SCRATCH
 from gradient.errors import (
@@ -35,15 +35,11 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("gradient")
 
-_FEW = 4
-"""Small blobs that are done while the workers have enough to do."""
-_MOST_HELD = 16 << 20
-"""Bytes of small blobs that wait until the large ones are written."""
 _MOST_OPEN = 16
 """Packs with bases that are kept open; others are opened for each base."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Coded:
     """One object, hashed, and encoded unless the store has it."""
 
@@ -110,7 +106,7 @@ class Transaction:
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
         self._check_open()
-        coded = self._encode(kind, Piece(body, width))
+        (coded,) = self._encode(kind, [Piece(body, width)])
         self._append(kind, coded)
         return coded.oid
 
@@ -125,29 +121,17 @@ class Transaction:
         return [each.oid for each in self.store(Piece(data, width, base) for data, base in paired)]
 
     def store(self, large: Iterable[Piece], small: Iterable[Piece] = ()) -> list[Stored]:
-        """Add blobs: `large` ones by the workers, `small` ones by the caller meanwhile.
+        """Add blobs: first `large` ones, by the workers, then `small` ones, by the caller.
 
         Of a small one, most of the work is Python's, and threads that mostly run Python wait for
-        each other. They are appended in order, the large ones first, and so returned. Every buffer
-        must stay as it is until this returns. One call with many is faster than many calls.
+        each other. They are appended in order, and so returned. Every buffer must stay as it is
+        until this returns. One call with many is faster than many calls.
         """
         self._check_open()
-        waiting = iter(small)
-        held: list[tuple[Piece, _Coded]] = []
-        room = _MOST_HELD
         stored: list[Stored] = []
-
-        def meanwhile() -> bool:
-            nonlocal room
-            fresh = self._encode_job(list(islice(waiting, _FEW))) if room > 0 else []
-            held.extend(fresh)
-            room -= sum(memoryview(piece.data).nbytes for piece, _ in fresh)
-            return bool(fresh)
-
-        for batch in self._workers.map(self._encode_job, jobs(large), meanwhile=meanwhile):
+        by_workers = self._workers.map(self._encode_job, jobs(large))
+        for batch in chain(by_workers, map(self._encode_job, jobs(small))):
             stored += [self._take(piece, coded) for piece, coded in batch]
-        stored += [self._take(piece, coded) for piece, coded in held]
-        stored += [self._take(piece, self._encode(Kind.BLOB, piece)) for piece in waiting]
         return stored
 
     def _take(self, piece: Piece, coded: _Coded) -> Stored:
@@ -173,7 +157,8 @@ class Transaction:
         for oid in oids:
             if not self._stands(oid):
                 body = self.read(oid, Kind.BLOB)
-                self._append(Kind.BLOB, self._encode(Kind.BLOB, Piece(body, width)))
+                (coded,) = self._encode(Kind.BLOB, [Piece(body, width)])
+                self._append(Kind.BLOB, coded)
 
     def seal(self) -> str | None:
         """Make everything durable and known; returns the pack's id, None if nothing was new.
@@ -218,37 +203,52 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_job(self, job: list[Piece]) -> list[tuple[Piece, _Coded]]:
-        return [(piece, self._encode(Kind.BLOB, piece)) for piece in job]
+    def _encode_job(self, job: Sequence[Piece]) -> list[tuple[Piece, _Coded]]:
+        return list(zip(job, self._encode(Kind.BLOB, job), strict=True))
 
-    def _encode(self, kind: Kind, piece: Piece) -> _Coded:
-        view = memoryview(piece.data)
-        if view.nbytes > layout.MAX_RAW[kind]:
-            limit = layout.MAX_RAW[kind]
+    def _encode(self, kind: Kind, pieces: Sequence[Piece]) -> list[_Coded]:
+        """Hash objects, and encode those that the store has not got, all in one go."""
+        views = [memoryview(piece.data) for piece in pieces]
+        coded = [_Coded(self._name(kind, view), view.nbytes) for view in views]
+        fresh = [number for number, each in enumerate(coded) if not self._known(each.oid)]
+        based = [number for number in fresh if pieces[number].base is not None]
+        room = SCRATCH.take("bases", sum(views[number].nbytes for number in based)).data
+        chunks: list[Chunk] = []
+        weights: list[int | None] = []
+        for number in fresh:
+            (_, width, oid, plan), view = pieces[number], views[number]
+            base = room[: view.nbytes]
+            weight = None if oid is None else self._read_base(oid, base)
+            if weight is not None:
+                room = room[view.nbytes :]
+            weights.append(weight)
+            raw = view if view.nbytes else b""
+            chunks.append(Chunk(raw, width, None if weight is None else base, plan))
+        done = encode_all(chunks, mode=self._mode)
+        for number, weight, encoded in zip(fresh, weights, done, strict=True):
+            each = coded[number]
+            each.encoded, each.plain = encoded, encoded.size
+            if encoded.codec is Codec.DELTA and weight is not None:
+                each.base, each.plain = pieces[number].base, weight
+        return coded
+
+    def _name(self, kind: Kind, view: memoryview) -> Oid:
+        limit = layout.MAX_RAW[kind]
+        if view.nbytes > limit:
             raise MalformedObjectError(f"a {kind.value} of {view.nbytes} bytes; at most {limit}")
-        oid = Oid.of(kind, view)
-        if self._known(oid):
-            return _Coded(oid, view.nbytes)
-        found = None if piece.base is None else self._read_base(piece.base, view.nbytes)
-        against, weight = found or (None, 0)
-        raw = view if view.nbytes else b""
-        encoded = encode(raw, width=piece.width, mode=self._mode, base=against, plan=piece.plan)
-        if encoded.codec is Codec.DELTA:
-            return _Coded(oid, view.nbytes, encoded, piece.base, weight)
-        return _Coded(oid, view.nbytes, encoded, None, encoded.size)
+        return Oid.of(kind, view)
 
-    def _read_base(self, oid: Oid, nbytes: int) -> tuple[memoryview, int] | None:
-        """Return a base, proved by its hash, and its stored length; None where it cannot serve."""
+    def _read_base(self, oid: Oid, out: memoryview) -> int | None:
+        """Read a base, proved by its hash; returns its stored length, None where it can't serve."""
         places = [place for place in self._catalogue.find(oid) if place[1].base is None]
-        if not places or places[0][1].raw != nbytes or not self._rely(places[0][0]):
+        if not places or places[0][1].raw != len(out) or not self._rely(places[0][0]):
             return None
-        out = SCRATCH.take("base of a chunk", nbytes).data
         try:
             self._keep_open(places[0][0])
             read_object(self._catalogue, oid, Kind.BLOB, out, places, readers=self._readers)
         except (IntegrityError, GradientIOError):
             return None  # the chunk is stored on its own; fsck finds what is wrong here
-        return out, places[0][1].stored
+        return places[0][1].stored
 
     def _keep_open(self, pack: Pack) -> None:
         """Open a pack once for all the bases in it."""

@@ -55,13 +55,8 @@ class Workers:
         self,
         function: Callable[[Item], Result],
         items: Iterable[Item],
-        *,
-        meanwhile: Callable[[], bool] = lambda: False,
     ) -> Iterator[Result]:
         """Yield each item's result in the items' order; the first error ends it.
-
-        Where the caller would have to wait, it does a little of something else by `meanwhile`,
-        which returns whether there was anything to do.
 
         Items are taken a bounded number ahead. When this ends, however it does, no worker
         touches an item any more: what the items refer to may then be reused.
@@ -77,10 +72,10 @@ class Workers:
         try:
             for item in chain((cast("Item", first), cast("Item", second)), source):
                 if len(tasks) >= self.count * _IN_FLIGHT_PER_WORKER:
-                    yield tasks.popleft().wait(meanwhile)
+                    yield tasks.popleft().wait()
                 tasks.append(self._submit(function, item))
             while tasks:
-                yield tasks.popleft().wait(meanwhile)
+                yield tasks.popleft().wait()
         finally:
             for task in tasks:
                 task.cancelled = True
@@ -126,9 +121,7 @@ class _Task(Generic[Item, Result]):
         finally:
             self.done.set()
 
-    def wait(self, meanwhile: Callable[[], bool]) -> Result:
-        while not self.done.is_set() and meanwhile():
-            pass
+    def wait(self) -> Result:
         self.done.wait()
         if self._error is not None:
             raise self._error

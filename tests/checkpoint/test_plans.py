@@ -10,14 +10,19 @@ import torch
 from gradient.checkpoint import writer
 from gradient.checkpoint.bases import Bases
 from gradient.checkpoint.plans import RENEWED, Plans
-from gradient.codec import frame
-from gradient.codec.frame import Plan
+from gradient.codec import frame, planning
+from gradient.codec.frame import Chunk, Encoded
 from gradient.codec.mode import Mode
+from gradient.codec.planning import Plan
 from gradient.storage.memory import MemoryStorage
 from gradient.store.database import ObjectStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pytest
+
+    from gradient.codec.planes import Words
 
 ASKED = Plan(leans=False, size=1)
 
@@ -40,23 +45,23 @@ def test_a_tensor_of_another_length_is_asked() -> None:
 
 def test_only_the_first_commits_take_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tensors, one of which gains from its anchor: both are known after two commits."""
-    store, plans = ObjectStore(MemoryStorage(), workers=1), Plans()
+    store, known = ObjectStore(MemoryStorage(), workers=1), Plans()
     generator = np.random.default_rng(1)
     moved = generator.standard_normal(1 << 13).astype(np.float32)
     samples: list[int] = []
     based: list[int] = []
-    sampled, encoded = frame._sample, frame.encode
+    sampled, encoded = planning.sample, frame.encode_all
 
-    def sample(elements: frame.Words) -> frame.Words:
+    def sample(elements: Words) -> Words:
         samples[-1] += elements.itemsize > 1  # not of trees
         return sampled(elements)
 
-    def encode(*arguments: object, **options: object) -> frame.Encoded:
-        based[-1] += options["base"] is not None
-        return encoded(*arguments, **options)  # type: ignore[arg-type]
+    def encode(chunks: Sequence[Chunk], *, mode: Mode) -> list[Encoded]:
+        based[-1] += sum(chunk.base is not None for chunk in chunks)
+        return encoded(chunks, mode=mode)
 
-    monkeypatch.setattr(frame, "_sample", sample)
-    monkeypatch.setattr("gradient.store.transaction.encode", encode)
+    monkeypatch.setattr(planning, "sample", sample)
+    monkeypatch.setattr("gradient.store.transaction.encode_all", encode)
     bases = None
     for _ in range(5):
         samples.append(0)
@@ -68,7 +73,7 @@ def test_only_the_first_commits_take_samples(monkeypatch: pytest.MonkeyPatch) ->
             }
         }
         with store.begin(mode=Mode.AUTO) as transaction:
-            root = writer.write_state(transaction, state, bases=bases, plans=plans)
+            root = writer.write_state(transaction, state, bases=bases, plans=known)
             transaction.seal()
         bases = bases or Bases(store, root)
     assert samples[:2] == [2, 4]

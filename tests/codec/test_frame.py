@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradient.codec.chunks import CHUNK_BYTES
-from gradient.codec.frame import Codec, Encoded, decode_into, encode
+from gradient.codec.frame import Chunk, Codec, Encoded, decode_into, encode, encode_all
 from gradient.codec.mode import Mode
 from gradient.errors import MalformedObjectError
 from tests.codec.strategies import chunks, make, seeds, widths
@@ -67,6 +67,26 @@ def test_any_plan_serves_any_chunk(
     encoded = encode(raw, width=width, mode=mode, base=base, plan=plan)
     assert encoded.size <= len(raw)
     assert decoded(encoded, len(raw), base) == raw
+
+
+@settings(max_examples=150)
+@given(data=st.data(), mode=MODES)
+def test_side_by_side_each_comes_out_as_alone(data: st.DataObject, mode: Mode) -> None:
+    lengths = data.draw(st.lists(st.sampled_from([0, 100, 257, 1024, 4096]), max_size=6))
+    batch: list[Chunk] = []
+    for length in lengths:
+        width, seed = data.draw(widths), data.draw(seeds)
+        kind = data.draw(st.sampled_from(["noise", "weights", "squares", "zeros", "sparse"]))
+        raw = make(kind, length, width, seed)
+        base = data.draw(st.sampled_from([None, raw, raw[::-1], bytes(length)]))
+        earlier = [each.plan for each in encode_all(batch, mode=mode)]
+        plan = data.draw(st.sampled_from([None, *earlier]))
+        batch.append(Chunk(raw, width, base, plan))
+    for (raw, width, base, plan), encoded in zip(batch, encode_all(batch, mode=mode), strict=True):
+        alone = encode(raw, width=width, mode=mode, base=base, plan=plan)
+        assert (encoded.codec, encoded.plan) == (alone.codec, alone.plan)
+        assert joined(encoded) == joined(alone)
+        assert decoded(encoded, len(raw), base) == raw
 
 
 def weights(seed: int, scale: float = 1.0) -> bytes:

@@ -16,7 +16,7 @@ def seen_as(transform: int, entropies: tuple[float, ...]) -> Survey:
 
 
 def encoded(elements: planes.Words, seen: Survey) -> bytes:
-    return b"".join(bytes(part) for part in planes.encode(elements, seen, mode=Mode.AUTO))
+    return b"".join(bytes(part) for part in planes.encode(elements, [seen], mode=Mode.AUTO)[0])
 
 
 def spans_of(payload: bytes) -> list[tuple[int, int]]:

@@ -35,7 +35,7 @@ from gradient.store.transaction import Transaction
 from tests.storage.faults import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from gradient.store.workers import ForkLock
@@ -114,21 +114,18 @@ def test_large_chunks_in_parallel() -> None:
         assert transaction.seal() == pack_id
 
 
-@pytest.mark.parametrize("held", [0, 1000, 1 << 24])
-def test_small_blobs_are_done_by_the_caller_and_come_after_the_large_ones(
-    monkeypatch: pytest.MonkeyPatch, held: int
-) -> None:
-    monkeypatch.setattr("gradient.store.transaction._MOST_HELD", held)
+def test_small_blobs_are_done_by_the_caller_after_the_large_ones() -> None:
     store = ObjectStore(MemoryStorage(), workers=2)
     large = [chunk.tobytes() for chunk in floats(*range(12))]
     small = [b"%d" % number * 300 for number in range(700)]
-    threads: dict[int, set[str]] = {MIB: set()}
+    threads: dict[int, set[str]] = {MIB: set(), 0: set()}
 
     class Seen(Transaction):
-        def _encode(self, kind: Kind, piece: Piece) -> Any:
-            names = threads.setdefault(len(piece.data) >> 20 << 20, set())  # type: ignore[arg-type]
-            names.add(threading.current_thread().name)
-            return super()._encode(kind, piece)
+        def _encode(self, kind: Kind, pieces: Sequence[Piece]) -> Any:
+            for piece in pieces:
+                names = threads[len(piece.data) >> 20 << 20]  # type: ignore[arg-type]
+                names.add(threading.current_thread().name)
+            return super()._encode(kind, pieces)
 
     with Seen(store._storage, store.catalogue, store._workers, mode=Mode.AUTO) as transaction:
         stored = transaction.store(
@@ -144,6 +141,42 @@ def test_small_blobs_are_done_by_the_caller_and_come_after_the_large_ones(
     offsets = [store.frame(each.oid).offset for each in stored]
     assert offsets == sorted(offsets)
     assert pack.index.end > offsets[-1]
+
+
+def test_one_job_has_pieces_of_every_kind() -> None:
+    """Known and new, with a base that serves and with ones that do not, equal ones, empty ones."""
+    store = ObjectStore(MemoryStorage(), workers=1)
+    rng = np.random.default_rng(3)
+    arrays = [rng.standard_normal(1 << 13).astype(np.float32) * 0.02 for _ in range(6)]
+    bodies = [array.tobytes() for array in arrays]
+    with store.begin(mode=Mode.AUTO) as transaction:
+        bases = transaction.put_chunks(bodies, width=4)
+        transaction.seal()
+    moved = [(array * np.float32(1.0001)).tobytes() for array in arrays]
+    other = rng.standard_normal(1 << 13).astype(np.float32).tobytes()
+    pieces = [
+        Piece(moved[0], 4, bases[0]),
+        Piece(b"", 4),
+        Piece(bodies[1], 4, bases[2]),
+        Piece(moved[1], 4, Oid(b"?" * 32)),
+        Piece(moved[2], 4, bases[2]),
+        Piece(other, 4, bases[3]),
+        Piece(moved[2], 4, bases[2]),
+        Piece(moved[3][:100], 4, bases[3]),
+        Piece(moved[4], 4, bases[4]),
+        Piece(b"text " * 400, 1),
+    ]
+    with store.begin(mode=Mode.AUTO) as transaction:
+        stored = transaction.store((), pieces)
+        leaning = [number for number, each in enumerate(stored) if transaction.is_leaning(each.oid)]
+        transaction.seal()
+    assert leaning == [0, 4, 6, 8]
+    for piece, each in zip(pieces, stored, strict=True):
+        body = bytes(piece.data)
+        assert each.oid == Oid.of(Kind.BLOB, body)
+        assert read(store, each.oid, len(body)) == body
+    assert store.frame(stored[8].oid).base == bases[4]
+    assert store.frame(stored[2].oid).base is None
 
 
 def test_buffers_of_any_shape_are_taken() -> None:

@@ -145,6 +145,8 @@ BOUNDS: Final = [
     ),
     Bound("lora, second commit on: time / torch.save", 0.25, _time("lora")),
     Bound("lora: bytes / trained bytes", 1.3, _bytes("lora", lambda f: f.trained)),
+    Bound("lora, wide: time / torch.save", 0.25, _time("lora-wide")),
+    Bound("lora, wide: bytes / trained bytes", 1.3, _bytes("lora-wide", lambda f: f.trained)),
     Bound("nothing changed: KiB written", 64, _bytes("frozen", lambda _: 1024)),
     Bound("nothing changed: time / hashing on one core", 2.0, _hashing),
     Bound("background, full: wait / deepcopy", 1.5, _copying),

@@ -6,6 +6,7 @@ the number of the checkpoint alone, so that each system, in its own process, sav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tools.bench import gpt
 _WIDTH: Final = 1024
 _SMALL_WIDTH: Final = 128
 _RANK: Final = 8
+_WIDE_LAYERS: Final = 4
 
 
 @dataclass
@@ -95,10 +97,12 @@ class Workload:
 def _stack(megabytes: int, dtype: torch.dtype, per_weight: int) -> nn.Sequential:
     """Return linear layers that with `per_weight` bytes per weight make a state of that size."""
     width = _WIDTH if megabytes >= 32 else _SMALL_WIDTH
-    layers = max(2, megabytes * 1_000_000 // (per_weight * width * width))
+    return _layers(max(2, megabytes * 1_000_000 // (per_weight * width * width)), width).to(dtype)
+
+
+def _layers(count: int, width: int) -> nn.Sequential:
     torch.manual_seed(0)
-    model = nn.Sequential(*(nn.Linear(width, width) for _ in range(layers)))
-    return model.to(dtype)
+    return nn.Sequential(*(nn.Linear(width, width) for _ in range(count)))
 
 
 def _adamw(dtype: torch.dtype, rate: float) -> Callable[[int, Path], Run]:
@@ -144,7 +148,16 @@ class _Adapted(nn.Module):
 
 
 def _lora(megabytes: int, _: Path) -> Run:
-    base = _stack(megabytes, torch.float32, 4)
+    return _adapted(_stack(megabytes, torch.float32, 4))
+
+
+def _wide_lora(megabytes: int, _: Path) -> Run:
+    width = math.isqrt(megabytes * 1_000_000 // (4 * _WIDE_LAYERS)) // 64 * 64
+    return _adapted(_layers(_WIDE_LAYERS, max(width, _SMALL_WIDTH)))
+
+
+def _adapted(base: nn.Sequential) -> Run:
+    """Freeze a model and train adapters on it."""
     for parameter in base.parameters():
         parameter.requires_grad_(False)
     layers = [_Adapted(layer, int(layer.in_features)) for layer in base]  # type: ignore[arg-type]
@@ -232,6 +245,13 @@ WORKLOADS: Final[dict[str, Workload]] = {
             _step,
         ),
         Workload("lora", "frozen fp32 base, rank-8 adapters with AdamW", _lora, _warm, _step),
+        Workload(
+            "lora-wide",
+            "as lora, four wide layers (300 MB: as wide as those of 7 billion parameters)",
+            _wide_lora,
+            _warm,
+            _step,
+        ),
         Workload(
             "frozen", "as full, nothing changed", _adamw(torch.float32, 1e-4), _warm, _nothing
         ),

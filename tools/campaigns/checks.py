@@ -84,12 +84,14 @@ _SECONDS: Final = 30
 _ANYWAY: Final = "whatever it answers, the packs themselves are asked next"
 
 UNNEEDED: Final[dict[str, str]] = {
-    "codec/frame.py: yes: len(seen.entropies) == width": "it chooses how to code, which is proved",
+    "codec/planning.py: yes: len(seen.entropies) == width": "it chooses how to code, which is "
+    "proved",
     "store/catalogue.py: no: not fs.is_missing(error) and self._storage.size(pack.name) is not "
     "None": "it is opened once more, and that fails, too",
     "store/catalogue.py: yes: self.recheck()": _ANYWAY,
     "store/catalogue.py: no: self.recheck()": _ANYWAY,
-    "store/transaction.py: no: places[0][1].raw != nbytes": "reading it would fail, after a search",
+    "store/transaction.py: no: places[0][1].raw != len(out)": "reading it would fail, after a "
+    "search",
     "store/leases.py: yes: self._refs": "to remove what is not there is no harm",
     "store/frames.py: no: catalogue.recheck()": _ANYWAY,
     "store/frames.py: yes: catalogue.recheck()": "it looks at the same places once more",
