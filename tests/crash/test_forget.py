@@ -24,10 +24,10 @@ from gradient.repo.repository import Repository
 from tests.processes import ForkServer
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, observed
-from tools.campaigns.kills import Stage
 from tools.campaigns.lives import Life, Refs
 from tools.campaigns.power import Campaign, Disk
 from tools.campaigns.repos import commit, go_on
+from tools.campaigns.stage import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

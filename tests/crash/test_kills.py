@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools.campaigns import kills, lives
+from tools.campaigns import kills, lives, stage
 from tools.campaigns.lives import Life, ViolationError
 from tools.campaigns.operations import MAIN, Operation, commit
 
@@ -55,10 +55,10 @@ def spoil(life: Life) -> None:
 
 @pytest.mark.parametrize("wrong", [lose, spoil])
 def test_what_is_lost_is_noticed(wrong: Operation, tmp_path: Path) -> None:
-    path, refs = kills.STORE.make(tmp_path / "world")
+    path, refs = stage.STORE.make(tmp_path / "world")
     said: list[str] = []
     life = Life(path, refs, said.append)
-    inspector = lives.Inspector(path, kills.STORE.judge)
+    inspector = lives.Inspector(path, stage.STORE.judge)
     commit(life)
     inspector.look(lives.allowed(refs, said))
     wrong(life)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.campaigns import durability, lives, power
+from tools.campaigns import durability, lives, power, stage
 from tools.campaigns.power import Campaign
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,5 +124,5 @@ def _only_reads(line: str) -> bool:
 def _recorded(folder: Path) -> Counter[str]:
     recorder = power.Recorder(folder)
     with power.observed(recorder):
-        power.STORE.make(folder)
+        stage.STORE.make(folder)
     return Counter(event.operation.removesuffix(" folder") for event in recorder.events)

@@ -24,17 +24,14 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from gradient.storage import fs
-from tools.campaigns import operations
 from tools.campaigns.lives import (
     Inspector,
-    Judge,
     Life,
     Refs,
     Say,
@@ -43,6 +40,7 @@ from tools.campaigns.lives import (
     scratch_folder,
 )
 from tools.campaigns.operations import MAIN, Operation
+from tools.campaigns.stage import STORE, Stage
 
 _LIVES: Final = 25
 """So many lives one world sees, and so many commits; then a new one begins."""
@@ -51,21 +49,6 @@ READING: Final = frozenset({"open", "read", "list", "inspect", "measure", "close
 """What changes nothing on the disk."""
 _ACTS: Final = 2
 """What a life would do if it were left alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Where lives are lived: what they do, from which beginning, and what is right."""
-
-    operations: Mapping[str, Operation]
-    """By name."""
-    make: Callable[[Path], tuple[Path, Refs]]
-    """Makes a world in an empty folder; returns the repo's folder, and what is in it."""
-    judge: Judge
-    """Whether a commit holds what it should."""
-
-
-STORE: Final = Stage(operations.OPERATIONS, operations.make_world, operations.is_right)
 
 
 class Campaign:

@@ -30,8 +30,9 @@ from typing import Final, TypeAlias
 import gradient
 from gradient.storage import fs
 from tests.storage.faults import observed
-from tools.campaigns.kills import READING, STORE, Stage
+from tools.campaigns.kills import READING
 from tools.campaigns.lives import Inspector, Life, ViolationError, allowed, scratch_folder
+from tools.campaigns.stage import STORE, Stage
 
 WRITTEN: Final = ("whole", "empty", "zeros", "cut")
 _EXHAUSTIVE: Final = 8

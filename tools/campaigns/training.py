@@ -19,9 +19,9 @@ from gradient.view import payload
 from gradient.view.create import init_repo
 from gradient.view.naming import file_name
 from gradient.view.rebuild import rebuild
-from tools.campaigns.kills import Stage
 from tools.campaigns.lives import Life, Refs, ViolationError
 from tools.campaigns.operations import MAIN, OPERATIONS, following
+from tools.campaigns.stage import Stage
 
 
 class Run:
