@@ -26,7 +26,7 @@ COLLECTED_FIELDS: Final = {
     "written": "new packs",
     "recompressed": "how many of them are others in a stronger form",
     "trashed_bytes": "the length of what went to the trash",
-    "saved_bytes": "how much less there is once the trash is empty, about",
+    "saved_bytes": "how much less there is once the trash is empty; with `--dry-run`, about",
     "restored": "packs brought back from the trash, because something needs them",
     "removed": "packs removed for good",
     "freed_bytes": "their length",

@@ -85,7 +85,10 @@ class Room:
             _LOG.debug("nobody knows what is free: %s", error)
             return
         if 0 < free < RESERVE + least:
-            text = f"{free:,} bytes are free, too few for a commit of at least {least:,}"
+            size = f" of at least {least:,}" if least else ""
+            text = (
+                f"{free:,} bytes are free, too few for a commit{size} and a reserve of {RESERVE:,}"
+            )
             raise GradientIOError("write", self.path, OSError(errno.ENOSPC, text))
 
     def _wait(self, error: GradientIOError) -> None:
@@ -103,7 +106,7 @@ class Room:
             raise SkippedError(str(error)) from error
         others = ', or to go on without this commit: GradientConfig(on_full="wait" or "skip")'
         error.add_note(
-            "To make room: gradient gc --grace 0, or gradient forget. To wait for it"
+            "To make room: gradient gc --grace 0, or gradient forget … --grace 0. To wait for it"
             + (others if optional else ': GradientConfig(on_full="wait")')
         )
         raise error

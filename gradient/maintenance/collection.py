@@ -76,7 +76,7 @@ class Collected:
     trashed_bytes: int = 0
     """The length of what was moved to the trash."""
     saved_bytes: int = 0
-    """How much less there is once the trash is empty, about."""
+    """How much less there is once the trash is empty; with `dry_run`, about."""
     restored: int = 0
     """Packs that came back from the trash, because something needs them after all."""
     removed: int = 0
@@ -169,19 +169,16 @@ class _Collection:
         there = store.catalogue.index.packs
         ids = {pack.id for pack in before}
         old = [pack for pack in there if pack.id in ids]
-        choice = repack.choose(there, wanted, going=ids)
-        plan = repack.plan(old, choice)
-        new = self._rewrite(store, plan.rewritten, choice)
-        if new is None:
-            # No room. What can go without a copy goes all the same: that makes some.
-            choice = repack.choose(there, wanted)
-            plan, new = repack.plan(old, choice), set()
-            plan.rewritten = []
+        choice, plan, new = self._renew(store, wanted, old)
         new |= self._recompress(store, old, plan, choice)
         repack.prove_others(store.catalogue, there, plan.going, choice)
         self._planned(there, plan)
+        going = [pack for pack in plan.going if pack.id not in new]
         self.done.written = len(new)
-        self._trash([pack for pack in plan.going if pack.id not in new])
+        self.done.saved_bytes = sum(pack.size for pack in going) - sum(
+            size for made, size in new.items() if made not in ids
+        )
+        self._trash(going)
         # IMPORTANT: first the leases, then the refs. A writer whose lease is gone by now has moved
         # its ref, or never will.
         left = drain(repo.leases, repo.refs, wait=self.wait)
@@ -249,35 +246,50 @@ class _Collection:
             choice = found
         return choice
 
+    def _renew(
+        self, store: ObjectStore, wanted: set[Oid], old: list[Pack]
+    ) -> tuple[repack.Choice, repack.Plan, dict[str, int]]:
+        """Write the new packs, as many as there is room for; returns their ids and lengths too."""
+        there, staying = store.catalogue.index.packs, set[str]()
+        while True:
+            going = {pack.id for pack in old} - staying
+            choice = repack.choose(there, wanted, going=going)
+            plan = repack.plan((pack for pack in old if pack.id in going), choice)
+            new = self._rewrite(store, plan.rewritten, choice)
+            if new is not None:
+                return choice, plan, new
+            # No room. What can go with a small copy, or without one, goes all the same: that makes
+            # some. A pack of a commit that was let go of holds little more than its message.
+            staying |= plan.costly()
+
     def _rewrite(
         self, store: ObjectStore, sources: list[Pack], choice: repack.Choice
-    ) -> set[str] | None:
-        """Write the new packs; returns their ids, None where there is no room."""
+    ) -> dict[str, int] | None:
+        """Write the new packs; returns their ids and lengths, None where there is no room."""
         try:
-            return set(
-                repack.rewrite(
-                    self.repo.storage,
-                    store.catalogue,
-                    sources,
-                    choice,
-                    lambda size: self._report("copying", size),
-                    recompress=self.recompress,
-                )
+            return repack.rewrite(
+                self.repo.storage,
+                store.catalogue,
+                sources,
+                choice,
+                lambda size: self._report("copying", size),
+                recompress=self.recompress,
             )
         except GradientIOError as error:
             if error.errno not in NO_ROOM:
                 raise
-            _LOG.warning("no room to rewrite packs: %s", error)
+            if not self.done.full:
+                _LOG.warning("no room to rewrite packs: %s", error)
             self.done.full = True
             return None
 
     def _recompress(
         self, store: ObjectStore, old: list[Pack], plan: repack.Plan, choice: repack.Choice
-    ) -> set[str]:
+    ) -> dict[str, int]:
         """Write what stays in a stronger form, where that pays; it joins what goes."""
         going = {pack.id for pack in plan.going}
         staying = [pack for pack in old if pack.id not in going] if self.recompress else []
-        new: set[str] = set()
+        new: dict[str, int] = {}
         try:
             for pack, made, size in repack.recompress(
                 self.repo.storage,
@@ -286,9 +298,8 @@ class _Collection:
                 choice,
                 lambda size: self._report("recompressing", size),
             ):
-                new.add(made)
+                new[made] = size
                 plan.rewritten.append(pack)
-                plan.useful[pack.id] = size
         except GradientIOError as error:
             if error.errno not in NO_ROOM:
                 raise

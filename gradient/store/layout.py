@@ -35,6 +35,8 @@ TRAILER: Final = struct.Struct("<QQII32s32s8s")
 """index offset, index length, rows, bases, BLAKE3 of the index, BLAKE3 of all before it, magic."""
 HASHED_TRAILER_BYTES: Final = TRAILER.size - 40
 """The pack's hash covers everything before itself: this much of the trailer too."""
+EMPTY_BYTES: Final = HEADER.size + TRAILER.size
+"""What a pack has beside frames and index."""
 
 ROW: Final = np.dtype(
     [

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -139,7 +140,7 @@ class Plan:
     rewritten: list[Pack] = field(default_factory=list)
     """What was chosen in them is to be written into new packs."""
     useful: dict[str, int] = field(default_factory=dict)
-    """Bytes of the frames that were chosen, by pack id."""
+    """Bytes that what was chosen takes, its rows in an index included, by pack id."""
 
     @property
     def going(self) -> list[Pack]:
@@ -149,7 +150,16 @@ class Plan:
     @property
     def saved_bytes(self) -> int:
         """About how much less there is in the end."""
-        return sum(pack.size - self.useful.get(pack.id, 0) for pack in self.going)
+        new = layout.EMPTY_BYTES if self.rewritten else 0
+        return sum(pack.size - self.useful.get(pack.id, 0) for pack in self.going) - new
+
+    def costly(self) -> set[str]:
+        """Return the ids of packs that are to be rewritten, without which half as much is copied:
+        of those that yield least for each byte."""
+        found = sorted(self.rewritten, key=lambda pack: self.useful[pack.id] / pack.size)
+        room = sum(self.useful[pack.id] for pack in found) // 2
+        copied = accumulate(self.useful[pack.id] for pack in found)
+        return {pack.id for pack, nbytes in zip(found, copied, strict=True) if nbytes > room}
 
 
 def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
@@ -161,8 +171,8 @@ def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
         if not kept:
             found.dead.append(pack)
             continue
-        useful, total = _bytes_of(pack, kept, choice), pack.index.end - layout.HEADER.size
-        found.useful[pack.id] = useful
+        (useful, index), total = _bytes_of(pack, kept, choice), pack.index.end - layout.HEADER.size
+        found.useful[pack.id] = useful + index
         if total - useful > WASTE * total or _must_change(pack, kept, choice):
             found.rewritten.append(pack)
         elif useful < SMALL_BYTES:
@@ -183,15 +193,18 @@ def _must_change(pack: Pack, kept: list[int], choice: Choice) -> bool:
     return False
 
 
-def _bytes_of(pack: Pack, positions: list[int], choice: Choice) -> int:
+def _bytes_of(pack: Pack, positions: list[int], choice: Choice) -> tuple[int, int]:
+    """Return what the chosen frames take, and their rows in an index."""
     rows = pack.rows[positions]
-    bases = int((rows["flags"] != 0).sum())
-    total = int(rows["stored"].sum(dtype="u8")) + layout.FRAME.size * len(rows) + 32 * bases
-    if choice.alone and bases:
-        for position in np.asarray(positions)[rows["flags"] != 0].tolist():
-            row = pack.row(position)
-            total += choice.alone.get(row.oid, row.stored + 32) - row.stored - 32
-    return total
+    based = np.asarray(positions)[rows["flags"] != 0].tolist()
+    frames = int(rows["stored"].sum(dtype="u8")) + layout.FRAME.size * len(rows) + 32 * len(based)
+    index = layout.ROW.itemsize * len(rows) + 32 * len(based)
+    for position in based if choice.alone else ():
+        row = pack.row(position)
+        if row.oid in choice.alone:
+            frames += choice.alone[row.oid] - row.stored - 32
+            index -= 32
+    return frames, index
 
 
 def rewrite(
