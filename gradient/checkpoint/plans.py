@@ -13,7 +13,7 @@ from typing import Final
 from gradient.codec.planning import Plan
 
 RENEWED: Final = 16
-"""Commits for which an answer serves."""
+"""Commits for which an answer serves, at most."""
 
 
 class Plans:
@@ -26,11 +26,10 @@ class Plans:
     def of(self, path: str, count: int) -> Sequence[Plan | None]:
         """Return the plan for each of a tensor's chunks; None for one that is to be asked."""
         known = self._known.get(path, ())
-        age = self._ages[path] = self._ages.get(path, 0) + 1
-        if age > RENEWED or len(known) != count:
-            self._ages[path] = 0
-            return [None] * count
-        return known
+        # Not all begin at 0, so that no commit has to ask for all of them.
+        age = self._ages[path] = self._ages.get(path, len(self._ages) - 1) + 1
+        serves = age % (RENEWED + 1) > 0 and len(known) == count
+        return known if serves else [None] * count
 
     def learn(self, path: str, plans: Sequence[Plan | None]) -> None:
         """Note with which plans the chunks of a tensor were coded."""

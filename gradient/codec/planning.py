@@ -56,7 +56,7 @@ def ask(elements: Words, source: Words | None, known: Plan, mode: Mode) -> Plan:
     """Take the samples that are needed beyond what is known; `source` is the base's elements."""
     if source is not None and known.leans is None:
         part = sample(elements)
-        alone = _survey(part, mode)
+        alone = known.alone or _survey(part, mode)
         step = _survey_delta(part, sample(source))
         return Plan(alone, step, _pays(elements, bits(step, mode), bits(alone, mode)))
     if known.alone is None:

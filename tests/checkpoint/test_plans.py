@@ -37,6 +37,19 @@ def test_a_plan_serves_so_many_times_and_is_asked_anew() -> None:
     assert plans.of("w", 2) == [ASKED, ASKED]
 
 
+def test_they_are_not_all_asked_anew_by_the_same_commit() -> None:
+    plans = Plans()
+    names = [f"w{number}" for number in range(3 * (RENEWED + 1))]
+    asked = []
+    for _ in range(3 * RENEWED):
+        asked.append([name for name in names if plans.of(name, 1) == [None]])
+        for name in names:
+            plans.learn(name, [ASKED])
+    assert asked[0] == names
+    assert {len(each) for each in asked[1:]} == {3}
+    assert {name for each in asked[1 : RENEWED + 2] for name in each} == set(names)
+
+
 def test_a_tensor_of_another_length_is_asked() -> None:
     plans = Plans()
     plans.learn("w", [ASKED])
