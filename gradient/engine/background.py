@@ -59,6 +59,11 @@ class Background:
         ending.wait_for(self)
 
     @property
+    def unfinished(self) -> int:
+        """How many commits have not ended."""
+        return self._unfinished
+
+    @property
     def is_idle(self) -> bool:
         """Whether every commit has ended."""
         return self._unfinished == 0

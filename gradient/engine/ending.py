@@ -6,14 +6,27 @@ that it calls what is registered here: so there is a line on the terminal.
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
+
+from gradient.engine.waiting import still_written
+
+_LOG = logging.getLogger("gradient")
 
 
 class Unfinished(Protocol):
     """What may have something left to write."""
+
+    @property
+    def unfinished(self) -> int:
+        """How many commits."""
 
     def finish(self) -> None:
         """Return when nothing is left; show it."""
@@ -35,9 +48,38 @@ def has_begun() -> bool:
 
 def _finish() -> None:
     _begun.set()
-    for unfinished, pid in [*_writing.items()]:
-        if pid == os.getpid():  # a forked child writes nothing of its parent's
-            unfinished.finish()
+    own = [each for each, pid in [*_writing.items()] if pid == os.getpid()]  # none of a parent's
+    with _asked_twice(own):
+        for unfinished in own:
+            while True:
+                try:
+                    unfinished.finish()
+                    break
+                except (KeyboardInterrupt, SystemExit):
+                    continue  # raised by a handler of the script's, which has ended already
+
+
+@contextmanager
+def _asked_twice(writing: Iterable[Unfinished]) -> Iterator[None]:
+    """Let the first Ctrl-C say what a second one costs: that one ends the process at once.
+
+    A launcher may pass on what the terminal has delivered as well, and the first may be meant for
+    the script, which has just ended: so one is not enough to give commits up.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # it is ignored, or the script's own
+        return
+
+    def warn(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        left = still_written(sum(each.unfinished for each in writing))
+        _LOG.warning("%s; Ctrl-C once more ends the process without them", left)
+
+    signal.signal(signal.SIGINT, warn)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # The interpreter's own hook, as the executors of `concurrent.futures` use it: `atexit` is called

@@ -30,8 +30,7 @@ class Line:
         """Say how many commits are left."""
         if not self._is_shown:
             return
-        what = "1 commit is" if commits == 1 else f"{commits} commits are"
-        self._draw(f"{what} still being written, {self._seconds} s")
+        self._draw(f"{still_written(commits)}, {self._seconds} s")
 
     @property
     def _seconds(self) -> int:
@@ -42,6 +41,12 @@ class Line:
             sys.stderr.write(f"\rgradient: {text.ljust(self._width)}{end}")
             sys.stderr.flush()
         self._width = len(text)
+
+
+def still_written(commits: int) -> str:
+    """Say how many commits are left."""
+    what = "1 commit is" if commits == 1 else f"{commits} commits are"
+    return f"{what} still being written"
 
 
 def _is_terminal() -> bool:

@@ -129,6 +129,29 @@ def end_slowly(ending: str, terminal: str) -> None:
         raise RuntimeError("the script ends")
 
 
+def end_held(ending: str) -> None:
+    """End with two commits unfinished, which go on when the file `go` is there.
+
+    `ended` is there as soon as the process waits for them.
+    """
+    _, engine = started(max_pending=3)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    engine.commit(1).wait()
+
+    def hold(_: fs.Call) -> None:
+        while not Path("go").exists():
+            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                Path("ended").touch()
+            time.sleep(0.001)
+
+    fs.observer = hold
+    engine.commit(2)
+    engine.commit(3)
+    if ending == "Ctrl-C":
+        raise KeyboardInterrupt
+
+
 def end_with_a_log(seconds: float) -> None:
     """End with a commit unfinished for some time."""
     _, engine = started()

@@ -14,11 +14,11 @@ import pytest
 
 from gradient.engine.waiting import INTERVAL
 from gradient.repo.repository import Repository
-from tests.engine.behind import end_slowly, end_with_a_log, fail_unseen, fork_often, live
-from tests.processes import LIMIT, ForkServer
+from tests.engine.behind import end_held, end_slowly, end_with_a_log, fail_unseen, fork_often, live
+from tests.processes import LIMIT, Child, ForkServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ENDINGS = {
     "return": 0,
@@ -59,6 +59,13 @@ def test_what_was_returned_is_there_or_the_last_tip_is(
             assert line() == returned[: len(line())]
             if ending in WRITTEN:
                 assert line() == returned
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 SHOWN = {"return": 0, "close": 0, "dropped": 0, "exception": 1, "preempted": 75}
@@ -103,12 +110,50 @@ def test_what_is_no_terminal_gets_no_line(server: ForkServer) -> None:
 
 def test_a_terminal_that_is_gone_changes_nothing(server: ForkServer, terminal: Terminal) -> None:
     child = server.start(end_slowly, "gone", terminal.name)
-    deadline = time.monotonic() + LIMIT
-    while not Path("showing").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(Path("showing").exists)
     terminal.seen.close()
     Path("showing").unlink()
+    assert child.wait() == 0, child.output()
+    assert line() == [1, 2, 3]
+
+
+def held(server: ForkServer, ending: str = "return") -> Child:
+    """Start a process that has ended but for two commits, which are held."""
+    child = server.start(end_held, ending)
+    until(Path("ended").exists)
+    return child
+
+
+ASKED = "2 commits are still being written; Ctrl-C once more ends the process without them"
+
+
+@pytest.mark.parametrize(("ending", "status"), [("return", 0), ("Ctrl-C", -signal.SIGINT)])
+def test_one_interrupt_does_not_cut_commits_off(
+    ending: str, status: int, server: ForkServer
+) -> None:
+    child = held(server, ending)
+    os.kill(child.pid, signal.SIGINT)
+    until(lambda: ASKED in child.output())
+    Path("go").touch()
+    assert child.wait() == status, child.output()
+    assert line() == [1, 2, 3]
+
+
+def test_a_second_one_does_at_once(server: ForkServer) -> None:
+    child = held(server)
+    os.kill(child.pid, signal.SIGINT)
+    until(lambda: ASKED in child.output())
+    os.kill(child.pid, signal.SIGINT)
+    assert child.wait() == -signal.SIGINT
+    assert line() == [1]
+
+
+def test_nor_does_a_handler_that_ends_the_script_once_more(server: ForkServer) -> None:
+    child = held(server)
+    for _ in range(3):
+        os.kill(child.pid, signal.SIGTERM)
+        time.sleep(0.01)
+    Path("go").touch()
     assert child.wait() == 0, child.output()
     assert line() == [1, 2, 3]
 
