@@ -35,7 +35,12 @@ class Anchoring:
     _bases: Bases | None = None
     _tree: Oid | None = None
     """Whose chunks they are: an anchor in which nothing changed has the same."""
+    _last: Oid | None = None
+    """The end of the cycle so far: a commit on any other is no part of it."""
     _deltas: int = 0
+    """How many deltas the cycle has; where there is no interval, of this run alone."""
+    _weighed: int = 0
+    """Of how many it is known what they cost."""
     _spent: int = 0
     _due: bool = False
 
@@ -48,7 +53,7 @@ class Anchoring:
         anchor = self.anchor_of(parent)
         if parent is None or anchor is None or self.mode is Mode.OFF:
             return None
-        if anchor != self._anchor:
+        if anchor != self._anchor or parent != self._last:
             self._follow(anchor, parent)
         if self._due or (self.interval is not None and self._deltas >= self.interval):
             return None
@@ -70,14 +75,16 @@ class Anchoring:
         if anchor is None:
             self._follow(oid, oid)
             return
+        self._last = oid
         self._deltas += 1
+        self._weighed += 1
         self._spent += coded
-        self._due = coded > (plain + self._spent) / (self._deltas + 1)
+        self._due = coded > (plain + self._spent) / (self._weighed + 1)
 
     def _follow(self, anchor: Oid, at: Oid) -> None:
-        """Begin a cycle, or join one that another process began."""
-        self._anchor, self._spent, self._due = anchor, 0, False
-        self._deltas = 0
+        """Begin a cycle, or join one at any of its commits."""
+        self._anchor, self._last, self._due = anchor, at, False
+        self._deltas = self._weighed = self._spent = 0
         if self.interval is None:
             return
         for oid, commit in self.repo.walk(at):

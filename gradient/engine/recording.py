@@ -122,9 +122,10 @@ class Recorder:
                 known = transaction.coded if self.least is None else self.least
                 self.least = min(known, transaction.coded)
             self._has_begun = True
-            self.anchoring.committed(
-                oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
-            )
+            if not sharing:
+                self.anchoring.committed(
+                    oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
+                )
             return oid
 
         return line.publish(step, write, reason=self.reason)

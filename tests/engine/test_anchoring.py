@@ -92,13 +92,49 @@ def test_an_interval_forces_an_anchor_after_so_many_deltas(tmp_path: Path, inter
 
 
 def test_the_interval_counts_on_after_a_resume(tmp_path: Path) -> None:
-    rig = Rig(tmp_path, reanchor_interval=2)
-    assert [rig.commit() for _ in range(2)] == ["anchor", "delta"]
+    rig = Rig(tmp_path, reanchor_interval=4)
+    assert [rig.commit() for _ in range(3)] == ["anchor", "delta", "delta"]
     rig.engine.close()
-    again = Rig(tmp_path, reanchor_interval=2)
+    again = Rig(tmp_path, reanchor_interval=4)
     again.step = again.engine.resume("latest")
-    assert [again.commit() for _ in range(2)] == ["delta", "anchor"]
+    assert [again.commit() for _ in range(3)] == ["delta", "delta", "anchor"]
     again.check()
+
+
+@pytest.mark.filterwarnings("ignore:the former tip:UserWarning")
+def test_the_interval_counts_from_where_the_run_was_put_back_to(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, reanchor_interval=3)
+    assert [rig.commit() for _ in range(4)] == ["anchor", "delta", "delta", "delta"]
+    rig.step = rig.engine.resume("main@2")
+    assert [rig.commit() for _ in range(3)] == ["delta", "delta", "anchor"]
+
+
+def test_a_fork_out_of_the_cycle_that_the_run_is_in_goes_on_with_deltas(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, reanchor_interval=4)
+    assert [rig.commit() for _ in range(5)] == ["anchor", "delta", "delta", "delta", "delta"]
+    assert rig.engine.fork(from_ref="main@2", new_branch="hot").type == "delta"
+    rig.step = 2
+    assert [rig.commit() for _ in range(3)] == ["delta", "delta", "anchor"]
+    rig.check()
+
+
+@pytest.mark.filterwarnings("ignore:the former tip:UserWarning")
+def test_a_delta_that_was_too_dear_ends_no_other_cycle(tmp_path: Path) -> None:
+    def drift(path: Path) -> Rig:
+        rig = Rig(path)
+        assert [rig.commit() for _ in range(2)] == ["anchor", "delta"]
+        rig.optimizer.param_groups[0]["lr"] = 3e-3
+        return rig
+
+    rig = drift(tmp_path / "one")
+    while rig.commit() == "delta":
+        pass
+    last = rig.step - 1
+    again = drift(tmp_path / "another")
+    while again.step < last:
+        assert again.commit() == "delta"
+    again.step = again.engine.resume("main@2")
+    assert again.commit() == "delta"
 
 
 def test_the_run_anchors_by_itself_once_a_delta_costs_more_than_the_mean(tmp_path: Path) -> None:
