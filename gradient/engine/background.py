@@ -137,6 +137,9 @@ class Background:
         last()
 
     def _start(self) -> None:
+        if not ending.waits_for_threads():
+            self._work()
+            return
         thread = threading.Thread(target=self._work, name="gradient-commits", daemon=False)
         try:
             thread.start()

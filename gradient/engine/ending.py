@@ -46,6 +46,11 @@ def has_begun() -> bool:
     return _begun.is_set() or not threading.main_thread().is_alive()
 
 
+def waits_for_threads() -> bool:
+    """Whether the process waits for a thread that the caller starts: not in its exit handlers."""
+    return not (_begun.is_set() and threading.current_thread() is threading.main_thread())
+
+
 def _finish() -> None:
     _begun.set()
     own = [each for each, pid in [*_writing.items()] if pid == os.getpid()]  # none of a parent's

@@ -117,11 +117,28 @@ def test_an_interruption_is_130(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatc
     call("branch", code=130)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [["--help"], ["status"], ["branch", "-v"], ["workspace", "status"], ["resume", "main@50"]],
-    ids=" ".join,
-)
+WITHOUT_TORCH = [
+    "--help",
+    "status",
+    "branch -v",
+    "workspace status",
+    "resume main@50",
+    "log",
+    "show latest",
+    "metrics",
+    "tag",
+    "reflog",
+    "rev-parse latest",
+    "ls-tree latest",
+    "cat-file latest",
+    "du",
+    "fsck",
+    "gc --dry-run",
+]
+"""What reads, `diff` left aside: that calculates with tensors."""
+
+
+@pytest.mark.parametrize("words", [each.split() for each in WITHOUT_TORCH], ids=" ".join)
 def test_answers_without_torch(words: list[str], history: Sandbox) -> None:
     code = (
         "import sys; from gradient.cli.main import cli\n"

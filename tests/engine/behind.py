@@ -159,6 +159,21 @@ def end_with_a_log(seconds: float) -> None:
     engine.commit(1)
 
 
+def commit_at_exit() -> None:
+    """Commit when the interpreter waits for no thread any more."""
+    rig, engine = started(width=100)
+    fs.observer = dawdle
+    engine.commit(1)
+
+    def late() -> None:
+        rig.step()
+        engine.commit(2)
+        rig.step()
+        engine.commit(3)
+
+    atexit.register(late)
+
+
 def fail_unseen(number: int, told: str) -> None:
     """Commit onto a disk that fails from one call on, and end with nobody or somebody told."""
     atexit.register(Path("handler").touch)

@@ -14,7 +14,15 @@ import pytest
 
 from gradient.engine.waiting import INTERVAL
 from gradient.repo.repository import Repository
-from tests.engine.behind import end_held, end_slowly, end_with_a_log, fail_unseen, fork_often, live
+from tests.engine.behind import (
+    commit_at_exit,
+    end_held,
+    end_slowly,
+    end_with_a_log,
+    fail_unseen,
+    fork_often,
+    live,
+)
 from tests.processes import LIMIT, Child, ForkServer
 
 if TYPE_CHECKING:
@@ -155,6 +163,11 @@ def test_nor_does_a_handler_that_ends_the_script_once_more(server: ForkServer) -
         time.sleep(0.01)
     Path("go").touch()
     assert child.wait() == 0, child.output()
+    assert line() == [1, 2, 3]
+
+
+def test_an_exit_handlers_commits_are_written(server: ForkServer) -> None:
+    server.run(commit_at_exit)
     assert line() == [1, 2, 3]
 
 
