@@ -265,7 +265,9 @@ class Line:
                 return build(self.branch, self.position)
             except StoreChangedError as error:
                 _LOG.debug("writing once more: %s", error)
-        return build(self.branch, self.position)
+        # Others collect faster than this one writes. What relies on nothing can not be disturbed.
+        with self.repo.store.alone():
+            return build(self.branch, self.position)
 
     def _set_aside(self, lease: Lease, tip: RefRecord, commit: Oid, reason: str) -> str:
         refs = self.repo.refs

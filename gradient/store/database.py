@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -62,6 +62,7 @@ class ObjectStore:
         self._storage = storage
         self._catalogue = Catalogue(storage)
         self._workers = Workers(workers)
+        self._alone = False
 
     def __contains__(self, oid: Oid) -> bool:
         return self._catalogue.has_commit(oid) or bool(self._catalogue.find(oid))
@@ -188,7 +189,27 @@ class ObjectStore:
         """Begin to write objects; `plain`: all without a base, also those stored as differences."""
         self._catalogue.catch_up()
         tidy(self._catalogue, self._storage)
-        return Transaction(self._storage, self._catalogue, self._workers, mode=mode, plain=plain)
+        return Transaction(
+            self._storage,
+            self._catalogue,
+            self._workers,
+            mode=mode,
+            plain=plain,
+            alone=self._alone,
+        )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let what is begun meanwhile rely on nothing that is there, and so not be disturbed.
+
+        It takes as much space as if the store were empty. Whatever another thread begins meanwhile
+        does so too.
+        """
+        self._alone = True
+        try:
+            yield
+        finally:
+            self._alone = False
 
     def tidy(self) -> None:
         """Make the next opening faster, where there is something to gain; never fails.

@@ -58,7 +58,8 @@ class Transaction:
     Used by one thread. What the store knows already, in a sealed pack that is as long as its
     index says, is not written again; where `plain`, only what stands there without a base counts.
     Of what another process wrote, each object that is not written again is read and proved once:
-    where it is damaged, it is written anew.
+    where it is damaged, it is written anew. One that is `alone` relies on nothing: it writes
+    everything again.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Transaction:
         *,
         mode: Mode,
         plain: bool = False,
+        alone: bool = False,
     ) -> None:
         self._storage = storage
         self._catalogue = catalogue
         self._workers = workers
         self._mode = mode
         self._plain = plain
+        self._alone = alone
         self._writer: PackWriter | None = None
         self._added: set[Oid] = set()
         self._leaning: set[Oid] = set()
@@ -297,7 +300,7 @@ class Transaction:
     def _rely(self, pack: Pack) -> bool:
         """Whether a pack is as its index says, now and when this is sealed."""
         if pack.id not in self._relied_on:
-            if not self._catalogue.sealed(pack):
+            if self._alone or not self._catalogue.sealed(pack):
                 return False
             self._relied_on[pack.id] = pack
         return True

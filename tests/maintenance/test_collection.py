@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from gradient.codec.mode import Mode
 from gradient.errors import (
     ConflictError,
     CorruptObjectError,
     GradientIOError,
     MalformedObjectError,
     MissingObjectError,
+    StoreChangedError,
 )
 from gradient.maintenance.collection import collect, undo
 from gradient.objects.oid import Kind, Oid
@@ -27,6 +29,7 @@ from gradient.storage import fs
 from gradient.store import repack
 from gradient.store.leases import Leases
 from gradient.store.refs import RefRecord
+from gradient.store.transaction import Transaction
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, counted, observed
 from tools.campaigns.repos import (
@@ -371,6 +374,36 @@ def test_on_a_full_disk_it_frees_without_writing(repo: Repository) -> None:
         done = collect(repo, grace=0.0)
     assert (done.dead, done.removed) == (2, 2)
     assert read_everything(repo.path) == {"main": [0, 1, 2]}
+
+
+def test_a_commit_that_collections_disturb_again_and_again_relies_on_nothing(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_another() -> None:
+        """Write, for no ref, what the commit needs."""
+        store = Repository.open(repo.path, workers=1).store
+        with store.begin(mode=Mode.OFF) as transaction:
+            transaction.put(Kind.BLOB, content(160), width=4)
+            seal(transaction)
+
+    def seal_disturbed(transaction: Transaction) -> str | None:
+        collect(Repository.open(repo.path, workers=1), grace=0.0, wait=0.0)
+        try:
+            return seal(transaction)
+        except StoreChangedError:
+            disturbed.append(transaction)
+            by_another()
+            raise
+
+    seal, disturbed = Transaction.seal, list[Transaction]()
+    monkeypatch.setattr(Transaction, "seal", seal_disturbed)
+    by_another()
+    commit(go_on(repo, "main"), 5, 0, 160)
+    assert len(disturbed) == 4
+    monkeypatch.undo()
+    collect(repo, grace=0.0)
+    assert read_everything(repo.path) == {"main": [0, 1, 2, 5]}
+    assert Oid.of(Kind.BLOB, content(160)) in Repository.open(repo.path).store
 
 
 def test_a_commit_pays_no_sync_for_its_lease(repo: Repository) -> None:

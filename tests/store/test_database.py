@@ -424,6 +424,21 @@ def test_sealing_notices_that_known_objects_vanished() -> None:
     assert read(store, old, 3) == b"old"
 
 
+def test_what_is_alone_relies_on_nothing() -> None:
+    storage = MemoryStorage()
+    store = ObjectStore(storage)
+    pack_id, (old,) = save(store, b"old")
+    with store.alone(), store.begin(mode=Mode.OFF) as transaction:
+        assert transaction.put_chunks([b"old", b"new"], width=1)[0] == old
+        transaction.keep([old])
+        del storage.contents[name_of(pack_id)]
+        transaction.seal()
+    assert read(store, old, 3) == b"old"
+    with store.begin(mode=Mode.OFF) as transaction:
+        transaction.keep([old])
+        assert transaction.written == 0
+
+
 # Differences ------------------------------------------------------------------------------------
 
 
