@@ -87,12 +87,14 @@ def reset_branch(repo: Repository, branch: str, commit: Oid, *, reason: str) -> 
     """
     record = _existing(repo, branch, "heads")
     tip = repo.tip(branch)
-    aside = None
-    if tip is not None and not any(oid == tip for oid, _ in repo.chain(commit)):
-        aside = _set_aside(repo, branch, tip)
-    if record.commit != commit:
-        with relying(repo, branch, commit) as last:
-            repo.refs.append(branch, commit, after=record, reason=reason, last=last)
+    if record.commit == commit:
+        return None
+    # First it must be certain that the commit is there: else the tip is set aside for nothing.
+    with relying(repo, branch, commit) as last:
+        aside = None
+        if tip is not None and not any(oid == tip for oid, _ in repo.chain(commit)):
+            aside = _set_aside(repo, branch, tip)
+        repo.refs.append(branch, commit, after=record, reason=reason, last=last)
     return aside
 
 

@@ -151,9 +151,11 @@ def relying(repo: Repository, name: str, commit: Oid, *, space: Space = "heads")
         if not Standing(repo).holds(commit):
             if commit not in repo.store:
                 raise MissingObjectError(str(commit))
+            gone = repo.retention.table().get(commit)
+            why = "" if gone is None else f" (let go of by: gradient forget {gone.policy})"
             raise ConflictError(
-                f"not all of commit {commit.short} is there any more, or it lies in the trash; "
-                f"what is in the trash comes back by: gradient gc --undo"
+                f"not all of commit {commit.short} is there any more{why}, or it lies in the "
+                f"trash; what is in the trash comes back by: gradient gc --undo"
             )
         yield last
 

@@ -102,9 +102,10 @@ class Folder:
         history = History(self.repo)
         wanted = names_of(history)
         names = {entry.oid: name for name, entry in wanted.items()}
+        branches = self.repo.refs.known()
         for name, mark in marks.items():
             target = names.get(mark.commit)
-            if target == name or not self._is_given(name, mark.commit, history.tips):
+            if target == name or not self._is_given(name, mark.commit, branches):
                 continue
             if target is not None and not fs.exists(self.path(target)):
                 fs.rename(self.path(name), self.path(target))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gradient.errors import ForgottenError, MissingObjectError
+from gradient.errors import ConflictError, ForgottenError, MissingObjectError
 from gradient.maintenance.collection import collect
 from gradient.objects.oid import Oid
 from gradient.repo import moving
@@ -96,10 +96,12 @@ def test_nothing_is_named_or_forked_that_is_gone(repo: Repository) -> None:
     gone = found.resolve("main@30")
     with pytest.raises(ForgottenError):
         fork_commit(found, gone, "side")
-    with pytest.raises(Exception, match=r"not all of commit .* is there any more"):
+    text = r"not all of commit .* is there any more \(let go of by: gradient forget --keep"
+    with pytest.raises(ConflictError, match=text):
         moving.create_tag(found, "good", gone.oid, reason="tag", force=False)
-    with pytest.raises(Exception, match=r"not all of commit .* is there any more"):
+    with pytest.raises(ConflictError, match=text):
         moving.reset_branch(found, "main", gone.oid, reason="reset")
+    assert found.branches() == repo.branches(), "nothing is set aside for a reset that fails"
     assert not Standing(found).holds(gone.oid)
     assert Standing(found).may_follow(gone.oid)
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from gradient.repo import moving
 from gradient.repo.foreign import Mark, read_mark
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.view import files, manifest
 from gradient.view.files import ViewFiles
+from gradient.view.following import follow_refs
 from gradient.view.naming import file_name
 from tests.view.making import captured, commit, make_repo, publish
 
@@ -147,6 +149,25 @@ def test_a_line_set_aside_takes_its_files_along(repo: Repository, line: Line) ->
     assert commit_of(repo, "ckpt_main_s10.pt") == str(repo.tip("main"))
     assert set(listed(repo)) == {"main@0", "main@10", "main.old1@10"}
     assert listed(repo)["main.old1@10"]["file"].endswith("ckpt_main.old1_s10.pt")
+
+
+def test_a_line_set_aside_takes_its_files_along_when_it_is_deleted(
+    repo: Repository, line: Line
+) -> None:
+    view = ViewFiles(repo, "full")
+    ids = [publish(line, step, STATE).commit for step in (0, 10)]
+    for oid in ids:
+        view.add(oid, STATE)
+    commit(view, Line.open(repo, "main").moved_to(ids[0]), 20, STATE)
+    old = Path(repo.path, "ckpt_main.old1_s10.pt")
+    copy = old.with_name("ckpt_best_s10.pt")
+    copy.write_bytes(old.read_bytes())
+
+    moving.delete_branch(repo, "main.old1")
+    follow_refs(repo)
+
+    names = [copy.name, "ckpt_main_s0.pt", "ckpt_main_s20.pt"]
+    assert list(kinds(repo)) == names, "what somebody copied stays"
 
 
 @pytest.mark.parametrize("mode", ["full", "thin", "off"])

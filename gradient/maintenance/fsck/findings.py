@@ -144,7 +144,11 @@ CLASSES: Final[dict[str, Class]] = {
     "view-missing": Class("info", "a file that the manifest lists is not there", _VIEW),
     "view-damaged": Class("warning", "a ckpt_*.pt of ours is cut off", _VIEW),
     "view-foreign": Class("warning", "a ckpt_*.pt was not written by this store", "move it away"),
-    "view-stale": Class("warning", "a ckpt_*.pt belongs to a commit that is not there", _VIEW),
+    "view-stale": Class(
+        "warning",
+        "a ckpt_*.pt belongs to a commit that is not there",
+        "gradient import makes a commit of a full one; or delete it",
+    ),
     "leftover": Class("info", "an unfinished file of a writer that was killed", _NOTHING),
 }
 """Every class, by its stable word."""
