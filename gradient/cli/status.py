@@ -43,8 +43,9 @@ _STATES = {
         "description": "what its maker said about it",
         "active_branch": "the branch that `latest` means",
         "tip": "its newest commit: `id`, `revision`, `step`, `time`, `message`, `anchor` (the "
-        "revision of the newest anchor up to it), `since_anchor` (how many commits ago that is); "
-        "null before the first",
+        "revision of the newest anchor up to it), `since_anchor` (how many commits ago that is), "
+        "`finite` (whether all weights are numbers; null where nobody looked); null before the "
+        "first",
         "branches": "one object per branch, as `gradient branch --json` has them, without those "
         "set aside",
         "set_aside": "the same for lines that were set aside or diverted",
@@ -158,6 +159,7 @@ def _tip(repo: Repository, history: History, branch: str) -> dict[str, Any] | No
         "message": commit.message,
         "anchor": history.entries[anchor].revision,
         "since_anchor": since,
+        "finite": commit.finite,
     }
 
 
@@ -216,6 +218,9 @@ def _print(facts: dict[str, Any]) -> None:
         since = output.amount(tip["since_anchor"], "commit")
         stands = f"{since} after the anchor {tip['anchor']}" if tip["since_anchor"] else "an anchor"
         output.line(output.faint(stands))
+        if tip["finite"] is False:
+            last = f"{facts['active_branch']}@last-finite"
+            output.line(f"its weights are NaN or infinite; the newest before that: {last}")
     _print_branches("branches", facts["branches"])
     _print_branches("set aside", facts["set_aside"])
     _print_work(facts)
@@ -302,7 +307,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ratio = f", 1/{represented / stored:.1f}" if stored and represented > stored else ""
     free = output.size(facts["free_bytes"])
     if facts["free_commits"] is not None:
-        free += f", about {facts['free_commits']:,} more commits"
+        free += f", about {output.amount(facts['free_commits'], 'more commit')}"
     rows = [
         ("checkpoints", f"{facts['checkpoints']:,}: {anchors}, {deltas}"),
         ("stored", f"{output.size(stored)} for about {output.size(represented)} of state{ratio}"),

@@ -44,7 +44,8 @@ class Guard:
             self._told = False
             return True, ()
         if self.policy == "raise":
-            raise NonfiniteError(f"{revision} was not made: {_spell(bad)}", tuple(bad))
+            text = f"{revision} was not made: NaN or infinite are {_spell(bad)}"
+            raise NonfiniteError(text, tuple(bad))
         told, self._told = self._told, True
         text = (
             f"{revision} has weights that are not finite: {_spell(bad)}. To go back to the last "

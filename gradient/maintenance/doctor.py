@@ -243,12 +243,13 @@ def _room(root: str) -> Probe:
     free, files = fs.free_bytes(root), fs.free_files(root)
     little = free < _LITTLE or (files is not None and files < _FEW_FILES)
     count = "any number of" if files is None else f"{files:,}"
-    message = f"{free / (1 << 30):,.1f} GiB and {count} files are free"
+    message = f"{free / (1 << 20):,.1f} MiB and {count} files are free"
     weight = _weight(root)
     more = None if weight is None else weight.commits_within(free)
     if weight is not None and weight.mean_bytes is not None and more is not None:
         mean = weight.mean_bytes / (1 << 20)
-        message += f": about {more:,} more commits, at {mean:,.1f} MiB each so far"
+        commits = "commit" if more == 1 else "commits"
+        message += f": about {more:,} more {commits}, at {mean:,.2f} MiB each so far"
         little |= more < _FEW_COMMITS
     remedy = "free some space, or let go of old states: gradient forget, gradient gc --grace 0"
     return Probe("room", "warning" if little else "ok", message, remedy * little)

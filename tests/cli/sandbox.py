@@ -44,6 +44,7 @@ class Sandbox:
         delta: bool = False,
         command: str | None = None,
         minute: int = 0,
+        finite: bool | None = None,
     ) -> Oid:
         """Commit a state of one blob; from `source` on a new branch, else from the tip."""
         repo = self.repo
@@ -70,6 +71,7 @@ class Sandbox:
                     message=message,
                     metrics={"loss": step / 8},
                     environment=environment,
+                    finite=finite,
                 )
                 oid = transaction.put(Kind.COMMIT, commit.to_bytes())
                 transaction.seal()

@@ -50,6 +50,7 @@ def test_the_active_branch_and_its_tip(history: Sandbox) -> None:
         "message": "a milestone\nwith a second line",
         "anchor": "main@0",
         "since_anchor": 2,
+        "finite": None,
     }
     assert "2 commits after the anchor main@0" in call("status").stdout
     other = facts(GRADIENT_BRANCH="high_lr")["tip"]
@@ -136,6 +137,14 @@ def test_commits_that_were_not_made(history: Sandbox) -> None:
     text = call("status").stdout
     assert "2 commits not made (1 failed, 1 skipped)" in text
     assert "step 120" in text
+
+
+def test_a_tip_whose_weights_are_not_finite(history: Sandbox) -> None:
+    assert "NaN" not in call("status").stdout
+    history.commit("main", 120, finite=False)
+    assert facts()["tip"]["finite"] is False
+    text = call("status").stdout
+    assert "its weights are NaN or infinite; the newest before that: main@last-finite" in text
 
 
 def test_free_space_in_commits(history: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,7 +106,7 @@ def test_how_many_commits_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(fs, "free_bytes", lambda path, count=count: count * mean)
         (room,) = [probe for probe in examine(root) if probe.name == "room"]
         assert (
-            f": about {count:,} more commits, at {mean / (1 << 20):,.1f} MiB each" in room.message
+            f": about {count:,} more commits, at {mean / (1 << 20):,.2f} MiB each" in room.message
         )
         assert room.verdict == verdict
     DAMAGE["pack-cut"](root)
