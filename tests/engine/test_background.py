@@ -19,6 +19,7 @@ from gradient import (
     GradientConfig,
     GradientEngine,
     GradientIOError,
+    MissingObjectError,
     PendingError,
     StepError,
     UnsupportedValueError,
@@ -28,6 +29,7 @@ from gradient.checkpoint.draft import Draft
 from gradient.checkpoint.reader import read_state
 from gradient.checkpoint.snapshots import Snapshot
 from gradient.engine.revision import Revision
+from gradient.maintenance.collection import collect
 from gradient.repo.repository import Repository
 from gradient.repo.unfinished import unfinished
 from gradient.state.snapshot import snapshot
@@ -362,6 +364,21 @@ def test_a_failed_commit_is_no_parent() -> None:
     (parent,) = repo.resolve("main").commit.parents
     assert (str(parent), third.wait().step) == (first.id, 3)
     engine.flush()
+
+
+def test_what_was_collected_fails_one_commit_and_is_copied_for_the_next() -> None:
+    frozen = torch.randn(1000)
+    rig, engine = started()
+    engine.register_state("frozen", lambda: {"w": frozen}, lambda _: None)
+    rig.train(engine, 1)
+    engine.flush()
+    repo = Repository.open("work/run")
+    repo.refs.delete("main", after=repo.refs.read("main"), reason="deleted")
+    collect(repo, grace=0.0)
+    with pytest.raises(MissingObjectError):
+        engine.commit(2).wait()
+    engine.commit(3).wait()
+    assert torch.equal(stored(Repository.open("work/run"), "main@3")["frozen"]["w"], frozen)
 
 
 def test_a_failure_takes_its_step_back() -> None:
