@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 
+import pytest
 import torch
 
 from gradient import GradientEngine
@@ -31,6 +32,23 @@ def commit_much() -> None:
     sys.stdout.write(f"{peak() - before}\n")
 
 
+def commit_behind(most: int) -> None:
+    """Commit changing states in the background and print by how much the peak grew."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(*[torch.nn.Linear(2048, 2560, bias=False) for _ in range(5)])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    settings = config(background=True, max_pending=most)
+    engine = GradientEngine.attach(model, optimizer, config=settings)
+    before = peak()
+    for step in range(4):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(1e-4)
+        engine.commit(step)
+    engine.close()
+    sys.stdout.write(f"{peak() - before}\n")
+
+
 def peak() -> int:
     """Return the largest resident size so far, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
@@ -40,3 +58,11 @@ def peak() -> int:
 def test_a_commit_of_a_large_state_needs_little_more_memory(fork_server: ForkServer) -> None:
     grown = int(fork_server.run(commit_much).split()[-1])
     assert grown < EXTRA, f"{grown >> 20} MiB"
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_in_the_background_a_copy_for_each_unfinished_commit(
+    most: int, fork_server: ForkServer
+) -> None:
+    grown = int(fork_server.run(commit_behind, most).split()[-1])
+    assert grown < EXTRA + 1.1 * most * STATE / 2, f"{grown >> 20} MiB"

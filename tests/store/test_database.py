@@ -496,6 +496,19 @@ def test_a_chain_that_is_too_long_or_closed_is_an_error() -> None:
         ObjectStore(storage).read(first, Kind.BLOB)
 
 
+def test_a_base_is_never_a_difference_itself() -> None:
+    storage = MemoryStorage()
+    versions = drift(3)
+    put_frame(storage, versions[0], None)
+    leaning = put_frame(storage, versions[1], versions[0])
+    store = ObjectStore(storage)
+    with store.begin(mode=Mode.AUTO) as transaction:
+        (oid,) = transaction.put_chunks([versions[2]], width=4, bases=[leaning])
+        transaction.seal()
+    assert store.frame(oid).base is None
+    assert read(store, oid, len(versions[2])) == versions[2]
+
+
 def test_self_contained_frames_come_first() -> None:
     storage = MemoryStorage()
     versions = drift(2)
