@@ -16,6 +16,7 @@ collection. The grace is for people who change their minds: nothing here depends
 from __future__ import annotations
 
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +48,8 @@ WAIT: Final = 10.0
 """Seconds to wait for writers that are in the middle of a commit."""
 _STALE: Final = 86400.0
 """Seconds after which an unfinished file is taken for one that nobody goes on with."""
+_UNFINISHED: Final = re.compile(r"[0-9a-f]{32}")
+"""What such a file is called; what else lies beside them (``.DS_Store``) is not ours."""
 _LONG: Final = 500
 """So many commits are worth a ledger of the packs that they were put into."""
 _COLLECTION: Final = "%Y%m%dt%H%M%S"
@@ -339,7 +342,7 @@ class _Collection:
 
     def _tidy(self, unfinished: list[str]) -> None:
         """Remove what writers left unfinished long ago."""
-        for entry in unfinished:
+        for entry in filter(_UNFINISHED.fullmatch, unfinished):
             name = f"tmp/{entry}"
             if self.repo.storage.idle(name) > _STALE:
                 self.repo.storage.remove(name)

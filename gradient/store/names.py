@@ -50,9 +50,9 @@ def quote(name: str) -> str:
 
 
 def unquote(quoted: str) -> str | None:
-    """Invert `quote`; None for what it does not return."""
-    if _QUOTED.fullmatch(quoted) is None:
-        return None
+    """Invert `quote`; None for what it does not return for a name."""
+    if _QUOTED.fullmatch(quoted) is None or quoted.startswith("."):
+        return None  # no name begins with a dot, but what file servers leave behind does
     octets = re.sub(rb"%(..)", lambda m: bytes.fromhex(m[1].decode()), quoted.encode("ascii"))
     try:
         name = octets.decode("utf-8")

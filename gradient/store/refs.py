@@ -18,7 +18,12 @@ from typing import Final, Literal, Self, cast
 
 from blake3 import blake3
 
-from gradient.errors import GradientIOError, MalformedObjectError, RefConflictError
+from gradient.errors import (
+    GradientIOError,
+    InvalidNameError,
+    MalformedObjectError,
+    RefConflictError,
+)
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
@@ -164,12 +169,15 @@ class Refs:
         """
         found: dict[str, list[RefRecord]] = {}
         for folder in self._storage.names(f"refs/{space}"):
-            numbers = [
-                entry
-                for entry in self._storage.names(f"refs/{space}/{folder}")
-                if _SEQ.fullmatch(entry)
-            ]
             name = names.unquote(folder)
+            try:
+                inside = self._storage.names(f"refs/{space}/{folder}")
+            except InvalidNameError:
+                # Not ours (`.DS_Store`, `@eaDir`), unless it is but for the case of its letters.
+                inside = []
+                if names.unquote(folder.lower()) is not None:
+                    raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name") from None
+            numbers = [entry for entry in inside if _SEQ.fullmatch(entry)]
             if name is None:
                 if numbers:
                     raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name")

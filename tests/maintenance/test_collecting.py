@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
-from gradient.errors import ForeignRepoError, GradientIOError, MissingObjectError
+from gradient.errors import (
+    ForeignRepoError,
+    GradientIOError,
+    MalformedObjectError,
+    MissingObjectError,
+)
 from gradient.maintenance import collection
 from gradient.maintenance.collection import collect, undo
 from gradient.maintenance.forgetting import forget
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import moving
+from gradient.repo import layout, moving
 from gradient.repo.keeping import Keep
 from gradient.repo.repository import Repository
 from gradient.storage import fs
@@ -180,6 +185,24 @@ def test_a_long_history_gets_a_ledger_of_its_new_packs(
     assert collect(repo, grace=0.0).written == 0
     assert repo.storage.names("ledgers") == [], "no pack is new"
     assert read_everything(repo.path) == {"main": [0, 1]}
+
+
+def test_what_file_servers_and_desktops_leave_behind_is_passed_over(repo: Repository) -> None:
+    left = (".DS_Store", ".nfs000000000000002a00000001", "Desktop~ini", "@eaDir")
+    stores = ("", "objects", "objects/pack", "objects/trash", "tmp", "leases", "gc", "ledgers")
+    for folder in (*stores, "refs", "refs/heads", "refs/heads/main", "refs/tags", "retention"):
+        for name in left:
+            Path(layout.inside(repo.path, folder), name).mkdir(parents=True)
+    found = Repository.open(repo.path, workers=1)
+    assert found.branches() == ["main"]
+    done = forget(found, Keep(last=1), grace=0.0)
+    assert (done.collected.commits, done.collected.in_trash) == (2, 0)
+    assert Repository.open(repo.path).store.read(Oid.of(Kind.BLOB, content(24)), Kind.BLOB)
+    (upper := Path(layout.inside(repo.path, "refs/heads/MAIN"))).mkdir()
+    with pytest.raises(MalformedObjectError, match="MAIN is no ref's name"):
+        collect(found, grace=0.0)
+    upper.rmdir()
+    assert not collect(found, grace=0.0).full
 
 
 def test_where_nothing_goes_nothing_is_moved(tmp_path: Path) -> None:

@@ -312,11 +312,13 @@ def test_a_run_whose_branch_was_deleted_and_collected_begins_anew(repo: Reposito
 
 def test_unfinished_files_go_when_they_are_old(repo: Repository) -> None:
     folder = repo_file(repo, "tmp")
-    (folder / "fresh").write_bytes(b"x")
-    (folder / "old").write_bytes(b"x")
-    os.utime(folder / "old", (0, 0))
+    fresh, old, foreign = "0" * 32, "1" * 32, ".nfs000000000000002a00000001"
+    for name in (fresh, old, foreign):
+        (folder / name).write_bytes(b"x")
+    for name in (old, foreign):
+        os.utime(folder / name, (0, 0))
     collect(repo, grace=0.0)
-    assert [path.name for path in folder.iterdir()] == ["fresh"]
+    assert sorted(path.name for path in folder.iterdir()) == [foreign, fresh]
 
 
 @contextmanager
