@@ -13,15 +13,22 @@ _PARTIES: Final = ("own", "other")
 
 
 def contend(folder: str, party: str, rounds: int) -> int | None:
-    """Link a file to each name, and count who won; None where the other one does not come."""
+    """Link a file to each name, and count who won; None where the other one does not come.
+
+    Before each name it waits for the other one, or on a busy machine the first to come would have
+    them all before the second has begun.
+    """
     mine = f"{folder}/{party}"
     fs.replace_file(mine, party.encode())
     deadline = time.monotonic() + _PATIENCE
-    while not all(fs.exists(f"{folder}/{each}") for each in _PARTIES):
-        if time.monotonic() > deadline:
-            return None
-        time.sleep(0)  # no longer: both are to begin at the same moment
-    won = sum(_win(mine, f"{folder}/name-{number}") for number in range(rounds))
+    won = 0
+    for number in range(rounds):
+        fs.link(mine, f"{mine}-{number}")
+        while not all(fs.exists(f"{folder}/{each}-{number}") for each in _PARTIES):
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0)  # no longer: both are to begin at the same moment
+        won += _win(mine, f"{folder}/name-{number}")
     fs.replace_file(f"{mine}.won", str(won).encode())
     return won
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -68,9 +69,9 @@ def test_what_the_system_refuses(
 
 def test_links_that_are_not_exclusive(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def win(folder: str, party: str, rounds: int) -> int:
-        fs.replace_file(f"{folder}/{party}", b"")  # the other one waits for it
         return rounds
 
+    monkeypatch.setattr(doctor, "ROUNDS", 0)  # for the other one, which would wait
     monkeypatch.setattr(contender, "contend", win)
     monkeypatch.setattr(contender, "result", lambda *_: 7)
     assert verdicts(place)["link"] == "failed"
@@ -155,10 +156,23 @@ def test_the_mount_table_is_understood(tmp_path: Path) -> None:
 
 
 def test_each_name_goes_to_one_of_two(tmp_path: Path) -> None:
-    fs.replace_file(f"{tmp_path}/other", b"")
-    assert contender.contend(str(tmp_path), "own", 5) == 5
-    assert contender.contend(str(tmp_path), "other", 5) == 0
-    assert [contender.result(str(tmp_path), party) for party in ("own", "other")] == [5, 0]
+    other = threading.Thread(target=contender.contend, args=(str(tmp_path), "other", 50))
+    other.start()
+    own = contender.contend(str(tmp_path), "own", 50)
+    other.join()
+    theirs = contender.result(str(tmp_path), "other")
+    assert own is not None
+    assert theirs is not None
+    assert own + theirs == 50
+    assert own == contender.result(str(tmp_path), "own")
+
+
+def test_none_is_given_to_one_that_is_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contender, "_PATIENCE", 0.05)
+    assert contender.contend(str(tmp_path), "own", 5) is None
+    assert not (tmp_path / "name-0").exists()
 
 
 def test_a_probe_that_fails_says_what_to_do(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
