@@ -41,25 +41,18 @@ def shared(value: Any) -> tuple[list[Storage], dict[int, int]]:
     Returns the stretches in the order in which their first tensor occurs, and a map from
     ``id(tensor)`` to the stretch's number. A tensor whose memory is its own is in neither.
     """
-    spans: dict[Any, list[Storage]] = {}
+    lying: dict[Any, list[tuple[int, int, torch.Tensor]]] = {}
     order: dict[int, int] = {}
     for tensor in _tensors(value):
         order.setdefault(id(tensor), len(order))
-        if not _lies_in_memory(tensor):
-            continue
-        key, start, stop = tensors.extent(tensor)
-        merged = Storage(start, stop, [tensor])
-        apart = []
-        for span in spans.get(key, ()):
-            if span.start < merged.stop and merged.start < span.stop:
-                merged.start = min(merged.start, span.start)
-                merged.stop = max(merged.stop, span.stop)
-                merged.members = span.members + merged.members
-            else:
-                apart.append(span)
-        spans[key] = [*apart, merged]
-    storages = [span for group in spans.values() for span in group if len(span.members) > 1]
+        if _lies_in_memory(tensor):
+            key, start, stop = tensors.extent(tensor)
+            lying.setdefault(key, []).append((start, stop, tensor))
+    storages = [
+        span for found in lying.values() for span in _merged(found) if len(span.members) > 1
+    ]
     for storage in storages:
+        storage.members.sort(key=lambda member: order[id(member)])
         storage.start -= storage.start % max(member.dtype.itemsize for member in storage.members)
     storages.sort(key=lambda span: order[id(span.members[0])])
     return storages, {id(t): number for number, s in enumerate(storages) for t in s.members}
@@ -87,6 +80,21 @@ def window(storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Jso
     if spec.parameter:
         return torch.nn.Parameter(view, requires_grad=spec.requires_grad)
     return view.requires_grad_() if spec.requires_grad else view
+
+
+def _merged(lying: list[tuple[int, int, torch.Tensor]]) -> Iterator[Storage]:
+    """Join what overlaps in one memory."""
+    span: Storage | None = None
+    for start, stop, tensor in sorted(lying, key=lambda each: each[:2]):
+        if span is not None and start < span.stop:
+            span.stop = max(span.stop, stop)
+            span.members.append(tensor)
+            continue
+        if span is not None:
+            yield span
+        span = Storage(start, stop, [tensor])
+    if span is not None:
+        yield span
 
 
 def _lies_in_memory(tensor: torch.Tensor) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from bisect import bisect_right
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -47,14 +49,18 @@ class _Copier:
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         if not _is_plain(tensor):
             return tensor.detach().clone().cpu()
-        key, start, stop = extent(tensor)
-        first, last = next(s for s in self._stretches[key] if s[0] <= start and stop <= s[1])
-        memory = self._copies.get((key, first))
+        key, start, _ = extent(tensor)
+        stretches = self._stretches[key]
+        number = bisect_right(stretches, start, key=itemgetter(0)) - 1
+        first, last = stretches[number]
+        # An element of 16 bytes may begin at any multiple of 16: keep offsets whole for all types.
+        first -= first % 16
+        memory = self._copies.get((key, number))
         if memory is None:
             raw = torch.empty(0, dtype=torch.uint8, device=tensor.device)
             raw.set_(tensor.untyped_storage(), first, (last - first,), (1,))
             memory = torch.empty(last - first, dtype=torch.uint8).copy_(raw)
-            self._copies[key, first] = memory
+            self._copies[key, number] = memory
         copied = torch.empty(0, dtype=tensor.dtype)
         offset = (start - first) // tensor.element_size()
         copied.set_(memory.untyped_storage(), offset, tensor.shape, tensor.stride())
@@ -74,15 +80,14 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _merge(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join overlapping stretches; their starts fit every element size where they began so."""
+    """Join overlapping stretches, and sort them."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(stretches):
         if merged and start < merged[-1][1]:
             merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
         else:
             merged.append((start, stop))
-    # An element of 16 bytes may begin at any multiple of 16: keep offsets whole for all types.
-    return [(start - start % 16, stop) for start, stop in merged]
+    return merged
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
