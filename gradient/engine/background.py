@@ -51,6 +51,7 @@ class Background:
         self._tasks: deque[_Task] = deque()
         self._unfinished = 0
         self._running = False
+        self._thread: threading.Thread | None = None
         self._failures: list[Outcome] = []
         self.unrecorded: dict[str, int | float] = {}
         """The numbers of commits that were not made since the last one that was."""
@@ -70,6 +71,7 @@ class Background:
 
     def room(self) -> None:
         """Return when another commit may be submitted."""
+        self._see_to_it()
         with self._changed:
             while self._unfinished >= self._most:
                 self._changed.wait()
@@ -84,13 +86,12 @@ class Background:
         with self._changed:
             self._tasks.append((job, snapshot, outcome))
             self._unfinished += 1
-            start, self._running = not self._running, True
-        if start:
-            self._start()
+        self._see_to_it()
         return outcome
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when every commit has ended; raises PendingError after `timeout` seconds."""
+        self._see_to_it()
         with self._changed:
             self._log_unfinished()
             if not self._changed.wait_for(lambda: self.is_idle, timeout):
@@ -100,6 +101,7 @@ class Background:
 
     def finish(self) -> None:
         """Return when every commit has ended; a terminal shows what there is to wait for."""
+        self._see_to_it()
         with self._changed, Line() as line:
             self._log_unfinished()
             while not self._changed.wait_for(lambda: self.is_idle, INTERVAL):
@@ -136,13 +138,22 @@ class Background:
                 return
         last()
 
-    def _start(self) -> None:
+    def _see_to_it(self) -> None:
+        """Start the thread if there is something to write and nobody who does.
+
+        A Ctrl-C may have come between the two: so whoever waits looks, too.
+        """
+        with self._changed:
+            alive = self._thread is not None and self._thread.is_alive()
+            if not self._tasks or (self._running and alive):
+                return
+            self._running = True
         if not ending.waits_for_threads():
             self._work()
             return
-        thread = threading.Thread(target=self._work, name="gradient-commits", daemon=False)
+        self._thread = threading.Thread(target=self._work, name="gradient-commits", daemon=False)
         try:
-            thread.start()
+            self._thread.start()
         except RuntimeError:  # the interpreter is so near its end that it starts no thread
             self._work()
 

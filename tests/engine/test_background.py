@@ -341,6 +341,32 @@ def test_a_fault_at_any_call_is_told(told: str) -> None:
     assert failures > (10 if told in OFTEN else 1)
 
 
+@pytest.mark.parametrize("then", ["flush", "commit", "close"])
+def test_an_interrupt_before_the_thread_is_there_stops_nothing(
+    then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C where the commit waits already, and nobody is there yet who writes it."""
+    rig = Rig()
+    engine = rig.attach(config=config(background=True))
+    rig.train(engine, 1)
+    engine.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            rig.train(engine, 2)
+    if then == "flush":
+        engine.flush()
+    elif then == "commit":
+        rig.train(engine, 3)
+    engine.close()
+    steps = [commit.step for _, commit in Repository.open("work/run").line("main")]
+    assert steps == ([3, 2, 1] if then == "commit" else [2, 1])
+
+
+def interrupted(_: threading.Thread) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_failed_commit_is_no_parent() -> None:
     _, engine = started(max_pending=3)
     first = engine.commit(1).wait()

@@ -244,13 +244,15 @@ class Check:
         for oid, log, is_tip in self.refs.commits():
             if oid not in self.objects.commits:
                 quoted = names.quote(log.name)
-                message = f"{log.space}/{log.name} names {oid}, which is lost"
+                message = f"{log.space}/{log.name} names {oid}, which "
                 if is_tip:
                     called = (self.objects.names.get(oid, f"{log.name} ({oid.short})"),)
                     path = path_of(log.space, quoted)
-                    yield Finding("ref-tip-lost", path, message, str(oid), called)
+                    yield Finding("ref-tip-lost", path, message + "is lost", str(oid), called)
                 elif log.tip is not None:
-                    yield Finding("ref-commit-lost", path_of(log.space, quoted), message, str(oid))
+                    path = path_of(log.space, quoted)
+                    message += "was collected, or is lost"
+                    yield Finding("ref-commit-lost", path, message, str(oid))
 
     def _of_pack(self, finding: Finding, affected: dict[Oid, list[str]], quick: bool) -> Finding:
         """Add the commits that need what a pack that can not be used has in it."""

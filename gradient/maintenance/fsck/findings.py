@@ -122,7 +122,9 @@ CLASSES: Final[dict[str, Class]] = {
     "record-gap": Class("warning", "numbers are missing in a ref's log", _NOTHING),
     "record-fence": Class("warning", "a fence moves the ref", _NOTHING),
     "ref-tip-lost": Class("error", "the newest commit of a ref is lost", _COPY),
-    "ref-commit-lost": Class("warning", "a commit that a ref stood on once is lost", _NOTHING),
+    "ref-commit-lost": Class(
+        "info", "a commit that a ref stood on once was collected, or is lost", _NOTHING
+    ),
     # Retention
     "retention-foreign": Class(
         "warning", "something among the retention records is none", _NOTHING
