@@ -40,13 +40,18 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """Give each test the handlers of a fresh process, and see that it leaves them."""
-    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-    before = [signal.getsignal(number) for number in numbers]
+    fresh = {
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGUSR1: signal.SIG_DFL,
+        # A shell starts what runs in the background with Ctrl-C ignored, and tests as well.
+        signal.SIGINT: signal.default_int_handler,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in fresh.items()}
     yield
-    after = [signal.getsignal(number) for number in numbers]
-    for number, handler in zip(numbers, before, strict=True):
+    after = {number: signal.getsignal(number) for number in fresh}
+    for number, handler in before.items():
         signal.signal(number, handler)
-    assert after == before
+    assert after == fresh
 
 
 def steps_in(folder: Path) -> list[int]:
