@@ -221,13 +221,16 @@ def test_what_is_said_to_be_saved_is(tmp_path: Path) -> None:
     assert planned.saved_bytes == done.saved_bytes == before - after > 0
 
 
-def test_without_room_to_rewrite_bases_stay_and_what_is_dead_goes(tmp_path: Path) -> None:
+def test_without_room_to_rewrite_bases_stay_and_what_is_dead_goes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     repo, oids = made(tmp_path, [0, 80], [1, 80], [88], [96])
     forget(repo, oids[0], oids[1], oids[2])
     moving.create_tag(repo, "good", oids[1], reason="tag", force=False)
     with no_room_to_write():
         done = collect(repo, grace=0.0)
     assert done.full
+    assert [each.message.split(":")[0] for each in caplog.records] == ["no room to rewrite packs"]
     assert all(read(repo, number) for number in (0, 1, 80, 96))
     assert sound(repo)
     again = collect(repo, grace=0.0)
