@@ -291,6 +291,8 @@ def main() -> int:
     options = parser.parse_args()
     begun = time.monotonic()
     chosen = [m for m in mutants() if options.only in str(m) and m.name not in UNNEEDED]
+    if not chosen:
+        parser.error(f"no check has {options.only!r} in its text or file")
     with tempfile.TemporaryDirectory(dir=scratch_folder()) as scratch:
         tempfile.tempdir = scratch  # where the tests have their folders
         chosen = chosen[:: options.stride]
