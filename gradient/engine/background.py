@@ -50,8 +50,7 @@ class Background:
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
         self._unfinished = 0
-        self._running = False
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None  # until it has found nothing more to do
         self._failures: list[Outcome] = []
         self.unrecorded: dict[str, int | float] = {}
         """The numbers of commits that were not made since the last one that was."""
@@ -144,18 +143,23 @@ class Background:
         A Ctrl-C may have come between the two: so whoever waits looks, too.
         """
         with self._changed:
-            alive = self._thread is not None and self._thread.is_alive()
-            if not self._tasks or (self._running and alive):
+            if not self._tasks or (self._writer is not None and self._writer.is_alive()):
                 return
-            self._running = True
-        if not ending.waits_for_threads():
-            self._work()
-            return
-        self._thread = threading.Thread(target=self._work, name="gradient-commits", daemon=False)
+            if ending.waits_for_threads():
+                self._writer = threading.Thread(
+                    target=self._work, name="gradient-commits", daemon=False
+                )
+                try:
+                    self._writer.start()
+                    return
+                except RuntimeError:
+                    pass  # the interpreter is so near its end that it starts no thread
+            self._writer = threading.current_thread()
         try:
-            self._thread.start()
-        except RuntimeError:  # the interpreter is so near its end that it starts no thread
             self._work()
+        except BaseException:
+            self._writer = None
+            raise
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
@@ -172,7 +176,7 @@ class Background:
                     return self._tasks.popleft()
                 last, self._last = self._last, []
                 if not last:
-                    self._running = False
+                    self._writer = None
                     return None
             for each in last:
                 each()
