@@ -217,22 +217,23 @@ class Transaction:
         based = [number for number in fresh if pieces[number].base is not None]
         room = SCRATCH.take("bases", sum(views[number].nbytes for number in based)).data
         chunks: list[Chunk] = []
-        weights: list[int | None] = []
         for number in fresh:
             (_, width, oid, plan), view = pieces[number], views[number]
             base = room[: view.nbytes]
             weight = None if oid is None else self._read_base(oid, base)
             if weight is not None:
+                coded[number].plain = weight
                 room = room[view.nbytes :]
-            weights.append(weight)
             raw = view if view.nbytes else b""
             chunks.append(Chunk(raw, width, None if weight is None else base, plan))
         done = encode_all(chunks, mode=self._mode)
-        for number, weight, encoded in zip(fresh, weights, done, strict=True):
+        for number, encoded in zip(fresh, done, strict=True):
             each = coded[number]
-            each.encoded, each.plain = encoded, encoded.size
-            if encoded.codec is Codec.DELTA and weight is not None:
-                each.base, each.plain = pieces[number].base, weight
+            each.encoded = encoded
+            if encoded.codec is Codec.DELTA:
+                each.base = pieces[number].base
+            else:
+                each.plain = encoded.size
         return coded
 
     def _name(self, kind: Kind, view: memoryview) -> Oid:

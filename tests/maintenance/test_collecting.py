@@ -29,7 +29,7 @@ from gradient.store import bookkeeping, repack
 from gradient.store.database import ObjectStore
 from gradient.store.ledger import Page
 from gradient.store.pack import Pack
-from tests.maintenance.test_collection import hooked
+from tests.maintenance.moments import DAY, hooked
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
 from tools.campaigns.repos import (
@@ -41,8 +41,6 @@ from tools.campaigns.repos import (
     read_everything,
     trash_of,
 )
-
-DAY = 86400.0
 
 
 @pytest.fixture

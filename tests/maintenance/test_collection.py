@@ -5,10 +5,8 @@ import itertools
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,8 +26,8 @@ from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store import repack
 from gradient.store.leases import Leases
-from gradient.store.refs import RefRecord
 from gradient.store.transaction import Transaction
+from tests.maintenance.moments import DAY, hooked
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, counted, observed
 from tools.campaigns.repos import (
@@ -41,8 +39,6 @@ from tools.campaigns.repos import (
     read_everything,
     trash_of,
 )
-
-DAY = 86400.0
 
 
 @pytest.fixture
@@ -319,20 +315,6 @@ def test_unfinished_files_go_when_they_are_old(repo: Repository) -> None:
         os.utime(folder / name, (0, 0))
     collect(repo, grace=0.0)
     assert sorted(path.name for path in folder.iterdir()) == [foreign, fresh]
-
-
-@contextmanager
-def hooked(repo: Repository, action: Callable[[], object]) -> Iterator[None]:
-    """Do something between a commit's last look at its packs and the move of its ref."""
-    append = repo.refs.append
-
-    def late(*arguments: Any, **options: Any) -> RefRecord:
-        action()
-        return append(*arguments, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repo.refs, "append", late)
-        yield
 
 
 @pytest.mark.parametrize("persistent", [False, True], ids=["once", "for good"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from gradient.repo.keeping import Keep
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.repo.making import make_repo
+from tests.storage.faults import observed
 from tools.campaigns.repos import commit, content, go_on, packs_of
 
 
@@ -164,34 +166,18 @@ def test_a_record_that_was_moved_away_is_made_again_by_the_same_rules(tmp_path: 
 
 
 @contextmanager
-def no_room_to_write() -> Iterator[None]:
-    def refuse(call: fs.Call) -> None:
-        if call.operation == "write":
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    before, fs.observer = fs.observer, refuse
-    try:
-        yield
-    finally:
-        fs.observer = before
-
-
-@contextmanager
 def room_for(nbytes: int) -> Iterator[None]:
     """Let no file that is written be longer, as on a disk that has so much room."""
-    before, sizes = fs.observer, dict[str, int]()
+    sizes = Counter[str]()
 
     def full(call: fs.Call) -> None:
         if call.operation == "write":
-            sizes[call.path] = sizes.get(call.path, 0) + sum(map(len, call.data))
+            sizes[call.path] += sum(map(len, call.data))
             if sizes[call.path] > nbytes:
                 raise OSError(errno.ENOSPC, "full")
 
-    fs.observer = full
-    try:
+    with observed(full):
         yield
-    finally:
-        fs.observer = before
 
 
 def test_on_a_disk_with_little_room_most_of_it_is_freed_at_once(tmp_path: Path) -> None:
@@ -227,7 +213,7 @@ def test_without_room_to_rewrite_bases_stay_and_what_is_dead_goes(
     repo, oids = made(tmp_path, [0, 80], [1, 80], [88], [96])
     forget(repo, oids[0], oids[1], oids[2])
     moving.create_tag(repo, "good", oids[1], reason="tag", force=False)
-    with no_room_to_write():
+    with room_for(0):
         done = collect(repo, grace=0.0)
     assert done.full
     assert [each.message.split(":")[0] for each in caplog.records] == ["no room to rewrite packs"]

@@ -17,9 +17,8 @@ from gradient.repo.keeping import Keep
 from gradient.repo.lines import Line
 from gradient.repo.merging import line_for, merge_commit
 from gradient.repo.repository import Repository
+from tests.maintenance.moments import DAY
 from tests.repo.making import builder, commit, make_repo
-
-DAY = 86400.0
 
 
 @pytest.fixture

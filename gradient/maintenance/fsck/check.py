@@ -243,14 +243,12 @@ class Check:
     def _judge_refs(self) -> Iterator[Finding]:
         for oid, log, is_tip in self.refs.commits():
             if oid not in self.objects.commits:
-                quoted = names.quote(log.name)
+                path = path_of(log.space, names.quote(log.name))
                 message = f"{log.space}/{log.name} names {oid}, which "
                 if is_tip:
                     called = (self.objects.names.get(oid, f"{log.name} ({oid.short})"),)
-                    path = path_of(log.space, quoted)
                     yield Finding("ref-tip-lost", path, message + "is lost", str(oid), called)
                 elif log.tip is not None:
-                    path = path_of(log.space, quoted)
                     message += "was collected, or is lost"
                     yield Finding("ref-commit-lost", path, message, str(oid))
 
