@@ -139,7 +139,7 @@ def _differs(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         return (a != b).any(1) if a.dim() == 2 else a != b
     a_numbers, b_numbers = _numbers(one), _numbers(other)
     if a_numbers is None or b_numbers is None:
-        return torch.ones(one.numel(), dtype=torch.bool)
+        return torch.ones(one.numel(), dtype=torch.bool, device=one.device)
     if a_numbers.dim() != b_numbers.dim():
         a_numbers, b_numbers = _as_pairs(a_numbers), _as_pairs(b_numbers)
     same = (a_numbers == b_numbers) | (a_numbers.isnan() & b_numbers.isnan())

@@ -171,7 +171,7 @@ class Snapshots:
         ):
             return free
         del free  # before there is another
-        return torch.empty(max(size, 1), dtype=torch.uint8, pin_memory=pinned)
+        return torch.empty(max(size, 1), dtype=torch.uint8, device="cpu", pin_memory=pinned)
 
 
 def _samples(holes: list[Hole]) -> dict[str, bytes]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+import torch
+
 from gradient.checkpoint import reader
 from gradient.errors import ConfigError, MisfitError
 from gradient.objects.canonical import Json
@@ -54,6 +56,7 @@ class Restored:
             {name: node for name, node in entries.items() if name in lost},
         )
 
+    @torch.inference_mode(mode=False)
     def claim(self, repo: Repository, name: str, registered: Registered) -> None:
         """Hand a state that was registered after the resume what the commit has under its name.
 
@@ -73,6 +76,8 @@ class Restored:
             )
 
 
+# Tensors that come into being in inference mode could never be trained on.
+@torch.inference_mode(mode=False)
 def restore_run(
     repo: Repository,
     run: Run,

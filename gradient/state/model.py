@@ -68,6 +68,7 @@ class ModelPlan:
         self.misfit = Misfit()
         self.matching: dict[str, Any] = {}
         """Saved values that fit, under the live names."""
+        self._expanded: dict[str, torch.Tensor] = {}
         for name, value in live.items():
             short = names[name]
             if short not in saved:
@@ -76,10 +77,12 @@ class ModelPlan:
             # What extra state looks like is its module's business, even where it is a tensor.
             extra = name.rpartition(".")[2] == "_extra_state"
             difference = None if extra else _difference(value, saved[short])
-            if difference is None:
-                self.matching[name] = saved[short]
-            else:
+            if difference is not None:
                 self.misfit.mismatched[short] = difference
+                continue
+            self.matching[name] = saved[short]
+            if not extra and _is_expanded(value):
+                self._expanded[name] = value
         known = set(names.values())
         self.misfit.unexpected.extend(name for name in saved if name not in known)
         self._check_ties(live, names)
@@ -106,13 +109,17 @@ class ModelPlan:
     def apply(self) -> None:
         """Copy the fitting values into the live model."""
         state: OrderedDict[str, Any] = OrderedDict(self.matching)
+        expanded = {name: state.pop(name) for name in self._expanded if name in state}
         if self._metadata is not None:
             state._metadata = self._metadata  # type: ignore[attr-defined]
         with torch.no_grad():
-            if self.misfit:
+            if self.misfit or expanded:
                 self._model.load_state_dict(state, strict=False)
             else:
                 self._model.load_state_dict(state)
+            for name, value in expanded.items():
+                live = self._expanded[name]
+                _once(live, live).copy_(_once(value, live))
 
 
 def _difference(live: Any, saved: Any) -> str | None:
@@ -126,7 +133,25 @@ def _difference(live: Any, saved: Any) -> str | None:
         return f"saved {_layout(saved)}, here on the meta device (it has no memory to load into)"
     if live.shape != saved.shape or live.dtype != saved.dtype:
         return f"saved {_layout(saved)}, here {_layout(live)}"
+    if live.is_inference():
+        return "here made in torch.inference_mode(), so that nothing can change it any more"
+    if _is_expanded(live) and not same_bits(_once(saved, live).expand_as(saved), saved):
+        return "here expanded from fewer values than were saved"
     return None
+
+
+def _is_expanded(live: Any) -> bool:
+    """Whether elements share memory as `Tensor.expand` lets them, which torch copies nothing to."""
+    if not isinstance(live, torch.Tensor) or live.layout is not torch.strided or live.is_nested:
+        return False
+    if isinstance(live, UninitializedParameter | UninitializedBuffer):
+        return False
+    return any(size > 1 and step == 0 for size, step in zip(live.shape, live.stride(), strict=True))
+
+
+def _once(tensor: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+    """Return of a tensor what the expanded `live` one keeps, each element once."""
+    return tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in live.stride())]
 
 
 def _layout(tensor: torch.Tensor) -> str:

@@ -35,7 +35,7 @@ def capture_cpu() -> dict[str, Any]:
     return {
         "python": {
             "version": version,
-            "state": torch.tensor(words, dtype=torch.int64).to(torch.uint32),
+            "state": torch.tensor(words, dtype=torch.int64, device="cpu").to(torch.uint32),
             "gauss": gauss,
         },
         "numpy": _to_tensors(np.random.get_state(legacy=False)),
@@ -49,7 +49,7 @@ def check(state: Any) -> None:
         random.Random().setstate(_python(state["python"]))
         if "numpy" in state:
             _check_numpy(state["numpy"])
-        torch.Generator().set_state(state["torch"])
+        torch.Generator("cpu").set_state(state["torch"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, MisfitError):
             raise

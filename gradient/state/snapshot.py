@@ -59,9 +59,9 @@ class _Copier:
         if memory is None:
             raw = torch.empty(0, dtype=torch.uint8, device=tensor.device)
             raw.set_(tensor.untyped_storage(), first, (last - first,), (1,))
-            memory = torch.empty(last - first, dtype=torch.uint8).copy_(raw)
+            memory = torch.empty(last - first, dtype=torch.uint8, device="cpu").copy_(raw)
             self._copies[key, number] = memory
-        copied = torch.empty(0, dtype=tensor.dtype)
+        copied = torch.empty(0, dtype=tensor.dtype, device="cpu")
         offset = (start - first) // tensor.element_size()
         copied.set_(memory.untyped_storage(), offset, tensor.shape, tensor.stride())
         if type(tensor) is torch.nn.Parameter:

@@ -203,9 +203,9 @@ def allocate(spec: TensorSpec) -> torch.Tensor:
     if dtype is torch.complex32:
         with warnings.catch_warnings():  # torch calls the dtype experimental, once per process
             warnings.simplefilter("ignore", UserWarning)
-            tensor = torch.empty_strided(spec.shape, stride, dtype=dtype)
+            tensor = torch.empty_strided(spec.shape, stride, dtype=dtype, device="cpu")
     else:
-        tensor = torch.empty_strided(spec.shape, stride, dtype=dtype)
+        tensor = torch.empty_strided(spec.shape, stride, dtype=dtype, device="cpu")
     if spec.parameter:
         return torch.nn.Parameter(tensor, requires_grad=spec.requires_grad)
     return tensor.requires_grad_() if spec.requires_grad else tensor

@@ -15,6 +15,7 @@ from gradient import (
     MalformedRevisionError,
     MisfitError,
     UnknownRevisionError,
+    load,
 )
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, assert_same, config, network, trained
@@ -381,3 +382,43 @@ def test_wrappers_do_not_change_names() -> None:
     other.attach("other").resume("main@1")
     assert_same(other.state(), state)
     del engine
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_scripts_default_device_is_not_that_of_what_is_stored(background: bool) -> None:
+    rig, engine = trained(1)
+    engine.close()
+    expected = rig.state()
+    other = Rig()
+    other.step()
+    with torch.device("meta"):
+        engine = other.attach(config=config(background=background), resume="main@1")
+        assert_same(other.state(), expected)
+        engine.commit(2)
+        engine.fork(from_ref="main@2", new_branch="fork", reset_optimizer=True)
+        engine.resume("main@2")
+        loaded = load("main@2", workspace="work", repo="run")
+        engine.close()
+    assert_same(other.state(), expected)
+    assert same(loaded["model"], expected["model"])
+    other.step()
+
+
+def test_a_resume_in_inference_mode_is_one_to_train_on() -> None:
+    def registered(engine: GradientEngine, rig: Rig) -> torch.optim.Optimizer:
+        second = torch.optim.Adam(rig.model.parameters())
+        engine.register_state("second", second)
+        return second
+
+    rig = Rig()
+    engine = rig.attach()
+    second = registered(engine, rig)
+    rig.step()
+    second.step()
+    engine.commit(1)
+    engine.close()
+    other = Rig()
+    with torch.inference_mode():
+        late = registered(other.attach(resume="latest"), other)
+    other.step()
+    late.step()

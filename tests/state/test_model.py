@@ -132,6 +132,41 @@ def test_one_live_tensor_takes_one_value() -> None:
     assert plan.misfit.mismatched == {"head.weight": "here tied to wte.weight, saved apart"}
 
 
+class Expanded(torch.nn.Module):
+    """A mask of one number and positions of one row, repeated without memory of their own."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.line = torch.nn.Linear(2, 2)
+        self.mask = torch.nn.Parameter(torch.full((1, 1), value).expand(3, 4))
+        self.register_buffer("rows", torch.full((5,), value).expand(2, 1, 5))
+
+
+def test_expanded_tensors_come_back() -> None:
+    source, target = Expanded(2.0), Expanded(1.0)
+    plan = ModelPlan(target, through(capture_model(source)))
+    assert not plan.misfit
+    plan.apply()
+    assert same(capture_model(target), capture_model(source))
+    assert (target.mask.stride(), target.rows.stride()) == ((0, 0), (0, 5, 1))
+
+
+def test_what_torch_could_not_copy_to_is_a_misfit_before_anything_changed() -> None:
+    source, target = Expanded(2.0), Expanded(1.0)
+    source.mask = torch.nn.Parameter(torch.rand(3, 4))
+    with torch.inference_mode():
+        target.register_buffer("late", torch.ones(3))
+    source.register_buffer("late", torch.zeros(3))
+    before = snapshot(capture_model(target))
+    with pytest.raises(MisfitError) as caught:
+        prepare(Run(target), snapshot(capture(Run(source))))
+    assert caught.value.mismatched == {
+        "mask": "here expanded from fewer values than were saved",
+        "late": "here made in torch.inference_mode(), so that nothing can change it any more",
+    }
+    assert same(capture_model(target), before)
+
+
 def test_a_warm_start_takes_the_model_alone() -> None:
     run = make(torch.optim.SGD, momentum=0.9)
     train(run, 2)
