@@ -8,7 +8,7 @@ from typing import Any
 
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
-from gradient.errors import BranchExistsError, ConfigError, StepError
+from gradient.errors import ConfigError, StepError
 from gradient.integrations.formats import Found
 from gradient.integrations.incoming import Incoming, step_of_name
 from gradient.objects.commit import Commit
@@ -50,10 +50,9 @@ def import_checkpoints(
     if step is not None and len(found) != 1:
         raise ConfigError(f"a step is given for one checkpoint; these are {len(found)}")
     repo.check_writable()
-    tip = repo.tip(branch)
-    if tip is not None and not onto:
-        raise BranchExistsError(branch)
-    line = Line.open(repo, branch).moved_to(tip)
+    # The line first: a commit that another writer makes now is not one that it has seen.
+    line = Line.open(repo, branch) if onto else Line.create(repo, branch)
+    line.moved_to(repo.tip(branch) if onto else None)
     return _Import(repo, found, step, progress).run(line)
 
 
@@ -72,17 +71,14 @@ class _Import:
         self._done = Imported("")
 
     def run(self, line: Line) -> Imported:
-        """Read and write everything, then move the branch."""
-        # The first one is read before the line asks for the last one's step.
-        last = self._build(line.branch, line.position)
+        """Read and write everything, then move the branch.
+
+        IMPORTANT: all of it inside of `publish`, under its lease: until the branch has moved,
+        nothing leads to the commits, and a collection would take them away.
+        """
         reason = f"import of {len(self._found)} from {self._found[0].path}"
-
-        def build(branch: str, parent: Oid | None) -> Oid:
-            same = (branch, parent) == (line_branch, line_position)
-            return last if same else self._build(branch, parent)
-
-        line_branch, line_position = line.branch, line.position
-        published = line.publish(self._done.steps[-1], build, reason=reason)
+        # That steps do not go down is looked at where they are read.
+        published = line.publish(line.last_step(), self._build, reason=reason)
         self._done.branch = published.branch
         self._done.notes += published.warnings
         return self._done

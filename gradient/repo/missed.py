@@ -70,7 +70,7 @@ def note(repo_path: str, branch: str, step: int, how: How, reason: str) -> None:
     )
     facts = {name: value for name, value in asdict(found).items() if name != "branch"}
     try:
-        fs.make_folders(str(PurePath(path).parent))
+        fs.make_folders(str(PurePath(path).parent), within=layout.inside(repo_path))
         fs.replace_file(path, json.dumps(facts, indent=2).encode("utf-8") + b"\n")
     except GradientIOError as error:
         _LOG.debug("no note of the commit that is missing: %s", error)

@@ -24,7 +24,11 @@ NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class DirectoryStorage(Storage):
-    """A folder. Unfinished contents lie in ``tmp/`` inside it, under random names."""
+    """A folder that is there. Unfinished contents lie in ``tmp/`` inside it, under random names.
+
+    IMPORTANT: it is never made here. Where a repo was moved away, or the disk that it is on is not
+    mounted any more, what is written to a new folder of that name is lost to everybody.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
@@ -72,7 +76,7 @@ class DirectoryStorage(Storage):
         try:
             with file:
                 file.write(*buffers)
-            fs.make_folders(target.rpartition("/")[0])
+            fs.make_folders(target.rpartition("/")[0], within=self.path)
             fs.rename(file.path, target)
         except BaseException:
             fs.discard(file.path)
@@ -161,7 +165,7 @@ class DirectoryStorage(Storage):
         # it may not have synced the folder above yet, and our names would go with it.
         if folder not in self._settled:
             path = f"{self.path}/{folder}"
-            if not fs.make_folders(path, durable=True):
+            if not fs.make_folders(path, within=self.path, durable=True):
                 fs.sync_folder(path.rpartition("/")[0])
             self._settled.add(folder)
 
@@ -172,7 +176,7 @@ class DirectoryStorage(Storage):
         except GradientIOError as error:
             if not fs.is_missing(error):
                 raise
-        fs.make_folders(f"{self.path}/{_TEMPORARY}")
+        fs.make_folders(f"{self.path}/{_TEMPORARY}", within=self.path)
         return fs.create(path)
 
     def _create_final(self, target: str, data: Buffer) -> bool:

@@ -259,14 +259,20 @@ def sync_folder(path: str) -> bool:
             os.close(fd)
 
 
-def make_folders(path: str, *, durable: bool = False, mode: int = 0o777) -> bool:
+def make_folders(
+    path: str, *, within: str | None = None, durable: bool = False, mode: int = 0o777
+) -> bool:
     """Create a folder and the missing ones above; returns whether anything was missing.
 
-    With `durable` the folder above each *created* one is synced. A folder that another process
-    created a moment ago is not: who depends on it calls `sync_folder` on the one above.
+    The one that they are `within` is never created: if it is gone, that is an error (ENOENT). With
+    `durable` the folder above each *created* one is synced. A folder that another process created
+    a moment ago is not: who depends on it calls `sync_folder` on the one above.
     """
     missing: list[str] = []
     while path and not is_folder(path):
+        if path == within:
+            reason = "it is gone: moved, deleted, or its file system is no longer mounted"
+            raise GradientIOError("write to", path, OSError(errno.ENOENT, reason))
         missing.append(path)
         path = os.path.dirname(path)
     for folder in reversed(missing):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 
-from gradient import GradientEngine, UnknownRevisionError
+from gradient import GradientConfig, GradientEngine, GradientIOError, UnknownRevisionError
 from gradient.engine import moving, restoring
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, trained
@@ -51,6 +52,22 @@ def test_a_rewind_sets_the_old_tip_aside_once() -> None:
     assert lines() == {"main": [1, 9], "main.old1": [1, 2, 3], "main.old2": [1, 2, 3]}
     with pytest.raises(UnknownRevisionError, match=r"main\.old[12]@3"):
         engine.resume("main@3")
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_repo_that_is_gone_is_not_begun_anew(background: bool) -> None:
+    trained(1)
+    rig = Rig()
+    engine = rig.attach(resume="main", config=GradientConfig(background=background))
+    Path("work").rename("moved")
+    with pytest.raises(GradientIOError, match="it is gone: moved, deleted"):
+        rig.train(engine, 2)
+        engine.flush()
+    assert not Path("work").exists()
+    Path("moved").rename("work")
+    rig.train(engine, 3)
+    engine.close()
+    assert lines() == {"main": [1, 3]}
 
 
 def test_a_fresh_run_on_history_sets_it_aside() -> None:

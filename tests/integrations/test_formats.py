@@ -14,6 +14,7 @@ import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file, save_model
 
 from gradient.checkpoint.reader import read_state, read_value
+from gradient.engine.engine import GradientEngine
 from gradient.errors import (
     BranchExistsError,
     ConfigError,
@@ -22,9 +23,11 @@ from gradient.errors import (
     NotFoundError,
     StepError,
 )
-from gradient.integrations.formats import find
+from gradient.integrations.formats import Found, find
 from gradient.integrations.importing import import_checkpoints
 from gradient.integrations.incoming import Incoming, step_of_name
+from gradient.maintenance.collection import collect
+from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.state import rng
 from gradient.state.tensors import same_bits
@@ -244,6 +247,71 @@ def test_one_that_cannot_be_read_leaves_the_branch(model: torch.nn.Module) -> No
     with pytest.raises(Exception, match=r"step_2\.pt"):
         import_checkpoints(repo, [*find("step_1.pt"), *find("step_2.pt")], branch="main")
     assert repo.branches() == []
+
+
+def three_to_import(model: torch.nn.Module) -> list[Found]:
+    for step in (1, 2, 3):
+        torch.save({"model": model.state_dict(), "loss": float(step)}, f"step_{step}.pt")
+    return [find(f"step_{step}.pt")[0] for step in (1, 2, 3)]
+
+
+def commit_one(step: int) -> None:
+    """Make a commit on main, as another process would in the meantime."""
+    other = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(other.parameters())
+    with GradientEngine.attach(other, optimizer, workspace="ws", repo="gpt", resume="auto") as run:
+        run.commit(step)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_collection_in_the_middle_takes_nothing_away(model: torch.nn.Module, after: int) -> None:
+    found = three_to_import(model)
+    init_repo("ws/gpt")
+    repo = Repository.open("ws/gpt", workers=1)
+    taken = 0
+
+    def advance(count: int) -> None:
+        nonlocal taken
+        taken += count
+        if taken == after:
+            collect(Repository.open("ws/gpt", workers=1), grace=0, wait=0)
+
+    import_checkpoints(repo, found, branch="main", progress=advance)
+    collect(Repository.open("ws/gpt", workers=1), grace=0)
+    fresh = Repository.open("ws/gpt", workers=1)
+    read = [read_state(fresh.store, commit.tree)["model"] for _, commit in fresh.line("main")]
+    assert len(read) == 3
+    for state in read:
+        check_model(state, model)
+
+
+def test_of_two_who_begin_a_branch_the_import_gives_way(model: torch.nn.Module) -> None:
+    found = three_to_import(model)
+    init_repo("ws/gpt")
+    repo = Repository.open("ws/gpt", workers=1)
+    with pytest.raises(BranchExistsError):
+        import_checkpoints(repo, found[:1], branch="main", progress=lambda _: commit_one(7))
+    assert [commit.step for _, commit in Repository.open("ws/gpt").line("main")] == [7]
+
+
+def test_a_commit_made_as_an_import_begins_is_not_set_aside(
+    model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = three_to_import(model)
+    commit_one(1)
+    opened = Line.open.__func__  # type: ignore[attr-defined]
+
+    def slowly(cls: type[Line], repo: Repository, branch: str) -> Line:
+        monkeypatch.setattr(Line, "open", classmethod(opened))
+        commit_one(2)
+        line: Line = opened(cls, repo, branch)
+        return line
+
+    monkeypatch.setattr(Line, "open", classmethod(slowly))
+    repo = Repository.open("ws/gpt", workers=1)
+    import_checkpoints(repo, found[2:], branch="main", onto=True)
+    assert repo.branches() == ["main"]
+    assert [commit.step for _, commit in repo.line("main")] == [3, 2, 1]
 
 
 def test_what_is_of_no_format() -> None:

@@ -26,7 +26,7 @@ ESCAPES = [
 @pytest.fixture(params=["directory", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "directory":
-        return DirectoryStorage(tmp_path / "repo")
+        return DirectoryStorage(tmp_path)
     return MemoryStorage()
 
 

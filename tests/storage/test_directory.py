@@ -12,6 +12,7 @@ from gradient.storage.directory import DirectoryStorage
 from tests.storage.faults import Fault, counted, observed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -66,6 +67,7 @@ def test_without_hard_links_the_name_is_created_exclusively(tmp_path: Path, numb
 
 
 def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "repo").mkdir()
     storage = DirectoryStorage(tmp_path / "repo")
     storage.prepare("objects/pack")
     (tmp_path / "secret").write_bytes(b"secret")
@@ -77,7 +79,7 @@ def test_links_in_the_folder_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_folders_are_settled_once_per_process(tmp_path: Path) -> None:
-    storage = DirectoryStorage(tmp_path / "repo")
+    storage = DirectoryStorage(tmp_path)
     storage.prepare("refs/heads")
     with counted() as counts:
         storage.put_if_absent("refs/heads/main/1", b"x")
@@ -86,10 +88,30 @@ def test_folders_are_settled_once_per_process(tmp_path: Path) -> None:
         storage.put_if_absent("refs/heads/main/2", b"x")
     assert (counts["sync"], counts["sync folder"]) == (1, 1)
     # Another process may have made the folder without living to sync the one above.
-    other = DirectoryStorage(tmp_path / "repo")
+    other = DirectoryStorage(tmp_path)
     with counted() as counts:
         other.put_if_absent("refs/heads/main/3", b"x")
     assert (counts["sync"], counts["sync folder"]) == (1, 2)
+
+
+WRITES: dict[str, Callable[[DirectoryStorage], object]] = {
+    "create": DirectoryStorage.create,
+    "put_if_absent": lambda storage: storage.put_if_absent("refs/heads/main/1", b"x"),
+    "put_derived": lambda storage: storage.put_derived("leases/a", b"x"),
+    "prepare": lambda storage: storage.prepare("objects/pack"),
+    "move_all": lambda storage: storage.move_all({"a": "trash/a"}),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_storage_that_is_gone_is_not_made_again(
+    write: Callable[[DirectoryStorage], object], tmp_path: Path
+) -> None:
+    storage = DirectoryStorage(tmp_path / "repo")
+    with pytest.raises(GradientIOError, match="it is gone: moved, deleted") as caught:
+        write(storage)
+    assert caught.value.errno == errno.ENOENT
+    assert not (tmp_path / "repo").exists()
 
 
 def test_a_file_that_lost_bytes_is_not_published(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_a_fault_at_every_call(tmp_path: Path, name: str, *, persistent: bool) -
     number = FAULTS.get(name)
     for after in range(200):
         path = tmp_path / str(after)
+        path.mkdir()
         first = Repo(path)
         first.commit(b"first")
         repo = Repo(path) if after % 2 else first
