@@ -182,14 +182,16 @@ class _Collection:
             size for made, size in new.items() if made not in ids
         )
         self._trash(going)
-        # IMPORTANT: first the leases, then the refs. A writer whose lease is gone by now has moved
-        # its ref, or never will.
+        # IMPORTANT: first the trash, then the leases, then the refs. A writer whose lease is gone
+        # by then has moved its ref, or never will. What another collection moves to the trash after
+        # this look at it is that one's to remove: the leases were not looked at since.
+        lying = [name for _, name in packs.trashed(storage)]
         left = drain(repo.leases, repo.refs, wait=self.wait)
         wanted |= self._wanted(marker)
         self._complete(self._open(), wanted)
         self.done.waiting = len(left)
         if not left:
-            self._sweep()
+            self._sweep(lying)
             self._tidy(unfinished)
         self._weigh_trash()
         if new and self.done.commits >= _LONG:
@@ -326,11 +328,11 @@ class _Collection:
             self.done.full = True
         self._report("moving to the trash", len(targets))
 
-    def _sweep(self) -> None:
+    def _sweep(self, lying: list[str]) -> None:
         """Remove for good what has been in the trash for long enough."""
-        for _, name in packs.trashed(self.repo.storage):
-            if self._is_due(name):
-                size = self.repo.storage.size(name) or 0
+        for name in filter(self._is_due, lying):
+            size = self.repo.storage.size(name)
+            if size is not None:  # else it was brought back
                 self.repo.storage.remove(name)
                 self.done.removed += 1
                 self.done.freed_bytes += size

@@ -60,9 +60,13 @@ def test_a_repo_that_is_gone_is_not_begun_anew(background: bool) -> None:
     rig = Rig()
     engine = rig.attach(resume="main", config=GradientConfig(background=background))
     Path("work").rename("moved")
-    with pytest.raises(GradientIOError, match="it is gone: moved, deleted"):
+
+    def commit() -> None:
         rig.train(engine, 2)
         engine.flush()
+
+    with pytest.raises(GradientIOError, match="it is gone: moved, deleted"):
+        commit()
     assert not Path("work").exists()
     Path("moved").rename("work")
     rig.train(engine, 3)

@@ -7,6 +7,7 @@ import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from gradient.errors import (
     MissingObjectError,
     StoreChangedError,
 )
+from gradient.maintenance import collection
 from gradient.maintenance.collection import collect, undo
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.lines import Line
@@ -124,6 +126,36 @@ def test_writers_do_not_rely_on_the_trash(repo: Repository) -> None:
     commit(go_on(repo, "main"), 5, 80, 88)
     for name in trash_of(repo):
         repo.storage.remove(f"objects/trash/{name}")
+    assert read_everything(repo.path) == {"main": [0, 1, 2, 5]}
+
+
+def test_one_that_another_overlaps_sweeps_nothing_of_its(
+    repo: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim of the first is not there: no room for it, or its machine's hour is over."""
+    commit(go_on(repo, "late"), 0, 160)
+    writer = Repository.open(repo.path, workers=1)
+    waiting: list[int] = []
+    sweep = collection._Collection._sweep
+
+    def swept_late(first: collection._Collection, *arguments: Any) -> None:
+        monkeypatch.setattr(collection._Collection, "_sweep", sweep)
+        delete(repo, "late")
+
+        def overlapped() -> None:
+            for name in repo.storage.names("gc"):
+                repo.storage.remove(f"gc/{name}")
+            waiting.append(collect(Repository.open(repo.path), grace=0.0, wait=0.0).waiting)
+            sweep(first, *arguments)
+
+        with hooked(writer, overlapped):
+            commit(go_on(writer, "main"), 5, 160)
+
+    monkeypatch.setattr(collection._Collection, "_sweep", swept_late)
+    assert collect(repo, grace=0.0, wait=0.0).removed == 2
+    assert waiting == [1], "the second one trashed what the writer relied on"
+    assert read_everything(repo.path) == {"main": [0, 1, 2, 5]}
+    collect(repo, grace=0.0)
     assert read_everything(repo.path) == {"main": [0, 1, 2, 5]}
 
 

@@ -3,9 +3,10 @@
 One old chunk lies in pack P. No ref leads to it any more; or a ref leads to its commit, and a
 record of retention may let go of that at any time. Each writer commits a state that has it again:
 it finds the chunk in a pack, or writes one of its own. Or it makes a ref name the old commit: then
-it finds the chunk, or gives up. Two collections run, one after the other; the first may be killed
-anywhere. A lease may be taken for forgotten at any time, also while its writer only sleeps. Wanted:
-a chunk that a ref leads to is never gone, but for what was let go of.
+it finds the chunk, or gives up. Two collections run, one after the other, and the first may be
+killed anywhere; or both at once, as where the claim of one was taken over. A lease may be taken for
+forgotten at any time, also while its writer only sleeps. Wanted: a chunk that a ref leads to is
+never gone, but for what was let go of.
 
 The same model, with one rule left out, must find a way to lose it: so that it proves something.
 """
@@ -17,7 +18,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-ABSENT, THERE, TRASH, GONE = range(4)
+ABSENT, THERE, GONE, TRASH = range(4)
+"""Where a pack may be; from `TRASH` on, in the trash: by which collection."""
 PACKS = range(3)
 """P, and one pack that each of the writers may write."""
 IDLE, COVERED, FOUND, SEALED, MOVED, DONE = range(6)
@@ -41,9 +43,12 @@ class Collection:
     """The packs it knows."""
     forgotten: bool = False
     """Whether the records that it has read let go of the old commit."""
-    reachable: bool = False
+    kept: int = -1
+    """The pack whose copy of the chunk is to stay; -1: it is not needed."""
     waiting: frozenset[int] = frozenset()
     """Writers whose leases it waits for."""
+    lying: frozenset[tuple[int, int]] = frozenset()
+    """What it found in the trash before it looked at them."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,10 @@ class World:
     fences: tuple[int, ...] = (0, 0)
     refs: frozenset[int] = frozenset()
     """Writers whose ref has moved."""
-    collection: Collection = Collection()
+    collections: tuple[Collection, ...] = (Collection(),)
+    """Those that run at once."""
     runs: int = 2
+    """How many run one after the other, where it is one at a time."""
     line: bool = False
     """Whether a ref leads to the old commit, which has the chunk in P."""
     record: bool = False
@@ -65,7 +72,7 @@ class World:
         return bool(self.refs) or (self.line and not self.record)
 
     def lost(self) -> bool:
-        return self.needed() and not any(place in (THERE, TRASH) for place in self.packs)
+        return self.needed() and all(place in (ABSENT, GONE) for place in self.packs)
 
     def pack(self, number: int, place: int) -> World:
         places = list(self.packs)
@@ -88,6 +95,7 @@ class Rules:
     expiry: bool = True
     refs_are_whole: bool = True
     names_look: bool = True
+    own_trash: bool = True
 
 
 def writer_steps(world: World, me: int, rules: Rules) -> Iterator[World]:
@@ -130,14 +138,14 @@ def writer_steps(world: World, me: int, rules: Rules) -> Iterator[World]:
         yield replace(world, leases=world.leases - {me}).writer(me, at=DONE)
 
 
-LIST, RECORDS, MARK, MOVE, WATCH, RECORDS_AGAIN, AGAIN, SWEEP, END = range(9)
+LIST, RECORDS, MARK, MOVE, LOOK, WATCH, RECORDS_AGAIN, AGAIN, SWEEP, END = range(10)
 
 
-def collection_steps(world: World, rules: Rules) -> Iterator[World]:
-    run = world.collection
-    order = [LIST, RECORDS, MARK, MOVE, WATCH, RECORDS_AGAIN, AGAIN, SWEEP, END]
+def collection_steps(world: World, me: int, rules: Rules) -> Iterator[World]:
+    run, alone = world.collections[me], len(world.collections) == 1
+    order = [LIST, RECORDS, MARK, MOVE, LOOK, WATCH, RECORDS_AGAIN, AGAIN, SWEEP, END]
     if not rules.leases_before_refs:
-        order = [LIST, RECORDS, MARK, MOVE, RECORDS_AGAIN, AGAIN, WATCH, SWEEP, END]
+        order = [LIST, RECORDS, MARK, MOVE, LOOK, RECORDS_AGAIN, AGAIN, WATCH, SWEEP, END]
 
     def marked() -> bool:
         """Whether the chunk is needed, by the refs as they are and the records as they were."""
@@ -145,31 +153,31 @@ def collection_steps(world: World, rules: Rules) -> Iterator[World]:
         return named or (world.line and not run.forgotten)
 
     def on(**changes: object) -> World:
-        following = {"at": run.at + 1, **changes}
-        return replace(world, collection=replace(run, **following))  # type: ignore[arg-type]
+        runs = list(world.collections)
+        runs[me] = replace(run, **{"at": run.at + 1, **changes})  # type: ignore[arg-type]
+        return replace(world, collections=tuple(runs))
 
+    if alone and world.runs > 1 and run.at:  # at its end, or killed
+        yield replace(world, collections=(Collection(),), runs=world.runs - 1)
     if run.at == len(order) - 1:
-        if world.runs > 1:
-            yield replace(world, collection=Collection(), runs=world.runs - 1)
         return
-    if run.at and world.runs > 1:
-        yield replace(world, collection=Collection(), runs=world.runs - 1)  # killed
     step = order[run.at]
     if step == LIST:
         yield on(listed=frozenset(pack for pack in PACKS if world.packs[pack] == THERE))
     elif step in (RECORDS, RECORDS_AGAIN):
         yield on(forgotten=world.record)
     elif step == MARK:
-        yield on(reachable=marked())
+        there = {pack for pack in run.listed if world.packs[pack] == THERE}
+        yield from (on(kept=kept) for kept in (there if marked() and there else {-1}))
     elif step == MOVE:
         there = {pack for pack in run.listed if world.packs[pack] == THERE}
-        moved = on(waiting=frozenset({-1}), listed=frozenset(), reachable=False)
-        # One copy of what is needed stays: any. What is not needed goes.
-        for kept in there if run.reachable and there else {-1}:
-            result = moved
-            for pack in there - {kept}:
-                result = result.pack(pack, TRASH if rules.trash else GONE)
-            yield result
+        moved = on(waiting=frozenset({-1}), listed=frozenset(), kept=-1)
+        for pack in there - {run.kept}:
+            moved = moved.pack(pack, TRASH + me if rules.trash else GONE)
+        yield moved
+    elif step == LOOK:
+        found = frozenset((pack, place) for pack, place in enumerate(world.packs))
+        yield on(lying=frozenset(each for each in found if each[1] >= TRASH))
     elif step == WATCH:
         if run.waiting == {-1}:
             yield on(at=run.at, waiting=world.leases)
@@ -191,7 +199,7 @@ def collection_steps(world: World, rules: Rules) -> Iterator[World]:
                 yield replace(world, leases=world.leases - {held})
     elif step == AGAIN:
         if marked() and THERE not in world.packs:
-            trashed = [pack for pack in PACKS if world.packs[pack] == TRASH]
+            trashed = [pack for pack in PACKS if world.packs[pack] >= TRASH]
             for pack in trashed:
                 yield on().pack(pack, THERE)
             if not trashed:
@@ -199,7 +207,9 @@ def collection_steps(world: World, rules: Rules) -> Iterator[World]:
         else:
             yield on()
     elif step == SWEEP:
-        trashed = [pack for pack in PACKS if world.packs[pack] == TRASH]
+        trashed = [pack for pack in PACKS if world.packs[pack] >= TRASH]
+        if rules.own_trash:
+            trashed = [pack for pack in trashed if (pack, world.packs[pack]) in run.lying]
         yield from (world.pack(pack, GONE) for pack in trashed)  # one at a time
         if not trashed:
             yield on()
@@ -212,12 +222,13 @@ def explore(rules: Rules, start: World) -> tuple[int, bool, set[int]]:
     ends = set()
     while pending:
         world = pending.pop()
-        ends.add(world.packs[0])
+        ends.add(min(world.packs[0], TRASH))
         if world.lost():
             return len(seen), True, ends
         for me in range(len(world.writers)):
             pending += _fresh(writer_steps(world, me, rules), seen)
-        pending += _fresh(collection_steps(world, rules), seen)
+        for me in range(len(world.collections)):
+            pending += _fresh(collection_steps(world, me, rules), seen)
         if world.line and not world.record:
             pending += _fresh(iter([replace(world, record=True)]), seen)
     return len(seen), False, ends
@@ -233,9 +244,16 @@ def _fresh(found: Iterator[World], seen: set[World]) -> list[World]:
 
 
 STARTS = {"no ref leads to it": World(), "it may be let go of": World(line=True)}
+AT_ONCE = {
+    f"{name}, two at once": replace(
+        start, writers=(Writer(),), collections=(Collection(), Collection())
+    )
+    for name, start in STARTS.items()
+}
+EVERY = STARTS | AT_ONCE
 
 
-@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("start", EVERY.values(), ids=EVERY)
 def test_nothing_is_lost_in_any_order(start: World) -> None:
     states, lost, ends = explore(Rules(), start)
 
@@ -266,3 +284,8 @@ def test_each_rule_is_needed(rules: Rules, start: World) -> None:
 @pytest.mark.parametrize("rules", NEEDED_TO_FORGET.values(), ids=NEEDED_TO_FORGET)
 def test_each_rule_of_forgetting_is_needed(rules: Rules) -> None:
     assert explore(rules, STARTS["it may be let go of"])[1]
+
+
+@pytest.mark.parametrize("start", AT_ONCE.values(), ids=AT_ONCE)
+def test_another_collections_trash_is_not_to_be_removed(start: World) -> None:
+    assert explore(Rules(own_trash=False), start)[1]
