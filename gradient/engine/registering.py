@@ -7,11 +7,15 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 
+from gradient.errors import MisfitError
+from gradient.state.model import is_extra
 from gradient.state.names import ParameterNames
 from gradient.state.optimizer import class_name
 from gradient.state.optimizer_plan import OptimizerPlan
 from gradient.state.run import Registered
+from gradient.state.scheduler import capture_scheduler
 
 
 def registered(
@@ -20,12 +24,18 @@ def registered(
     """Make a registration of a getter and a setter, or of one object (`setter` None).
 
     An optimizer's state is its plain state dict, but comes back without the casts of its own
-    ``load_state_dict``. Raises ConfigError for an object that has no state to take.
+    ``load_state_dict``; a module's is refused where that would cast; a scheduler's has no functions
+    in it. Raises ConfigError for an object that has no state to take.
     """
     if setter is not None:
         return Registered(thing, setter, required, pickle)
     if isinstance(thing, torch.optim.Optimizer):
         return Registered(thing.state_dict, partial(load_exactly, thing), required, pickle)
+    if isinstance(thing, torch.nn.Module):
+        return Registered(thing.state_dict, partial(load_uncast, thing), required, pickle)
+    if isinstance(thing, LRScheduler):
+        getter = partial(capture_scheduler, thing)
+        return Registered(getter, thing.load_state_dict, required, pickle)
     return Registered.of(thing, required=required, pickle=pickle)
 
 
@@ -52,3 +62,24 @@ def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> Non
     if plan.misfit:
         raise plan.misfit.error("optimizer")
     plan.apply()
+
+
+def load_uncast(module: torch.nn.Module, saved: Any) -> None:
+    """Load a module's state; raises MisfitError where torch would cast a tensor."""
+    live = module.state_dict()
+    cast = {
+        name: f"saved {value.dtype}, here {live[name].dtype}"
+        for name, value in saved.items()
+        if isinstance(value, torch.Tensor)
+        and isinstance(live.get(name), torch.Tensor)
+        and live[name].dtype != value.dtype
+        and not is_extra(name)
+    }
+    if cast:
+        lines = "".join(f"\n  different: {name}: {text}" for name, text in cast.items())
+        raise MisfitError(
+            f"the state of a registered {type(module).__name__} would be cast; make it in the "
+            f"saved dtype, or register a getter and a setter that converts:{lines}",
+            mismatched=cast,
+        )
+    module.load_state_dict(saved)

@@ -74,8 +74,7 @@ class ModelPlan:
             if short not in saved:
                 self.misfit.missing.append(short)
                 continue
-            # What extra state looks like is its module's business, even where it is a tensor.
-            extra = name.rpartition(".")[2] == "_extra_state"
+            extra = is_extra(name)
             difference = None if extra else _difference(value, saved[short])
             if difference is not None:
                 self.misfit.mismatched[short] = difference
@@ -120,6 +119,11 @@ class ModelPlan:
             for name, value in expanded.items():
                 live = self._expanded[name]
                 _once(live, live).copy_(_once(value, live))
+
+
+def is_extra(name: str) -> bool:
+    """Whether this is extra state: its look is its module's business, even where it is a tensor."""
+    return name.rpartition(".")[2] == "_extra_state"
 
 
 def _difference(live: Any, saved: Any) -> str | None:

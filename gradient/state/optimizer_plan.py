@@ -145,7 +145,9 @@ class OptimizerPlan:
         """Load what fits; parameters without fitting state start afresh."""
         if self._opaque or "param_groups" not in self._saved:
             if self._same_class:
-                self._optimizer.load_state_dict(to_state_dict(self._saved))
+                saved = to_state_dict(self._saved)
+                self._optimizer.load_state_dict(saved)
+                _uncast(saved, self._optimizer.state_dict())
             return
         live = self._optimizer.state_dict()
         kept = [] if not self._same_class else [n for n in self._loadable() if self._fits(n)]
@@ -242,6 +244,23 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _tensors(item)
+
+
+def _uncast(saved: Any, loaded: Any) -> Any:
+    """Return what was loaded, with the saved tensors where torch's optimizers in it cast them.
+
+    In a wrapper's state dict they show their own state; what is a copy there is changed in vain.
+    """
+    if isinstance(saved, torch.Tensor) and isinstance(loaded, torch.Tensor):
+        return loaded if loaded.dtype == saved.dtype else saved.to(loaded.device)
+    if isinstance(saved, dict) and isinstance(loaded, dict):
+        for key in saved.keys() & loaded.keys():
+            loaded[key] = _uncast(saved[key], loaded[key])
+    elif type(saved) in (list, tuple) and type(loaded) is type(saved) and len(saved) == len(loaded):
+        return type(saved)(_uncast(a, b) for a, b in zip(saved, loaded, strict=True))
+    elif type(saved) is str:
+        return saved  # of which torch makes the name of a Python generator
+    return loaded
 
 
 def _put_back(saved: Any, loaded: Any) -> Any:

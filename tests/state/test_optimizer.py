@@ -354,6 +354,55 @@ def test_other_state_dicts_are_kept_as_they_are() -> None:
     assert same(to_state_dict(state["optimizer"]), state["optimizer"]["opaque"])
 
 
+class Several:
+    """An optimizer of the script's around those of torch, one of which keeps wide state."""
+
+    def __init__(self, parameters: Any, lr: float) -> None:
+        first, *rest = parameters
+        self.parts = [Master([first], lr), torch.optim.SGD(rest, lr, momentum=0.9)]
+        self.steps = 0
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return [group for part in self.parts for group in part.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"parts": [part.state_dict() for part in self.parts], "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.load_state_dict(saved)
+        self.steps = state["steps"]
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad()
+
+    def step(self, closure: Any) -> None:
+        self.parts[0].step(closure)
+        self.parts[1].step()
+        self.steps += 1
+
+
+def test_state_inside_a_wrapper_keeps_its_dtype_too() -> None:
+    def step(run: Run) -> None:
+        optimizer: Any = run.optimizer
+
+        def closure() -> torch.Tensor:
+            optimizer.zero_grad()
+            loss: torch.Tensor = run.model(torch.randn(5, 4).bfloat16()).square().mean()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+
+    def build() -> Run:
+        model = network(torch.bfloat16)
+        return Run(model, Several(model.parameters(), 0.01))
+
+    assert_continues(build, step)
+
+
 class Extended(torch.optim.SGD):
     """SGD with another key in its state dict, and state that belongs to no parameter."""
 
