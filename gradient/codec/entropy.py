@@ -39,6 +39,8 @@ class Coder(Enum):
 
     ENTROPY = "entropy"
     """Huffman codes only."""
+    LOCAL = "local"
+    """Huffman codes, made anew every 16 KiB: for streams that are not everywhere alike."""
     REPEATS = "repeats"
     """Level 1: for streams that are nearly constant."""
     TEXT = "text"
@@ -49,21 +51,27 @@ class _Contexts(threading.local):
     """One compressor per setting and one decompressor for each thread."""
 
     def __init__(self) -> None:
-        entropy = zstandard.ZstdCompressionParameters(
-            strategy=zstandard.STRATEGY_FAST,
-            min_match=7,
-            hash_log=6,
-            chain_log=6,
-            search_log=1,
-            target_length=0,
-            window_log=17,
-        )
         self.compressors = {
-            Coder.ENTROPY: zstandard.ZstdCompressor(compression_params=entropy),
+            Coder.ENTROPY: _huffman(window_log=17),
+            Coder.LOCAL: _huffman(window_log=14),
             Coder.REPEATS: zstandard.ZstdCompressor(level=1),
             Coder.TEXT: zstandard.ZstdCompressor(level=3),
         }
         self.decompressor = zstandard.ZstdDecompressor()
+
+
+def _huffman(*, window_log: int) -> zstandard.ZstdCompressor:
+    """Set zstd up to find as few repetitions as it can; a block is as long as its window."""
+    parameters = zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST,
+        min_match=7,
+        hash_log=6,
+        chain_log=6,
+        search_log=1,
+        target_length=0,
+        window_log=window_log,
+    )
+    return zstandard.ZstdCompressor(compression_params=parameters)
 
 
 _CONTEXTS: Final = _Contexts()
@@ -72,6 +80,16 @@ _CONTEXTS: Final = _Contexts()
 def compress(data: memoryview, coder: Coder) -> bytes:
     """Return one zstd frame that records its content's length."""
     return _CONTEXTS.compressors[coder].compress(data)
+
+
+def rehearse(data: memoryview, coders: tuple[Coder, Coder], *, nbytes: int, worth: float) -> Coder:
+    """Return the second coder where it pays for the `nbytes` bytes in the middle of `data`.
+
+    That is, where it makes less than `worth` times of them what the first one makes.
+    """
+    start = max(0, len(data) - nbytes) // 2
+    usual, other = (len(compress(data[start : start + nbytes], coder)) for coder in coders)
+    return coders[other < worth * usual]
 
 
 def decompress(frame: memoryview, nbytes: int) -> bytes:

@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from gradient.codec import delta, entropy, planes, planning
+from gradient.codec.elements import WIDTHS, is_constant, words
 from gradient.codec.entropy import Coder
 from gradient.codec.mode import Mode
 from gradient.codec.planning import Plan
 from gradient.codec.scratch import SCRATCH
+from gradient.codec.stream import NOISE
+from gradient.codec.survey import PLAIN, survey
 from gradient.errors import MalformedObjectError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from gradient.codec.planes import Survey, Words
+    from gradient.codec.elements import Words
+    from gradient.codec.survey import Survey
 
 
 class Codec(IntEnum):
@@ -58,7 +62,7 @@ class Encoded:
 _SMALLEST: Final = 64
 """Bytes below which a payload's own header eats what coding saves."""
 
-_REHEARSAL: Final = 1 << 15
+_REHEARSAL: Final = 1 << 14
 """Bytes on which two settings are compared before a longer run of bytes is coded with one."""
 
 
@@ -138,7 +142,7 @@ def _decode_delta(data: memoryview, target: memoryview, base: memoryview) -> Non
     if len(base) != len(target):
         raise MalformedObjectError(f"a base of {len(base)} bytes for {len(target)} raw bytes")
     differences = planes.decode_into(data, target)
-    delta.restore(differences, planes.words(base, differences.itemsize))
+    delta.restore(differences, words(base, differences.itemsize))
 
 
 def _raw(view: memoryview) -> Encoded:
@@ -149,8 +153,8 @@ def _begin(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
     """Check a chunk, encode it if it is no numbers, and find out how to where it is."""
     raw, width, base, _ = chunk
     view = memoryview(raw).cast("B")
-    if width not in planes.WIDTHS:
-        raise ValueError(f"width must be one of {planes.WIDTHS}, not {width}")
+    if width not in WIDTHS:
+        raise ValueError(f"width must be one of {WIDTHS}, not {width}")
     if base is not None and memoryview(base).nbytes != len(view):
         raise ValueError(f"a base of {memoryview(base).nbytes} bytes for {len(view)} bytes")
     if mode is Mode.OFF or len(view) < _SMALLEST:
@@ -162,11 +166,11 @@ def _begin(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
 
 def _begin_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
     """Encode text, and numbers of one byte."""
-    octets = planes.words(view, 1)
-    seen = planes.survey(planning.sample(octets), planes.PLAIN)
-    if seen.entropies[0] > planes.NOISE[mode]:
+    octets = words(view, 1)
+    seen = survey(planning.sample(octets), PLAIN)
+    if seen.entropies[0] > NOISE[mode]:
         return _raw(view)
-    if seen.entropies[0] == 0 and planes.is_constant(octets):
+    if seen.entropies[0] == 0 and is_constant(octets):
         return _Choice(view, [_Candidate(Codec.PLANES, octets, None, seen)])
     coders = tuple(Coder) if mode is Mode.AGGRESSIVE else (_coder(view),)
     frame = min((entropy.compress(view, coder) for coder in coders), key=len)
@@ -175,8 +179,8 @@ def _begin_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
 
 def _begin_words(view: memoryview, chunk: Chunk, mode: Mode) -> _Choice:
     width, plan = chunk.width, chunk.plan
-    elements = planes.words(view, width)
-    source = None if chunk.base is None else planes.words(chunk.base, width)
+    elements = words(view, width)
+    source = None if chunk.base is None else words(chunk.base, width)
     fits = plan is not None and mode is Mode.AUTO and plan.fits(width)
     known = plan if plan is not None and fits else planning.UNASKED
     found = planning.ask(elements, source, known, mode)
@@ -191,12 +195,10 @@ def _begin_words(view: memoryview, chunk: Chunk, mode: Mode) -> _Choice:
 
 def _coder(view: memoryview) -> Coder:
     """Rehearse a long run of bytes: text repeats itself, fp8 weights do not."""
-    if len(view) <= _REHEARSAL:
+    if len(view) <= 2 * _REHEARSAL:
         return Coder.TEXT
-    middle = len(view) // 2 - _REHEARSAL // 4
-    part = view[middle : middle + _REHEARSAL // 2]
-    sizes = {coder: len(entropy.compress(part, coder)) for coder in (Coder.ENTROPY, Coder.TEXT)}
-    return Coder.TEXT if sizes[Coder.TEXT] < 0.97 * sizes[Coder.ENTROPY] else Coder.ENTROPY
+    coders = Coder.ENTROPY, Coder.TEXT
+    return entropy.rehearse(view, coders, nbytes=_REHEARSAL, worth=0.97)
 
 
 @dataclass(slots=True)
@@ -214,7 +216,7 @@ class _Candidate:
 
     def likeness(self, mode: Mode) -> object:
         """Return what is equal for those that can be coded together."""
-        methods = self.seen.methods(planes.NOISE[mode])
+        methods = self.seen.methods(NOISE[mode])
         return self.elements.itemsize, self.elements.size, self.seen.transform, methods
 
 
@@ -236,7 +238,9 @@ class _Choice:
             best = _raw(self.view)
         if self.found is None:
             return best
-        plan = planning.kept(self.found, self.known, best.size, based=self.based)
+        seen = {each.codec: each.seen for each in self.candidates}
+        found = planning.coded(self.found, seen.get(Codec.PLANES), seen.get(Codec.DELTA))
+        plan = planning.kept(found, self.known, best.size, based=self.based)
         return Encoded(best.codec, best.parts, best.size, plan)
 
 
@@ -244,16 +248,17 @@ def _code(group: Sequence[_Candidate], mode: Mode) -> None:
     """Encode chunks of one likeness, side by side."""
     first = group[0].elements
     if len(group) == 1 and group[0].source is None:
-        words = first
+        together = first
     else:
-        words = SCRATCH.take("side by side", first.nbytes * len(group)).view(first.dtype)
+        together = SCRATCH.take("side by side", first.nbytes * len(group)).view(first.dtype)
     for number, each in enumerate(group):
-        room = words[number * first.size :][: first.size]
+        room = together[number * first.size :][: first.size]
         if each.source is not None:
             delta.difference(each.elements, each.source, room)
-        elif words is not first:
+        elif together is not first:
             np.copyto(room, each.elements)
-    coded = planes.encode(words, [each.seen for each in group], mode=mode)
-    for each, parts in zip(group, coded, strict=True):
+    coded = planes.encode(together, [each.seen for each in group], mode=mode)
+    for each, (parts, seen) in zip(group, coded, strict=True):
+        each.seen = seen
         size = sum(memoryview(part).nbytes for part in parts)
         each.encoded = Encoded(each.codec, tuple(parts), size)

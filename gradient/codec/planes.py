@@ -13,102 +13,41 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from gradient.codec import entropy, seven, sparse
-from gradient.codec.entropy import Coder
-from gradient.codec.mode import Mode
+from gradient.codec import stream
+from gradient.codec.elements import WIDTHS, words
 from gradient.codec.scratch import SCRATCH
+from gradient.codec.stream import CONSTANT, NOISE, RAW
+from gradient.codec.survey import PLAIN, ROTATED
 from gradient.errors import MalformedObjectError
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
-Words = npt.NDArray[np.unsignedinteger[Any]]
-
-WIDTHS: Final = (1, 2, 4, 8)
-"""Bytes of an element, and of a span."""
-
-PLAIN: Final = 0
-ROTATED: Final = 1
-
-RAW: Final = 0
-ZSTD: Final = 1
-CONSTANT: Final = 2
-SEVEN: Final = 3
-SPARSE: Final = 4
-
-NOISE: Final = {Mode.AUTO: 7.75, Mode.AGGRESSIVE: 7.96}
-"""Bits per byte from which on a stream is stored as it is."""
-
-_REPEATS: Final = 1.0
-"""Bits per byte below which Huffman codes, a bit per byte at least, lose against a search."""
-
-_COMMON: Final = 0.65
-"""The share of one value above which Huffman codes waste a part of a bit on it."""
-
-_SEVEN: Final = 6.85
-"""Bits per byte above which seven bits without their distribution are as good as with it."""
+    from gradient.codec.elements import Words
+    from gradient.codec.mode import Mode
+    from gradient.codec.survey import Survey
 
 _HEAD: Final = struct.Struct("<BB")
 _STREAM: Final = struct.Struct("<BBI")
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """What a sample says about a chunk under one transform."""
+class Coded(NamedTuple):
+    """A payload."""
 
-    transform: int
-    entropies: tuple[float, ...]
-    """Bits per byte of each byte plane, the lowest first."""
-    common: tuple[int, ...]
-    """The most frequent byte of each."""
-    share: tuple[float, ...]
-    """How many of the bytes are that one."""
-
-    def bits(self, noise: float) -> float:
-        """Return the estimated bits per element."""
-        return sum(8.0 if bits > noise else bits for bits in self.entropies)
-
-    def methods(self, noise: float) -> tuple[int, ...]:
-        """Return how each byte plane is to be coded: `RAW`, `CONSTANT`, or `ZSTD` and its like."""
-        return tuple(
-            RAW if bits > noise else CONSTANT if bits == 0 else ZSTD for bits in self.entropies
-        )
+    parts: list[bytes | memoryview]
+    """A header, then each stream."""
+    seen: Survey
+    """The chunk's survey, which now says how its streams were coded."""
 
 
-def words(data: Buffer, width: int) -> Words:
-    """View a buffer as little-endian unsigned integers of `width` bytes."""
-    elements: Words = np.frombuffer(memoryview(data), f"<u{width}")
-    return elements
-
-
-def survey(sample: Words, transform: int) -> Survey:
-    """Estimate what each byte plane of a chunk holds from a sample of its elements."""
-    width = sample.itemsize
-    if transform == ROTATED:
-        sample = sample.copy()
-        top = sample.view("<u2")[width // 2 - 1 :: width // 2]
-        top[:] = (top & 0x7F80) << 1 | (top & 0x8000) >> 8 | top & 0x7F
-    counts = entropy.histograms(sample.view(np.uint8).reshape(-1, width))
-    shares = counts.max(axis=1) / len(sample)
-    common = tuple(counts.argmax(axis=1).tolist())
-    return Survey(transform, entropy.entropies(counts), common, tuple(shares.tolist()))
-
-
-def encode(
-    elements: Words, surveys: Sequence[Survey], *, mode: Mode
-) -> list[list[bytes | memoryview]]:
+def encode(elements: Words, surveys: Sequence[Survey], *, mode: Mode) -> list[Coded]:
     """Encode chunks of one length, which stand one after the other, each with its survey.
 
-    Returns each payload's parts: a header, then each stream. They are the caller's to keep. All
-    surveys must have the same transform and methods; `ROTATED` ones a top plane that is neither
-    noise nor constant.
+    The parts of the payloads are the caller's to keep. All surveys must have the same transform and
+    methods; `ROTATED` ones a top plane that is neither noise nor constant.
     """
     seen = surveys[0]
     methods = seen.methods(NOISE[mode])
@@ -116,13 +55,19 @@ def encode(
     owned = [methods[offset] == RAW for offset, _ in spans]
     heads = [_HEAD.pack(elements.itemsize, seen.transform)] * len(surveys)
     parts: list[list[bytes | memoryview]] = [[] for _ in surveys]
+    local: list[list[int]] = [[] for _ in surveys]
     streams = _split(elements, spans, owned, rotated=seen.transform == ROTATED)
-    for (offset, span), stream in zip(spans, streams, strict=True):
-        for number, part in enumerate(stream.reshape(len(surveys), -1)):
-            method, coded = _pack(part, surveys[number], offset, mode)
-            heads[number] += _STREAM.pack(span, method, len(coded))
-            parts[number].append(coded)
-    return [[head, *coded] for head, coded in zip(heads, parts, strict=True)]
+    for (offset, span), together in zip(spans, streams, strict=True):
+        for number, part in enumerate(together.reshape(len(surveys), -1)):
+            packed = stream.pack(part, surveys[number].habit(offset), mode)
+            heads[number] += _STREAM.pack(span, packed.method, len(packed.stored))
+            parts[number].append(packed.stored)
+            if packed.local:
+                local[number].append(offset)
+    return [
+        Coded([head, *stored], seen.coded(uneven))
+        for head, stored, seen, uneven in zip(heads, parts, surveys, local, strict=True)
+    ]
 
 
 def decode_into(payload: memoryview, out: memoryview) -> Words:
@@ -215,34 +160,6 @@ def _take(name: str, width: int, count: int, *, fresh: bool) -> Words:
     return memory.view(f"<u{width}")
 
 
-def _pack(stream: Words, seen: Survey, offset: int, mode: Mode) -> tuple[int, bytes | memoryview]:
-    """Code the stream that begins with a plane as a (method, bytes) that nothing else refers to."""
-    bits = seen.entropies[offset]
-    if bits > NOISE[mode]:
-        return RAW, stream.view(np.uint8).data
-    if bits == 0 and is_constant(stream):
-        return CONSTANT, stream[:1].tobytes()
-    octets = stream.view(np.uint8).data
-    if mode is Mode.AUTO and bits > _SEVEN and stream.itemsize == 1 and stream.max() < 128:
-        return SEVEN, seven.pack(stream.view(np.uint8)).data
-    rare = None
-    if seen.share[offset] > _COMMON and stream.itemsize == 1:
-        rare = sparse.pack(stream.view(np.uint8), seen.common[offset])
-    if mode is Mode.AGGRESSIVE:
-        coded = min((entropy.compress(octets, coder) for coder in Coder), key=len)
-    elif rare is None:
-        coded = entropy.compress(octets, Coder.REPEATS if bits < _REPEATS else Coder.ENTROPY)
-    if rare is not None and (mode is Mode.AUTO or len(rare) < len(coded)):
-        return SPARSE, rare
-    return (ZSTD, coded) if len(coded) < stream.nbytes else (RAW, octets.tobytes())
-
-
-def is_constant(elements: Words) -> bool:
-    """Return whether all elements (at least one) are equal."""
-    same = SCRATCH.take("same", elements.size).view(np.bool_)
-    return bool(np.equal(elements, elements[0], out=same).all())
-
-
 def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
     """Return each span's stream, lowest first; a constant one has a single element."""
     table: list[tuple[int, int, int]] = []
@@ -253,10 +170,7 @@ def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
         span, method, size = _STREAM.unpack_from(payload, cursor)
         if span not in WIDTHS or covered % span or covered + span > width:
             raise MalformedObjectError(f"a stream of {span} bytes cannot begin at byte {covered}")
-        expected = {RAW: span * count, CONSTANT: span, ZSTD: size}
-        if span == 1:
-            expected |= {SEVEN: seven.packed_size(count), SPARSE: size}
-        if expected.get(method) != size:
+        if not stream.fits(method, size, span, count):
             raise MalformedObjectError(f"a stream has method {method} and {size} bytes")
         table.append((span, method, size))
         cursor += _STREAM.size
@@ -266,15 +180,7 @@ def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
     streams: list[Words] = []
     for span, method, size in table:
         stored = payload[cursor : cursor + size]
-        if method == ZSTD:
-            streams.append(words(entropy.decompress(stored, span * count), span))
-        elif method == SPARSE:
-            streams.append(sparse.unpack(stored, count))
-        elif method == SEVEN:
-            room = SCRATCH.take(f"seven{len(streams)}", size // 7 * 8)
-            streams.append(seven.unpack(words(stored, 1), room)[:count])
-        else:
-            streams.append(words(stored, span))
+        streams.append(stream.unpack(method, stored, span, count, place=len(streams)))
         cursor += size
     return streams
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gradient.codec import delta, entropy, planes
+from gradient.codec import delta, entropy
 from gradient.codec.mode import Mode
+from gradient.codec.stream import NOISE
+from gradient.codec.survey import PLAIN, ROTATED, survey
 
 if TYPE_CHECKING:
-    from gradient.codec.planes import Survey, Words
+    from gradient.codec.elements import Words
+    from gradient.codec.survey import Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,11 @@ def ask(elements: Words, source: Words | None, known: Plan, mode: Mode) -> Plan:
     return known
 
 
+def coded(found: Plan, alone: Survey | None, step: Survey | None) -> Plan:
+    """Return the plan with what coding added to its surveys; None where one was not used."""
+    return replace(found, alone=alone or found.alone, step=step or found.step)
+
+
 def kept(found: Plan, known: Plan, size: int, *, based: bool) -> Plan | None:
     """Return the plan for next time; None where a payload of `size` bytes has outgrown it."""
     if found.leans is not known.leans or not known.size:
@@ -75,7 +83,7 @@ def kept(found: Plan, known: Plan, size: int, *, based: bool) -> Plan | None:
 
 def bits(seen: Survey, mode: Mode) -> float:
     """Return the estimated bits per element."""
-    return seen.bits(planes.NOISE[mode])
+    return seen.bits(NOISE[mode])
 
 
 def sample(elements: Words) -> Words:
@@ -91,13 +99,13 @@ def _pays(elements: Words, step: float, alone: float) -> bool:
 def _survey(part: Words, mode: Mode) -> Survey:
     """Survey rotated elements where their top plane has something to code, plain ones elsewhere."""
     if part.itemsize > 1:
-        seen = planes.survey(part, planes.ROTATED)
-        if 0 < seen.entropies[-1] <= planes.NOISE[mode]:
+        seen = survey(part, ROTATED)
+        if 0 < seen.entropies[-1] <= NOISE[mode]:
             return seen
-    return planes.survey(part, planes.PLAIN)
+    return survey(part, PLAIN)
 
 
 def _survey_delta(part: Words, base: Words) -> Survey:
     difference = np.empty_like(part)
     delta.difference(part, base, difference)
-    return planes.survey(difference, planes.PLAIN)
+    return survey(difference, PLAIN)

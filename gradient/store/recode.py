@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gradient.codec import planes
+from gradient.codec.elements import WIDTHS
 from gradient.codec.frame import Codec, Encoded, decode_into, encode
 from gradient.codec.mode import Mode
 from gradient.codec.scratch import SCRATCH
@@ -46,7 +46,7 @@ def smaller(catalogue: Catalogue, pack: Pack, row: Row) -> tuple[Encoded, Oid | 
         read_object(catalogue, row.base, Kind.BLOB, base, catalogue.find(row.base))
     best: Encoded | None = None
     # What was stored as it is does not say how wide its elements are.
-    for width in planes.WIDTHS if known is None else (known,):
+    for width in WIDTHS if known is None else (known,):
         body = body_of(catalogue, pack, row)
         found = encode(body, width=width, mode=Mode.AGGRESSIVE, base=base)
         if found.size < (row.stored if best is None else best.size) and found.codec != Codec.RAW:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from gradient.codec.planes import Words
+    from gradient.codec.elements import Words
 
 ASKED = Plan(leans=False, size=1)
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradient.codec.chunks import CHUNK_BYTES
-from gradient.codec.planes import WIDTHS
+from gradient.codec.elements import WIDTHS
 
 widths = st.sampled_from(WIDTHS)
 seeds = st.integers(0, 2**32 - 1)

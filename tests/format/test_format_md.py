@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from gradient.checkpoint import draft, grouping, reader, writer
-from gradient.codec import planes
+from gradient.codec import stream
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.frame import Codec, Encoded, decode_into
 from gradient.codec.mode import Mode
@@ -310,11 +310,11 @@ def test_the_page_lists_the_codecs_and_methods() -> None:
     codecs, methods = numbers[: len(Codec)], numbers[len(Codec) :]
     assert dict(codecs) == {codec.name: codec.value for codec in Codec}
     assert dict(methods) == {
-        "RAW": planes.RAW,
-        "ZSTD": planes.ZSTD,
-        "CONSTANT": planes.CONSTANT,
-        "SEVEN": planes.SEVEN,
-        "SPARSE": planes.SPARSE,
+        "RAW": stream.RAW,
+        "ZSTD": stream.ZSTD,
+        "CONSTANT": stream.CONSTANT,
+        "SEVEN": stream.SEVEN,
+        "SPARSE": stream.SPARSE,
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gradient.checkpoint import reader, writer
-from gradient.codec import planes
+from gradient.codec.elements import WIDTHS
 from gradient.codec.mode import Mode
 from gradient.state import arrays
 from gradient.storage.memory import MemoryStorage
@@ -21,7 +21,7 @@ def test_a_large_array_comes_back_bit_for_bit(name: str) -> None:
     if dtype.kind == "U":
         content = "ab".encode("utf-32-le") * (75 * dtype.itemsize)
     array = np.frombuffer(content, dtype)
-    assert arrays.width(dtype) in planes.WIDTHS
+    assert arrays.width(dtype) in WIDTHS
     store = ObjectStore(MemoryStorage(), workers=1)
     with store.begin(mode=Mode.AUTO) as transaction:
         root = writer.write_state(transaction, {"env": [array]})

@@ -1,0 +1,30 @@
+"""A chunk's elements as integers: all that the codec knows of numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from gradient.codec.scratch import SCRATCH
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Words = npt.NDArray[np.unsignedinteger[Any]]
+
+WIDTHS: Final = (1, 2, 4, 8)
+"""Bytes of an element, and of a span."""
+
+
+def words(data: Buffer, width: int) -> Words:
+    """View a buffer as little-endian unsigned integers of `width` bytes."""
+    elements: Words = np.frombuffer(memoryview(data), f"<u{width}")
+    return elements
+
+
+def is_constant(elements: Words) -> bool:
+    """Return whether all elements (at least one) are equal."""
+    same = SCRATCH.take("same", elements.size).view(np.bool_)
+    return bool(np.equal(elements, elements[0], out=same).all())

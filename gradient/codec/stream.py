@@ -1,0 +1,126 @@
+"""One stream of like bytes, by the method that suits it, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from gradient.codec import entropy, seven, sparse
+from gradient.codec.elements import is_constant, words
+from gradient.codec.entropy import Coder
+from gradient.codec.mode import Mode
+from gradient.codec.scratch import SCRATCH
+
+if TYPE_CHECKING:
+    from gradient.codec.elements import Words
+
+RAW: Final = 0
+ZSTD: Final = 1
+CONSTANT: Final = 2
+SEVEN: Final = 3
+SPARSE: Final = 4
+
+NOISE: Final = {Mode.AUTO: 7.75, Mode.AGGRESSIVE: 7.96}
+"""Bits per byte from which on a stream is stored as it is."""
+
+_REPEATS: Final = 1.0
+"""Bits per byte below which Huffman codes, a bit per byte at least, lose against a search."""
+
+_COMMON: Final = 0.65
+"""The share of one value above which Huffman codes waste a part of a bit on it."""
+
+_SEVEN: Final = 6.85
+"""Bits per byte above which seven bits without their distribution are as good as with it."""
+
+_LOCAL: Final = 0.99
+"""What codes made anew for each part may cost of those made once: they take longer to read."""
+
+_PART: Final = 1 << 14
+"""Bytes of such a part."""
+
+_REHEARSAL: Final = 1 << 16
+"""Bytes on which the two are compared."""
+
+
+class Habit(NamedTuple):
+    """What is known about a stream before it is coded."""
+
+    bits: float
+    """Per byte of its first plane; zero for a sample of one value."""
+    common: int
+    """The most frequent byte."""
+    share: float
+    """How many are that one."""
+    local: bool | None
+    """Whether it is not everywhere alike; None: not known."""
+
+
+class Packed(NamedTuple):
+    """A stream, coded."""
+
+    method: int
+    stored: bytes | memoryview
+    """Bytes that nothing else refers to."""
+    local: bool = False
+    """Whether it has codes made anew for each part."""
+
+
+def pack(stream: Words, habit: Habit, mode: Mode) -> Packed:
+    """Code a stream; one of noise must be the caller's own memory, and is returned as it is."""
+    if habit.bits > NOISE[mode]:
+        return Packed(RAW, stream.view(np.uint8).data)
+    if habit.bits == 0 and is_constant(stream):
+        return Packed(CONSTANT, stream[:1].tobytes())
+    octets = stream.view(np.uint8).data
+    if mode is Mode.AUTO and habit.bits > _SEVEN and stream.itemsize == 1 and stream.max() < 128:
+        return Packed(SEVEN, seven.pack(stream.view(np.uint8)).data)
+    rare = None
+    if habit.share > _COMMON and stream.itemsize == 1:
+        rare = sparse.pack(stream.view(np.uint8), habit.common)
+    if rare is not None and mode is Mode.AUTO:
+        return Packed(SPARSE, rare)
+    coders = Coder if mode is Mode.AGGRESSIVE else (_coder(octets, habit),)
+    coder, coded = min(
+        ((each, entropy.compress(octets, each)) for each in coders), key=lambda pair: len(pair[1])
+    )
+    if rare is not None and len(rare) < len(coded):
+        return Packed(SPARSE, rare)
+    if len(coded) >= stream.nbytes:
+        return Packed(RAW, octets.tobytes())
+    return Packed(ZSTD, coded, coder is Coder.LOCAL)
+
+
+def fits(method: int, stored: int, span: int, count: int) -> bool:
+    """Return whether `count` elements of `span` bytes can be `stored` bytes of a method."""
+    if span == 1 and method in (SEVEN, SPARSE):
+        return method == SPARSE or stored == seven.packed_size(count)
+    expected = {RAW: span * count, CONSTANT: span, ZSTD: stored}
+    return expected.get(method) == stored
+
+
+def unpack(method: int, stored: memoryview, span: int, count: int, *, place: int) -> Words:
+    """Return the elements of a stream, in the order of `place` its own memory; see `fits`.
+
+    A constant one has a single element. Raises MalformedObjectError for anything that `pack` does
+    not make of so many.
+    """
+    if method == ZSTD:
+        return words(entropy.decompress(stored, span * count), span)
+    if method == SPARSE:
+        return sparse.unpack(stored, count)
+    if method == SEVEN:
+        room = SCRATCH.take(f"seven{place}", len(stored) // 7 * 8)
+        return seven.unpack(words(stored, 1), room)[:count]
+    return words(stored, span)
+
+
+def _coder(octets: memoryview, habit: Habit) -> Coder:
+    if habit.bits < _REPEATS:
+        return Coder.REPEATS
+    if habit.local is not None:
+        return Coder.LOCAL if habit.local else Coder.ENTROPY
+    if len(octets) <= _PART:
+        return Coder.ENTROPY
+    coders = Coder.ENTROPY, Coder.LOCAL
+    return entropy.rehearse(octets, coders, nbytes=_REHEARSAL, worth=_LOCAL)
