@@ -1,7 +1,8 @@
-"""Make tests/format/golden-v1.tar: a small repo of format 1 that must be readable for ever.
+"""Make tests/format/golden-v1b.tar: a small repo of format 1 that must be readable for ever.
 
-The archive that is in the repository is never made anew for format 1: it is what an early program
-wrote. Run this to see what it consists of, and to make the archive of another version.
+The archives that are in the repository are never made anew: they are what early programs wrote, the
+first one (golden-v1) before tensors of up to 512 bytes stood in the tree. Run this to see what they
+consist of, and to make another one when a program writes otherwise.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from gradient.store.database import ObjectStore
 from gradient.store.pack import PackWriter
 from gradient.store.refs import Refs
 
-NAME = "golden-v1"
+NAME = "golden-v1b"
 TIME = "2026-02-10T12:34:56.000000"
 FORK = "fine/LR-1e-2"
 """A branch whose name needs quoting."""

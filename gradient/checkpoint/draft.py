@@ -18,12 +18,10 @@ from gradient.checkpoint import grouping, sharing
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.state import tensors, values
+from gradient.state.tags import INLINE_BYTES
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-INLINE_BYTES = 256
-"""Data up to this size stands in the tree itself, as hex."""
 
 
 @dataclass(slots=True)

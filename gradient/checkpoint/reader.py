@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradient.checkpoint import sharing
-from gradient.checkpoint.draft import INLINE_BYTES
 from gradient.checkpoint.references import listed
 from gradient.checkpoint.writer import LISTED_CHUNKS
 from gradient.codec.chunks import ranges
@@ -22,6 +21,7 @@ from gradient.objects.canonical import MAX_DEPTH, Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
 from gradient.state import tensors, values
+from gradient.state.tags import CHUNKED_BYTES, INLINE_BYTES
 from gradient.state.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class _Source:
 
     def _pieces(self, content: dict[str, Json], size: int) -> list[Oid]:
         """Return the ids of the chunks, checked in number before anything is allocated."""
-        if size <= INLINE_BYTES:
+        if size <= CHUNKED_BYTES or (size <= INLINE_BYTES and "data" in content):
             if content.keys() != {"data"} or len(_inline(content)) != size:
                 raise MalformedObjectError(f"{size} bytes of data are not inline")
             return []

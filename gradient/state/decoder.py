@@ -14,7 +14,7 @@ from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.state import arrays
 from gradient.state.encoder import check_key
-from gradient.state.tags import FACTORIES, INLINE_BYTES, VALUE_DTYPES, Get, Pickled
+from gradient.state.tags import CHUNKED_BYTES, FACTORIES, INLINE_BYTES, VALUE_DTYPES, Get, Pickled
 
 
 class Decoder:
@@ -77,7 +77,7 @@ class Decoder:
         if type(node) is str:
             return _unhex(node, INLINE_BYTES)
         data = self._get.data(node)
-        if len(data) <= INLINE_BYTES:
+        if len(data) <= CHUNKED_BYTES:
             raise MalformedObjectError(f"{len(data)} bytes that belong in the value")
         return data
 

@@ -16,8 +16,11 @@ from gradient.state.tensors import DTYPES, NAMES
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-INLINE_BYTES = 256
-"""Bytes and arrays up to this size stand in the JSON as hex."""
+INLINE_BYTES = 512
+"""Bytes, arrays and tensors up to this size stand in the JSON as hex."""
+
+CHUNKED_BYTES = 256
+"""What is larger than this may have chunks instead: before 0.2.0 it had."""
 
 MAX_DEPTH = canonical.MAX_DEPTH - 6
 """How deep the JSON of one value may nest; the rest is left to the object around it."""

@@ -14,12 +14,13 @@ import numpy
 import pytest
 import torch
 
-from gradient.checkpoint import draft, grouping, reader, writer
+from gradient.checkpoint import grouping, reader, writer
 from gradient.codec import stream
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.frame import Codec, Encoded, decode_into
 from gradient.codec.mode import Mode
 from gradient.errors import MalformedObjectError
+from gradient.maintenance.fsck import values
 from gradient.objects import canonical, tree
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
@@ -117,7 +118,7 @@ COMMIT = Commit(
 )
 
 JSON: dict[str, Callable[[], bytes]] = {
-    "tensor-chunked": lambda: tensor(torch.ones(100)),
+    "tensor-chunked": lambda: tensor(torch.ones(200)),
     "tensor-parameter": lambda: tensor(
         torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.bfloat16))
     ),
@@ -326,8 +327,9 @@ def test_the_page_names_the_limits() -> None:
     assert canonical.MAX_BYTES == 2**26
     nesting = limits["nesting of canonical JSON; of one value"]
     assert nesting == f"{canonical.MAX_DEPTH} levels; {tags.MAX_DEPTH}"
-    assert limits["bytes of data or of a tensor inline"] == str(draft.INLINE_BYTES)
-    assert draft.INLINE_BYTES == tags.INLINE_BYTES
+    assert limits["bytes of data or of a tensor inline"] == str(tags.INLINE_BYTES)
+    assert limits["bytes above which a reader takes chunks as well"] == str(tags.CHUNKED_BYTES)
+    assert (values.INLINE_BYTES, values.CHUNKED_BYTES) == (tags.INLINE_BYTES, tags.CHUNKED_BYTES)
     assert limits["chunks named in the tree"] == str(writer.LISTED_CHUNKS)
     assert limits["step"] == "2^53 - 1"
     assert MAX_STEP == 2**53 - 1

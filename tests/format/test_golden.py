@@ -13,6 +13,7 @@ import torch
 
 from gradient.checkpoint import reader
 from gradient.codec.frame import Codec
+from gradient.maintenance.fsck.check import check
 from gradient.repo.discovery import find_repo, find_workspace
 from gradient.repo.repository import Repository
 from gradient.store import layout
@@ -47,6 +48,13 @@ def test_every_commit_reads_as_it_was_written(archive: Path, tmp_path: Path) -> 
     repo = unpack(archive, tmp_path)
     assert golden.describe(repo) == expected(archive)
     assert not repo.store.problems
+
+
+def test_fsck_finds_nothing(archive: Path, tmp_path: Path) -> None:
+    repo = unpack(archive, tmp_path)
+    report = check(repo.path, workers=1)
+    assert not [finding for finding in report.findings if finding.severity == "error"]
+    assert not report.damaged
 
 
 def test_the_golden_repo_is_small(archive: Path) -> None:

@@ -47,7 +47,7 @@ class Tags(HTMLParser):
 
 def net() -> torch.nn.Module:
     torch.manual_seed(3)
-    return torch.nn.Sequential(torch.nn.Linear(3, 40), torch.nn.Linear(40, 2))
+    return torch.nn.Sequential(torch.nn.Linear(3, 70), torch.nn.Linear(70, 2))
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_tensor_is_read_alone(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(
         repo._repo.store, "read_blobs", lambda jobs: (read.append(len(jobs)), real(jobs))[1]
     )
-    assert model.shape("0.weight") == (40, 3)
+    assert model.shape("0.weight") == (70, 3)
     assert model.dtype("0.weight") == "float32"
     assert list(model) == ["0.weight", "0.bias", "1.weight", "1.bias"]
     assert read == []
@@ -144,7 +144,7 @@ def test_representations_say_what_it_is_and_escape(repo: Repo) -> None:
     component = commit["model"]
     assert repr(repo).startswith("<Repo 'gpt' at main@3, 1 branches, ")
     assert repr(commit).startswith(f"<Commit main@2 ({commit.oid.short}) ")
-    assert repr(component) == "<Component main@2 model: 4 tensors, 242 elements>"
+    assert repr(component) == "<Component main@2 model: 4 tensors, 422 elements>"
     for shown in (repo, commit, component, repo.log(), commit["mine"]):
         page = Tags(shown._repr_html_())
         assert page.seen <= {"div", "b", "table", "tr", "th", "td"}

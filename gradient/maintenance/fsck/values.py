@@ -26,7 +26,8 @@ ITEM_SIZES: Final[dict[str, int]] = {
 }
 """The dtypes of tensors and the bytes of one element (docs/format.md, "Tensors")."""
 
-INLINE_BYTES: Final = 256
+INLINE_BYTES: Final = 512
+CHUNKED_BYTES: Final = 256
 LISTED_CHUNKS: Final = 64
 _MOST_DIMENSIONS: Final = 64
 _MOST_BYTES: Final = 1 << 60
@@ -144,7 +145,7 @@ class Judge:
     def _bulk(self, node: dict[str, Json]) -> None:
         nbytes, chunks = node.get("nbytes"), node.get("chunks")
         named = node.keys() & _BULK
-        if type(nbytes) is not int or not INLINE_BYTES < nbytes <= _MOST_BYTES or len(named) != 2:
+        if type(nbytes) is not int or not CHUNKED_BYTES < nbytes <= _MOST_BYTES or len(named) != 2:
             raise MalformedTensorError(f"{nbytes!r:.40} is no length of data in chunks")
         if "list" in node:
             bulk = Bulk(nbytes, (), Oid.parse(node["list"]))
