@@ -143,9 +143,10 @@ class BoundRun:
     def current_step(self) -> int:
         """0 on a fresh run, the restored step after a resume, then the last commit's.
 
-        Reading it before the loop runs puts a resumed run's generators back (see `start`).
+        Reading it before the loop runs puts a resumed run's generators back. A loop that reads it
+        itself before its first backward pass has to be announced by `start`.
         """
-        self._generators.replay()
+        self._generators.glance()
         return self._at.step
 
     @property

@@ -112,9 +112,12 @@ class GradientEngine(MovingRun):
     # -- The loop ----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Say that the training loop starts: a resumed run's generators are put back once more."""
+        """Say that the training loop starts: a resumed run's generators are put back once more.
+
+        Reads of `current_step` after that put nothing back. `steps` and `epochs` say it themselves.
+        """
         self._check_usable()
-        self._generators.replay()
+        self._generators.begin()
 
     def steps(self, stop: int) -> Iterator[int]:
         """Yield the steps still to run: from the one after `current_step` to `stop` inclusive.
@@ -123,13 +126,13 @@ class GradientEngine(MovingRun):
         """
         self._check_usable()
         restored, step = self._at.restored, self._at.step
-        self._generators.replay()
+        self._generators.begin()
         while step < stop:
             step += 1
             yield step
             if self._at.restored is not restored:
                 restored, step = self._at.restored, self._at.step
-                self._generators.replay()
+                self._generators.begin()
             if not self._closed:
                 self._end_of(step)
 
@@ -149,8 +152,12 @@ class GradientEngine(MovingRun):
         if self._epochs is None:
             self._epochs = Epochs(self._loaders)
             self.register_state("epochs", self._epochs, required=False)
-        self._generators.replay()
-        return self._epochs.iterate(start, stop)
+        self._generators.glance()
+        return self._iterate(self._epochs.iterate(start, stop))
+
+    def _iterate(self, epochs: Iterator[int]) -> Iterator[int]:
+        self._generators.begin()
+        yield from epochs
 
     def handle_preemption(self, *signals: int) -> None:
         """Let a signal (by default SIGTERM) end the run after the step that it is in.

@@ -88,6 +88,66 @@ def test_later_reads_change_nothing(
     assert_same(rig.state(), before)
 
 
+@pytest.mark.parametrize("begin", ["start", "steps", "epochs"])
+def test_reads_in_a_loop_that_was_announced_change_nothing(
+    begin: str, expected: tuple[float, ...]
+) -> None:
+    _, engine = resumed()
+    running = iter(engine.epochs(0, 1) if begin == "epochs" else engine.steps(9))
+    if begin == "start":
+        engine.start()
+    else:
+        next(running)
+    assert draw() == expected
+    after = draw()
+    for _ in range(2):  # rollouts, or forward passes, before the first gradient
+        assert engine.current_step == 1
+    assert draw() != after
+
+
+def accumulate(rig: Rig, engine: GradientEngine | None, steps: range) -> list[float]:
+    """Train with gradients of three batches each, reading the step for every one of them."""
+    losses: list[float] = []
+    for step in steps:
+        for _ in range(3):
+            loss = rig.model(torch.randn(5, 4)).square().mean()
+            loss.backward()
+            losses.append(float(loss.detach()) + (0 if engine is None else 0 * engine.current_step))
+        rig.optimizer.step()
+        rig.optimizer.zero_grad()
+        if engine is not None:
+            engine.commit(step)
+    return losses
+
+
+def test_reads_between_the_batches_of_one_step_change_nothing() -> None:
+    torch.manual_seed(3)
+    expected = accumulate(Rig(), None, range(1, 5))
+    torch.manual_seed(3)
+    rig = Rig()
+    with rig.attach() as engine:
+        assert accumulate(rig, engine, range(1, 3)) == expected[:6]
+    rig = Rig()
+    engine = rig.attach(resume="latest")
+    draw()
+    assert accumulate(rig, engine, range(engine.current_step + 1, 5)) == expected[6:]
+
+
+def test_gradients_that_are_zero_or_older_than_the_resume_begin_no_loop(
+    expected: tuple[float, ...],
+) -> None:
+    rig, engine = resumed()
+    rig.model(torch.randn(5, 4)).square().mean().backward()  # a warm-up
+    rig.optimizer.zero_grad(set_to_none=False)
+    assert engine.current_step == 1
+    assert draw() == expected
+    rig.model(torch.randn(5, 4)).square().mean().backward()
+    engine.resume("latest")
+    draw()
+    assert engine.current_step == 1
+    assert draw() == expected
+
+
 def test_repr_and_logging_are_no_reads(expected: tuple[float, ...]) -> None:
     _, engine = resumed()
     engine.start()
