@@ -24,16 +24,16 @@ class Generators:
         self._pending: Any = None
         self._begun = False
         self._bare = True
-        self._optimizers: list[object] = []
+        self._optimizers = {id(optimizer): optimizer}
         self._unhook: list[Callable[[], None]] = []
         self.watch(optimizer)
 
     def watch(self, optimizer: object) -> None:
         """Take the first step of this optimizer, too, for the beginning of the loop."""
-        self._optimizers.append(optimizer)
         # Before the step, whose closure may read `current_step` between two evaluations.
         hook = getattr(optimizer, "register_step_pre_hook", None)
         if hook is not None:
+            self._optimizers[id(optimizer)] = optimizer
             self._unhook.append(hook(lambda *_: self.release()).remove)
 
     def hold(self, state: Any) -> None:
@@ -70,7 +70,7 @@ class Generators:
     def _have_gradients(self) -> bool:
         return any(
             parameter.grad is not None and _is_nonzero(parameter.grad)
-            for optimizer in self._optimizers
+            for optimizer in self._optimizers.values()
             for group in getattr(optimizer, "param_groups", ())
             for parameter in group["params"]
         )
