@@ -72,7 +72,8 @@ A repo of another user is read like any other. To write to it, name it, or the f
 `main@100` is the newest commit of step 100 on the branch main, `main` its newest commit, `latest`
 that of the active branch, `main~2` two commits before it; a tag and the first digits of a commit
 id (four or more) name commits as well. The active branch is the one that `GRADIENT_BRANCH` names,
-else the one that `gradient switch` chose, else main.
+else the one that `gradient switch` chose, else main. As in git, `HEAD` and `@` are `latest`,
+`main^` is `main~1`, and before an `@` the active branch may be left out: `@100`, `@{{1}}`.
 
 | form | the commit |
 |---|---|

@@ -159,7 +159,7 @@ def log(ctx: click.Context, as_json: bool) -> None:
         output.document({**asdict(state), "log": [asdict(each) for each in state.log]})
         return
     rows = [
-        (each.verdict, each.revision, each.commit[:10], each.time.partition(".")[0])
+        (each.verdict, each.revision, each.commit[:10], output.moment(each.time))
         for each in state.log
     ]
     output.table(rows, indent=0)

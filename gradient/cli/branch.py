@@ -30,7 +30,8 @@ from gradient.view.following import follow_refs
     help="Also show a metric at each tip, and its best value on the line.",
 )
 @click.option("-m", "--move", "rename", is_flag=True, help="Rename: gradient branch -m OLD NEW.")
-@click.option("-d", "--delete", is_flag=True, help="Delete the branch NAME.")
+@click.option("-d", "-D", "--delete", is_flag=True, help="Delete the branch NAME.")
+@click.option("-a", "--all", "-l", "--list", is_flag=True, hidden=True, expose_value=False)
 @json_option(
     {
         "active": "the active branch, which need not have commits yet",
@@ -152,7 +153,7 @@ def _cells(row: dict[str, Any], verbose: bool, metric: str | None) -> list[str]:
     cells = [*summary_cells(row), output.faint(row["tip"][:10])]
     if verbose:
         message = row["message"].splitlines()
-        cells += [row["time"].partition(".")[0], message[0] if message else ""]
+        cells += [output.moment(row["time"]), message[0] if message else ""]
     if metric is not None:
         name, _ = split_metric(metric)
         best = row["best"]

@@ -23,6 +23,7 @@ _ID_DIGITS = 4
 @click.argument("id_", metavar="ID|REV", shell_complete=complete_revision)
 @click.option("-t", "--type", "only_type", is_flag=True, help="Print the kind alone.")
 @click.option("-s", "--size", "only_size", is_flag=True, help="Print the length alone.")
+@click.option("-p", is_flag=True, expose_value=False, help="Print it to be read: the default.")
 @click.option("--raw", is_flag=True, help="Print the very bytes.")
 @json_option(
     {
@@ -36,7 +37,7 @@ _ID_DIGITS = 4
 def command(
     ctx: click.Context, id_: str, only_type: bool, only_size: bool, raw: bool, as_json: bool
 ) -> None:
-    """Print an object: the commit of a revision, or anything by its id.
+    """Print an object: a commit by its revision, anything by its id.
 
     Commits and trees are JSON; of a chunk (blob) only --raw prints the bytes.
 

@@ -39,7 +39,7 @@ COLLECTED_FIELDS: Final = {
 """What the JSON says of a collection."""
 
 
-class Duration(click.ParamType[float]):
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A time span such as ``14d``, as seconds."""
 
     name = "duration"

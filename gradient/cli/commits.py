@@ -17,10 +17,10 @@ from gradient.repo.repository import Repository
 
 JSON_FIELDS = (
     "`id`, `revision` (branch and step, as it resolves now), `step`, `branch`, `type` (anchor or "
-    "delta), `parents`, `anchor` (or null), `time`, `message`, `metrics`, `refs` (the branches and "
-    "tags that point at it), `finite` (whether all weights are; null where nobody looked), "
-    "`forgotten` (null while it is whole; else `components` that are not "
-    "kept, or null for all, `policy` and `time`)"
+    "delta), `parents`, `anchor` (or null), `time` (UTC), `message`, `metrics`, `refs` (the "
+    "branches and tags that point at it), `finite` (whether all weights are; null where nobody "
+    "looked), `forgotten` (null while it is whole; else `components` that are not kept, or null "
+    "for all, `policy` and `time`)"
 )
 """What the JSON says of a commit."""
 
@@ -96,7 +96,7 @@ class Describer:
         yield f"at       {shown}, {commit.type}"
         if len(commit.parents) > 1:
             yield f"merge    {' '.join(parent.short for parent in commit.parents)}"
-        yield f"date     {commit.time.partition('.')[0]} UTC"
+        yield f"date     {output.moment(commit.time)}"
         if oid in self._dropped:
             dropped = self._dropped[oid]
             day, policy = dropped.time.partition("T")[0], dropped.policy

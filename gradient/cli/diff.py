@@ -13,6 +13,7 @@ from gradient.cli import output
 from gradient.cli.complete import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.repo import revisions
 from gradient.storage import fs
 from gradient.view.figures import form, heat, number
 
@@ -26,7 +27,7 @@ _BAR = 24
 @click.command("diff")
 @place_options
 @click.argument("a", shell_complete=complete_revision)
-@click.argument("b", shell_complete=complete_revision)
+@click.argument("b", required=False, shell_complete=complete_revision)
 @click.option("--stat", is_flag=True, help="Sum up by layer, with bars.")
 @click.option("--optimizer", is_flag=True, help="Compare the optimizer's state as well.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Write a page with a heat map.")
@@ -52,16 +53,16 @@ _BAR = 24
 def command(
     ctx: click.Context,
     a: str,
-    b: str,
+    b: str | None,
     stat: bool,
     optimizer: bool,
     html: str | None,
     most: int,
     as_json: bool,
 ) -> None:
-    """Show what changed from A to B.
+    """Show what changed from A to B (the latest commit).
 
-    A and B are revisions, or .pt and .safetensors files. First comes what differs in
+    A and B are revisions, or .pt and .safetensors files; A..B is A B. First comes what differs in
     hyperparameters, param-group options, metrics, environment and code; then the tensors, the most
     changed first. Tensors that are equal by content are not read.
 
@@ -75,7 +76,8 @@ def command(
     from gradient.view.compare import COMPARED, compare
     from gradient.view.diff_page import page
 
-    before, after = (_side(ctx, each, optimizer=optimizer) for each in (a, b))
+    sides = _ends(a) if b is None else (a, b)
+    before, after = (_side(ctx, each, optimizer=optimizer) for each in sides)
     wanted = COMPARED if optimizer else COMPARED[:1]
     total = sum(
         len({*before.tensors.get(name, {}), *after.tensors.get(name, {})}) for name in wanted
@@ -90,6 +92,15 @@ def command(
     output.pages(_lines(found, stat=stat, most=most))
     if html is not None:
         output.line(f"\na page with a heat map: {html}")
+
+
+def _ends(text: str) -> tuple[str, str]:
+    """Return what to compare where one thing was named: a range's ends, or it and the latest."""
+    from gradient.integrations.live import is_file_name
+
+    if revisions.is_range(text) and not is_file_name(text):
+        return revisions.ends(text)
+    return text, "latest"
 
 
 def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:

@@ -36,8 +36,9 @@ from gradient.repo.revisions import Resolved
 )
 @click.pass_context
 def command(ctx: click.Context, revs: tuple[str, ...], as_json: bool) -> None:
-    """Show stored against represented bytes: by branch, and by component of REV (the latest).
+    """Show what the commits take, by branch and by component.
 
+    Stored bytes against those that they represent; of each REV (the latest commit) by component:
     new is what a commit added to the store. shared came from its parents (the same chunk, stored
     once); delta is a difference from the anchor, planes a coded chunk, raw one as it is.
 

@@ -17,7 +17,7 @@ from gradient.view.files import ViewFiles
 from gradient.view.folder import Folder
 
 
-class Setting(click.ParamType[tuple[str, int | float]]):
+class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """``name=number``, a param-group option to replace."""
 
     name = "NAME=NUMBER"

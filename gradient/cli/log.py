@@ -20,10 +20,11 @@ from gradient.repo import bridging, ordering, revisions
 from gradient.repo.repository import Repository
 
 _AGO = re.compile(r"([0-9]{1,6}) *(m|h|d|w)(?:in|our|ay|eek)?(?:ute)?s?(?: ago)?")
+_COUNT = re.compile(r"^-([0-9]+)$")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Moment(click.ParamType[str]):
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A time in UTC: ``2026-02-10``, ``2026-02-10T12:30``, or how long ago: ``3d``, ``2 hours``."""
 
     name = "WHEN"
@@ -47,13 +48,29 @@ class Moment(click.ParamType[str]):
         return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
 
 
-@click.command("log")
+class Log(click.Command):
+    """Takes ``-5`` for ``-n 5``, as git does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write out a number that stands for itself."""
+        return super().parse_args(ctx, [_COUNT.sub(r"-n\1", each) for each in args])
+
+
+@click.command("log", cls=Log)
 @place_options
 @click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
 @click.option("--oneline", is_flag=True, help="One line for each commit.")
 @click.option("--graph", is_flag=True, help="Draw the lines beside the commits.")
 @click.option("--all", "every", is_flag=True, help="All branches and tags.")
-@click.option("-n", "most", type=click.IntRange(0), metavar="N", help="At most so many commits.")
+@click.option(
+    "-n",
+    "--max-count",
+    "most",
+    type=click.IntRange(0),
+    metavar="N",
+    help="At most so many commits; -5 is -n 5.",
+)
+@click.option("--decorate", is_flag=True, hidden=True, expose_value=False)
 @click.option("--since", type=Moment(), help="Only commits since then: 2026-02-10, 3d, 2 hours.")
 @click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show it. Repeatable.")
 @json_option(

@@ -52,7 +52,9 @@ class Row:
 )
 @click.pass_context
 def command(ctx: click.Context, rev: str, path: str, recursive: bool, as_json: bool) -> None:
-    """List the state of REV: components, modules, tensors, with their sizes.
+    """List what the state of REV consists of, with sizes.
+
+    Components, modules, tensors; PATH names what to list, with slashes: model/h/0.
 
     \b
     Examples:

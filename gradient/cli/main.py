@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from gradient._version import __version__
-from gradient.cli import output
+from gradient.cli import habits, output
 from gradient.cli.place import OPENED, place_options
 from gradient.cli.summaries import SUMMARIES
 from gradient.errors import GradientError, IntegrityError
@@ -50,6 +50,7 @@ COMMANDS: dict[str, str] = {
     "logout": "gradient.cli.logout",
     "whoami": "gradient.cli.whoami",
     "completion": "gradient.cli.completion",
+    "help": "gradient.cli.help",
 }
 """Each command's module, which has it under the name `command`; in the order of `--help`."""
 
@@ -90,6 +91,15 @@ class Gradient(click.Group):
         assert isinstance(command, click.Command)
         _tell_exit_codes(command, LAUNCHED if cmd_name in LAUNCHING else "")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of one that there is not, say what it is called here."""
+        name = args[0]
+        if name not in COMMANDS and name[:1].isalpha():
+            raise click.UsageError(habits.unknown_command(name, COMMANDS), ctx)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands with their summaries, importing only those that have none noted."""
@@ -139,7 +149,7 @@ class Gradient(click.Group):
         except click.Abort:
             return 130
         except click.ClickException as error:
-            error.show()
+            _tell(error)
             return error.exit_code
         except GradientError as error:
             output.error(str(error))
@@ -148,6 +158,25 @@ class Gradient(click.Group):
             output.error(str(error))
             return 1
         return code if isinstance(code, int) else 0
+
+
+def _tell(error: click.ClickException) -> None:
+    """Say what was wrong with the words that were typed: the usage, and the error as all others."""
+    if isinstance(error, _HELP):
+        error.show()
+        return
+    message = error.format_message()
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    if ctx is not None:
+        output.note(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help' for help.\n")
+        if isinstance(error, click.NoSuchOption):
+            told = habits.unknown_option(ctx.command.name, error.option_name)
+            message = f"{error.message} {told}" if told is not None else message
+    output.error(message[:1].lower() + message[1:])
+
+
+_HELP: type[click.ClickException] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""How a group without a command is answered; in click before 8.2 it is no error."""
 
 
 def _tell_exit_codes(command: click.Command, more: str) -> None:

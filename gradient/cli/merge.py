@@ -53,11 +53,12 @@ def command(
     branch: str | None,
     message: str,
 ) -> None:
-    """Merge the weights of models into a commit that has all of them as parents.
+    """Merge the weights of several commits into a new one.
 
-    Step, scheduler, generators, whole numbers and registered states come from A. The optimizer is
-    absent: its moments belong to none of the models. BRANCH is new, or one whose newest commit is
-    A; without it, A's own is meant. Models that differ in names, shapes or dtypes are refused.
+    It has all of them as parents. Step, scheduler, generators, whole numbers and registered states
+    come from A. The optimizer is absent: its moments belong to none of the models. BRANCH is new,
+    or one whose newest commit is A; without it, A's own is meant. Models that differ in names,
+    shapes or dtypes are refused.
 
     \b
     Example:

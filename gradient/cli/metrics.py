@@ -38,9 +38,10 @@ def command(
     wanted: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Show the metrics of a line, a range, or several, the oldest commit first.
+    """Show the metrics of each commit, the oldest first.
 
-    Without REV: the active branch's line. Commits without metrics are left out.
+    Of lines, ranges, or several; without REV the active branch's line. Commits without metrics are
+    left out.
 
     \b
     Examples:

@@ -140,6 +140,11 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}"
 
 
+def moment(time: str) -> str:
+    """Write a time as it is stored for people: to the second, and that it is UTC."""
+    return f"{time.partition('.')[0].replace('T', ' ')} UTC"
+
+
 def amount(count: int, what: str) -> str:
     """Write ``1 anchor``, ``2 anchors``, ``2 branches``."""
     plural = f"{what}es" if what.endswith("ch") else f"{what}s"

@@ -60,7 +60,7 @@ def command(ctx: click.Context, branch: str | None, most: int, as_json: bool) ->
 
 
 def _cells(row: dict[str, str | None]) -> tuple[str, ...]:
-    time = (row["time"] or "").partition(".")[0]
+    time = output.moment(row["time"]) if row["time"] else ""
     name = row["at"] or row["kind"] or ""
     oid = output.faint((row["id"] or "-")[:10])
     return oid, name, row["revision"] or "", time, row["reason"] or ""

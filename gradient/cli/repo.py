@@ -30,7 +30,9 @@ def command() -> None:
 @click.option("-d", "--description", metavar="TEXT", help="What the model is.")
 @click.pass_context
 def init(ctx: click.Context, name: str, description: str | None) -> None:
-    """Make the repo NAME in the workspace; one that is there stays as it is.
+    """Make the repo NAME in the workspace.
+
+    One that is there stays as it is.
 
     \b
     Example:

@@ -39,7 +39,7 @@ from gradient.repo.revisions import Resolved
 )
 @click.pass_context
 def command(ctx: click.Context, rev: str, as_json: bool) -> None:
-    """Show a commit: its state with sizes and types, metrics, and how it was made.
+    """Show a commit: its state, its metrics, and how it was made.
 
     \b
     Example:
@@ -116,7 +116,7 @@ def _facts(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
     for name, item in value.items():
         if isinstance(item, dict) and item:
             yield from _facts(item, f"{prefix}{name}.")
-        else:
+        elif item is not None and item != [] and item != {}:
             yield f"{prefix}{name}", str(item)
 
 

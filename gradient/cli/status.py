@@ -82,8 +82,9 @@ _STATES = {
 )
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show where the repo stands: branches, unfinished work, space, and how to go on.
+    """Show where the repo stands, and the command that goes on.
 
+    The branches, unfinished work, the space that it takes and what is left.
     Stored is what the packs take, saved what files of their own would take beyond that. A commit
     that failed is shown until its branch has a newer one.
 
@@ -212,9 +213,9 @@ def _print(facts: dict[str, Any]) -> None:
         output.line(f"on branch {output.strong(facts['active_branch'])}, no commits on it yet")
     else:
         said = f": {tip['message'].splitlines()[0]}" if tip["message"] else ""
-        when = _when(tip["time"])
+        when = output.moment(tip["time"])
         revision = output.strong(tip["revision"])
-        output.line(f"on branch {facts['active_branch']} at {revision}, {when} UTC{said}")
+        output.line(f"on branch {facts['active_branch']} at {revision}, {when}{said}")
         since = output.amount(tip["since_anchor"], "commit")
         stands = f"{since} after the anchor {tip['anchor']}" if tip["since_anchor"] else "an anchor"
         output.line(output.faint(stands))
@@ -252,7 +253,11 @@ def _print_branches(title: str, rows: list[dict[str, Any]]) -> None:
 
 def _print_work(facts: dict[str, Any]) -> None:
     rows = [
-        (each["branch"], _STATES[each["state"]].format(**each), f"since {_when(each['since'])}")
+        (
+            each["branch"],
+            _STATES[each["state"]].format(**each),
+            f"since {output.moment(each['since'])}",
+        )
         for each in facts["unfinished"]
     ]
     rows += [(each["branch"], *_missed_cells(each)) for each in facts["missed"]]
@@ -270,7 +275,7 @@ def _print_unreadable(ids: list[str]) -> None:
 def _missed_cells(note: dict[str, Any]) -> tuple[str, str]:
     counts = [f"{note[how]} {how}" for how in ("failed", "skipped") if note[how]]
     missing = output.amount(note["failed"] + note["skipped"], "commit")
-    last = f"the last one, step {note['step']}, at {_when(note['time'])}: {note['reason']}"
+    last = f"the last one, step {note['step']}, at {output.moment(note['time'])}: {note['reason']}"
     return f"{missing} not made ({', '.join(counts)})", last
 
 
@@ -294,10 +299,6 @@ def _print_components(facts: dict[str, Any]) -> None:
 
 def _size(count: int) -> str:
     return output.size(count) if count >= 0 else f"-{output.size(-count)}"
-
-
-def _when(time: str) -> str:
-    return time.partition(".")[0]
 
 
 def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:

@@ -2,34 +2,52 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_branch
-from gradient.cli.place import find_repository, place_options
+from gradient.cli.complete import complete_branch, complete_revision
+from gradient.cli.place import active_branch, find_repository, place_options
 from gradient.engine import handoff
-from gradient.repo import names
+from gradient.errors import UnknownRevisionError
+from gradient.repo import moving, names
+from gradient.view.following import follow_refs
 
 
 @click.command("switch")
 @place_options
 @click.argument("branch", shell_complete=complete_branch)
+@click.argument("rev", required=False, shell_complete=complete_revision)
+@click.option("-c", "--create", is_flag=True, help="Make it first, at REV (the latest commit).")
 @click.pass_context
-def command(ctx: click.Context, branch: str) -> None:
+def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> None:
     """Make BRANCH the active one.
 
     That is what `latest` means, and where a new run commits to.
 
     \b
-    Example:
+    Examples:
       gradient switch high_lr
+      gradient switch -c idea main@100
     """
+    if rev is not None and not create:
+        raise click.UsageError("REV goes with -c: gradient switch -c BRANCH REV", ctx)
     repo = find_repository(ctx)
-    repo.check_writable()
     names.check_branch_name(branch)
+    if create:
+        found = repo.resolve(rev or "latest", branch=active_branch(repo))
+        repo.check_writable()
+        moving.create_branch(repo, branch, found.oid, reason=f"branch at {found.revision}")
+        repo.store.tidy()
+        follow_refs(repo)
+    elif branch not in repo.branches():
+        near = difflib.get_close_matches(branch, repo.branches())
+        reason = f"there is no branch {branch!r}; to make it: gradient switch -c {branch} REV"
+        raise UnknownRevisionError(branch, reason, near or repo.branches()[:5])
     tip = repo.resolve(f"{branch}@latest")
+    repo.check_writable()
     repo.set_head(branch)
     output.line(f"on branch {output.strong(branch)} at step {tip.commit.step}")
     override = os.environ.get(handoff.BRANCH)

@@ -18,11 +18,13 @@ from gradient.repo.repository import Repository
 @click.argument("rev", required=False, shell_complete=complete_revision)
 @click.option("-d", "--delete", is_flag=True, help="Delete the tag NAME; the commit stays.")
 @click.option("-f", "--force", is_flag=True, help="Move a tag that is there.")
+@click.option("-a", "--annotate", is_flag=True, hidden=True, expose_value=False)
+@click.option("-l", "--list", "listing", is_flag=True, help="List the tags, as without a NAME.")
 @click.option("-m", "--message", default="", metavar="TEXT", help="Why; shown in the list.")
 @json_option(
     {
         "tags": "one object per tag: `name`, `id`, `revision` (branch and step as the commit was "
-        "made), `time` (when the tag was made), `message`"
+        "made), `time` (when the tag was made, UTC), `message`"
     }
 )
 @click.pass_context
@@ -32,6 +34,7 @@ def command(
     rev: str | None,
     delete: bool,
     force: bool,
+    listing: bool,
     message: str,
     as_json: bool,
 ) -> None:
@@ -44,6 +47,10 @@ def command(
       gradient tag -d v1
     """
     repo = find_repository(ctx)
+    if listing and name is not None:
+        raise click.UsageError("-l takes no NAME", ctx)
+    if name is None and (delete or message):
+        raise click.UsageError("give NAME", ctx)
     if name is None:
         _list(repo, as_json=as_json)
         return

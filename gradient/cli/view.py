@@ -32,7 +32,7 @@ def command() -> None:
 )
 @click.pass_context
 def rebuild(ctx: click.Context, mode: ViewMode) -> None:
-    """Write every missing file of the view, and the manifest, from the store.
+    """Write the manifest and every missing file of the view.
 
     \b
     Example:

@@ -32,7 +32,9 @@ def command() -> None:
 @click.argument("path", default=".", required=False)
 @click.option("--name", help="What to call it; the folder's name unless given.")
 def init(path: str, name: str | None) -> None:
-    """Make PATH (this folder unless given) a workspace; one that is there stays as it is.
+    """Make PATH (this folder unless given) a workspace.
+
+    One that is there stays as it is.
 
     \b
     Example:
@@ -60,7 +62,7 @@ def init(path: str, name: str | None) -> None:
 )
 @click.pass_context
 def status(ctx: click.Context, as_json: bool) -> None:
-    """Show the workspace's repos with their branches and checkpoint counts.
+    """Show the workspace's repos with their branches and sizes.
 
     \b
     Example:

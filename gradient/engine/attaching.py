@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from gradient.codec.mode import Mode
 from gradient.engine.handoff import Handoff
+from gradient.errors import ConfigError
 from gradient.repo import discovery
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import GradientConfig
@@ -68,6 +69,8 @@ def request(
     The only place of the library that reads the environment. Raises ConfigError.
     """
     config = GradientConfig() if config is None else config
+    if not isinstance(config, GradientConfig):
+        raise ConfigError(f"config is of type {type(config).__name__}; allowed is a GradientConfig")
     config.check()
     handoff = Handoff.read(os.environ)
     return Request(

@@ -79,13 +79,13 @@ class CommittingRun(BoundRun):
         self._end_of(step)
         return revision
 
-    def log(self, /, **metrics: Any) -> None:
+    def log(self, several: Mapping[str, Any] | None = None, /, **metrics: Any) -> None:
         """Note numbers (or zero-dim tensors) for the next commit; the newest value of a name wins.
 
-        Names that are not identifiers go through a dict: ``engine.log(**{"val/loss": 2.3})``.
+        By name, ``engine.log(loss=2.3)``, or as a dict: ``engine.log({"val/loss": 2.3})``.
         """
         self._check_usable()
-        self._logged.update(numbers(metrics))
+        self._logged.update(numbers(several) | numbers(metrics))
 
     def _commit(
         self,

@@ -61,9 +61,9 @@ class MovingRun(CommittingRun):
 
     def fork(
         self,
-        *,
         from_ref: str,
         new_branch: str,
+        *,
         reset_optimizer: bool = False,
         reset_scheduler: bool = False,
         reset_rng_seed: int | None = None,

@@ -129,9 +129,10 @@ def _wanted(
         return [name for name in live if name not in absent and name not in without]
     unknown = [name for name in components if name not in restored.entries]
     if isinstance(components, str) or unknown or not components:
+        written = f"; write components=({components!r},)" if isinstance(components, str) else ""
         raise ConfigError(
             f"components={components!r}: {restored.commit.revision} has the components "
-            f"{', '.join(sorted(restored.entries))}"
+            f"{', '.join(sorted(restored.entries))}{written}"
         )
     return list(components)
 

@@ -114,6 +114,8 @@ def locate_workspace(start: str | os.PathLike[str] = ".") -> str:
     if above is not None:
         return above
     root = fs.absolute(start)
+    if not fs.is_folder(root):
+        raise ContextError(f"there is no folder {root}")
     below = [path for path in _children(root) if workspaces.is_workspace(path)]
     if len(below) == 1:
         return below[0]
@@ -150,9 +152,14 @@ def _only_repo(workspace: str, start: str | os.PathLike[str]) -> Place:
             f"repo=… in Python, -r NAME on the command line",
             repos,
         )
+    if not workspaces.is_workspace(workspace):
+        raise ContextError(
+            f"there is no workspace {workspace}. To make it: gradient workspace init {workspace}; "
+            f"with the name of a repo (repo=…), attach makes both"
+        )
     raise ContextError(
         f"the workspace {workspace} has no repo yet. Name the one to make (repo=…), or: "
-        f"gradient repo init NAME"
+        f"gradient -C {workspace} repo init NAME"
     )
 
 

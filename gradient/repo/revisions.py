@@ -1,14 +1,15 @@
 """What a person types to name a commit: a small grammar, and where each form leads.
 
-    revision = base { "~" [ digits ] }
-    base     = "latest" | "HEAD" | branch "@" at | branch | tag | id
+    revision = base { "~" [ digits ] | "^" }
+    base     = "latest" | "HEAD" | "@" | [ branch ] "@" at | branch | tag | id
     at       = digits | "{" digits "}" | word [ ":" more ]          (the words: AT_WORDS)
     id       = 4 to 64 hex digits
     range    = [ revision ] ".." [ revision ]
 
-A branch comes before a tag of the same name, and both before an id. ``~`` steps back along first
-parents. ``B@N`` is the newest commit of step N on the line that B stands on, ``B@{N}`` where B
-stood N moves ago. ``A..B`` is what B's line has and A's has not; an end left out is ``latest``.
+A branch comes before a tag of the same name, and both before an id. ``~`` and ``^`` step back along
+first parents. ``@`` alone is ``HEAD``, and before an `at` a branch left out is the active one.
+``B@N`` is the newest commit of step N on the line that B stands on, ``B@{N}`` where B stood N moves
+ago. ``A..B`` is what B's line has and A's has not; an end left out is ``latest``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
@@ -33,8 +34,8 @@ from gradient.repo.bridging import before, bridged
 from gradient.repo.graph import Graph
 from gradient.repo.metrics import split_metric
 
-_SUFFIX = re.compile(r"~([0-9]{0,9})")
-_BASE = re.compile(r"(?P<base>[^~]*)(?P<suffix>(?:~[0-9]{0,9})*)", re.DOTALL)
+_SUFFIX = re.compile(r"~([0-9]{0,9})|\^")
+_BASE = re.compile(r"(?P<base>[^~^]*)(?P<suffix>(?:~[0-9]{0,9}|\^)*)", re.DOTALL)
 _MOVES = re.compile(r"\{([0-9]{1,9})\}")
 _DIGITS = re.compile(r"[0-9]{1,17}")
 _ID = re.compile(r"[0-9a-fA-F]{4,64}")
@@ -49,7 +50,7 @@ class Revision:
     text: str
     """What was typed."""
     base: str
-    """``latest``, ``HEAD``, a branch, a tag, or an id."""
+    """``latest``, ``HEAD``, a branch (empty: the active one), a tag, or an id."""
     at: int | str | None = None
     """The step or word behind the ``@``."""
     back: int = 0
@@ -157,20 +158,22 @@ AT_WORDS: Final[dict[str, Callable[[Graph, Revision], Oid]]] = {
 def parse(text: str) -> Revision:
     """Parse a revision; raises MalformedRevisionError naming the forms there are."""
     if not isinstance(text, str):
-        raise _malformed(text, "it is not text")
+        raise _malformed(text, "it is not text, as in 'main@100'")
     match = _BASE.fullmatch(text)
     if match is None:
-        raise _malformed(text, "after '~' come digits, or another '~'")
+        raise _malformed(text, "after '~' come digits, after '^' nothing, or another '~' or '^'")
     back = sum(int(n) if n else 1 for n in _SUFFIX.findall(match["suffix"]))
     base, sign, at = match["base"].partition("@")
-    if not base:
+    if sign and not base and not at:
+        return Revision(text, "HEAD", None, back)
+    if not base and not sign:
         raise _malformed(text, "it names nothing")
-    if base not in _ACTIVE and not names.is_branch_name(base) and not _ID.fullmatch(base):
+    if base and base not in _ACTIVE and not names.is_branch_name(base) and not _ID.fullmatch(base):
         raise _malformed(text, f"{base!r} can not be the name of a branch or tag")
     if not sign:
         return Revision(text, base, None, back)
     if base in _ACTIVE:
-        raise _malformed(text, f"{base!r} takes no '@'")
+        raise _malformed(text, f"{base!r} takes no '@'; of the active branch: @{at}")
     if _DIGITS.fullmatch(at):
         if int(at) > MAX_STEP:
             raise _malformed(text, f"steps end at {MAX_STEP}")
@@ -191,21 +194,30 @@ def is_range(text: str) -> bool:
     return ".." in text
 
 
+def ends(text: str) -> tuple[str, str]:
+    """Return the two revisions of a range; an end left out is the latest commit."""
+    first, _, last = text.partition("..")
+    if last.startswith("."):
+        raise _malformed(text, "a range has two dots, as in main@100..main@500")
+    return first or "latest", last or "latest"
+
+
 def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
     """Find the commits of a range, or of the whole line that a revision ends.
 
     Raises like `resolve`, and UnknownRevisionError where the range is empty.
     """
-    first, dots, last = text.rpartition("..")
-    stop = resolve(repo, last or "latest", branch=branch)
-    if not dots:
+    if not is_range(text):
+        stop = resolve(repo, text or "latest", branch=branch)
         return Span(None, stop, tuple(oid for oid, _ in bridged(repo, stop.oid)))
-    start = resolve(repo, first or "latest", branch=branch)
+    first, last = ends(text)
+    stop = resolve(repo, last, branch=branch)
+    start = resolve(repo, first, branch=branch)
     outside = {oid for oid, _ in bridged(repo, start.oid)}
     line = bridged(repo, stop.oid)
     oids = tuple(oid for oid, _ in takewhile(lambda each: each[0] not in outside, line))
     if not oids:
-        reason = f"{last or 'latest'} lies on the line before {first or 'latest'}"
+        reason = f"{last} lies on the line before {first}"
         turned = [f"{last}..{first}"] if start.oid != stop.oid else []
         raise UnknownRevisionError(text, f"the range is empty: {reason}", turned)
     return Span(start, stop, oids)
@@ -218,6 +230,8 @@ def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
     AmbiguousRevisionError with all that are meant.
     """
     revision = parse(text)
+    if not revision.base:
+        revision = replace(revision, base=branch)
     oid, through = _resolve_base(repo, revision, branch)
     for _ in range(revision.back):
         parent = before(repo, oid)

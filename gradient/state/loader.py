@@ -59,6 +59,11 @@ class ResumableLoader:
         self, dataloader: DataLoader[Any], *, on_resume: Callable[[], object] | None = None
     ) -> None:
         """Wrap a loader; `on_resume` is called where the reading of a resumed epoch begins."""
+        if not hasattr(dataloader, "dataset"):
+            raise ConfigError(
+                f"the loader is of type {type(dataloader).__name__}, no DataLoader of "
+                "torch.utils.data; of something else, register the position: register_state"
+            )
         if isinstance(dataloader.dataset, IterableDataset):
             raise ConfigError(
                 "an IterableDataset decides itself what comes next, so the loader cannot resume "

@@ -43,7 +43,8 @@ class Registered:
         setter = getattr(thing, "load_state_dict", None)
         if not callable(getter) or not callable(setter):
             raise ConfigError(
-                f"a {type(thing).__name__} has no state_dict/load_state_dict; "
+                f"what is registered is of type {type(thing).__name__}, which has no "
+                "state_dict/load_state_dict; "
                 "register a getter and a setter instead"
             )
         return cls(getter, setter, required, pickle)

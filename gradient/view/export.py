@@ -117,7 +117,7 @@ def export(
         )
     target = fs.absolute(path)
     if fs.exists(target) and not force:
-        raise ConflictError(f"{path} exists; to replace it, add --force")
+        raise ConflictError(f"{path} exists; to replace it: --force, or force=True in Python")
     repo.check_kept(
         oid, components=("model",) if selection.is_weights else selection.components or None
     )

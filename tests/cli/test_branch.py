@@ -22,7 +22,7 @@ def test_lists_tips_steps_and_fork_points(history: Sandbox) -> None:
 
 def test_verbose_adds_time_and_the_message_s_first_line(history: Sandbox) -> None:
     line = call("branch", "-v").stdout.splitlines()[1]
-    assert line.endswith("2026-02-10T12:02:56  a milestone")
+    assert line.endswith("2026-02-10 12:02:56 UTC  a milestone")
 
 
 def test_json(history: Sandbox) -> None:
@@ -67,6 +67,19 @@ def test_switch_says_when_the_environment_wins(history: Sandbox) -> None:
 
 
 def test_switch_to_what_is_not_there(history: Sandbox) -> None:
-    assert "high_lr" in call("switch", "high_l", code=4).stderr
+    err = call("switch", "high_l", code=4).stderr
+    assert "there is no branch 'high_l'; to make it: gradient switch -c high_l REV" in err
+    assert "Nearest: high_lr." in err
     call("switch", "a..b", code=2)
+    call("switch", "high_lr", "main@50", code=2)
     assert history.reopen().head is None
+
+
+def test_switch_makes_a_branch(history: Sandbox) -> None:
+    assert call("switch", "-c", "idea", "main@50").stdout == "on branch idea at step 50\n"
+    assert history.reopen().tip("idea") == history.repo.resolve("main@50").oid
+    assert history.reopen().head == "idea"
+    call("switch", "-c", "high_lr", code=5)
+    call("switch", "-c", "other", "gone@3", code=4)
+    assert history.reopen().head == "idea"
+    assert "other" not in history.reopen().branches()

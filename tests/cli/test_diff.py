@@ -43,6 +43,11 @@ def test_what_changed(net: Net) -> None:
     assert "h.0.weight" not in out
 
 
+@pytest.mark.parametrize("words", [["main@0..main@5"], ["main@0.."], ["main@0"], ["@^", "@"]])
+def test_ranges_and_one_alone(net: Net, words: list[str]) -> None:
+    assert call("diff", *words).stdout == call("diff", "main@0", "main@5").stdout
+
+
 def test_by_layer_and_as_a_page(net: Net) -> None:
     out = call("diff", "main@0", "main@5", "--stat", "--optimizer", "--html", "x.html").stdout
     assert "█" in out

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FULL = """\
 commit <main@100>  (HEAD -> main)
 at       main@100, delta
-date     2026-02-10T12:02:56 UTC
+date     2026-02-10 12:02:56 UTC
 metrics  loss=12.5
 
     a milestone
@@ -24,7 +24,7 @@ metrics  loss=12.5
 
 commit <main@50>
 at       main@50, delta
-date     2026-02-10T12:01:56 UTC
+date     2026-02-10 12:01:56 UTC
 metrics  loss=6.25
 """
 
@@ -46,7 +46,7 @@ GRAPH = """\
 TALL = """\
 *  commit <high_lr@60>  (high_lr)
 |  at       high_lr@60, anchor
-|  date     2026-02-10T12:04:56 UTC
+|  date     2026-02-10 12:04:56 UTC
 |  metrics  loss=7.5
 |
 """
@@ -63,6 +63,12 @@ def test_paragraphs(history: Sandbox) -> None:
 
 def test_oneline(history: Sandbox) -> None:
     assert printed(history, "log", "--oneline") == ONELINE
+
+
+@pytest.mark.parametrize("words", [["-2"], ["-n", "2"], ["--max-count", "2"], ["-2", "--decorate"]])
+def test_so_many(history: Sandbox, words: list[str]) -> None:
+    shown = printed(history, "log", "--oneline", *words)
+    assert shown == "".join(ONELINE.splitlines(keepends=True)[:2])
 
 
 def test_graph(history: Sandbox) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
+from gradient.cli import habits
 from gradient.cli.main import COMMANDS, EXIT_CODES, cli
 from gradient.cli.summaries import SUMMARIES
 from gradient.errors import GradientError
@@ -36,6 +37,18 @@ def errors(kind: type[GradientError] = GradientError) -> Iterator[type[GradientE
     yield kind
     for below in kind.__subclasses__():
         yield from errors(below)
+
+
+def test_commands_do_without_what_click_has_only_had_since_8_4() -> None:
+    code = (
+        "import importlib, click\n"
+        "def refuse(*_): raise TypeError('not subscriptable')\n"
+        "click.ParamType.__class_getitem__ = refuse\n"
+        "from gradient.cli.main import COMMANDS\n"
+        "for module in COMMANDS.values(): importlib.import_module(module)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("path", ALL)
@@ -95,8 +108,65 @@ def test_every_option_says_what_it_does() -> None:
                 assert option.help, f"{path} {option.opts}"
 
 
-def test_an_unknown_command_is_a_usage_error() -> None:
-    assert "No such command" in call("branhc", code=2).output
+def told(*words: str) -> str:
+    """Return what is said of words that cannot be meant."""
+    lines = call(*words, code=2).stderr.splitlines()
+    assert lines[0].startswith("Usage: gradient")
+    assert "--help' for help." in lines[1]
+    assert lines[2] == ""
+    return "\n".join(lines[3:])
+
+
+def test_of_an_unknown_command_the_nearest_are_named() -> None:
+    assert told("branhc") == "error: no such command 'branhc'; the nearest: branch"
+    assert told("xyzzy") == "error: no such command 'xyzzy'; all of them: gradient --help"
+    assert told("repo", "lst").startswith("error: no such command 'lst'.")
+
+
+@pytest.mark.parametrize("word", habits.COMMANDS)
+def test_of_gits_commands_ours_are_named(word: str) -> None:
+    assert word not in COMMANDS
+    assert told(word, "x") == f"error: no such command {word!r}; {habits.COMMANDS[word]}"
+
+
+HABITS = [(name, option) for name, known in habits.OPTIONS.items() for option in known]
+
+
+@pytest.mark.parametrize(("name", "option"), HABITS)
+def test_of_gits_options_ours_are_named(name: str, option: str) -> None:
+    advice = habits.OPTIONS[name][option]
+    assert told(name, option, "x") == f"error: no such option {option!r}. {advice}"
+
+
+ADVICE = {*habits.COMMANDS.values(), *(habits.OPTIONS[name][option] for name, option in HABITS)}
+
+
+@pytest.mark.parametrize("advice", sorted(ADVICE))
+def test_what_is_named_exists(advice: str) -> None:
+    for name, rest in re.findall(r"gradient ((?!\.)[a-z-]+)([^;,:]*)", advice):
+        if name == "--version":
+            continue
+        path = f"{name} init" if name in ("workspace", "repo") else name
+        known = {option for param in ALL[path].params for option in param.opts}
+        assert set(re.findall(r"(?<!\S)--?[a-z-]+\b", rest.partition(" -- ")[0])) <= known
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if isinstance(ALL[path], click.Group)])
+def test_no_summary_is_cut_off_at_eighty_columns(path: str) -> None:
+    text = call(*path.split(), "--help", COLUMNS="80").stdout
+    assert "..." not in text.partition("Commands:")[2]
+
+
+def test_help_is_a_command() -> None:
+    assert call("help", "bisect", "run").stdout == call("bisect", "run", "--help").stdout
+    assert call("help").stdout == call("--help").stdout
+    assert "no such command 'lgo'; the nearest: log" in call("help", "lgo", code=2).stderr
+
+
+def test_a_group_alone_shows_its_help() -> None:
+    result = call("bisect", code=2)
+    assert result.stderr.startswith("Usage: gradient bisect")
+    assert "error:" not in result.stderr
 
 
 def test_version() -> None:

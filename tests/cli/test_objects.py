@@ -61,6 +61,7 @@ def test_cat_file_of_a_commit_and_what_it_names(history: Sandbox) -> None:
     model = json.loads(call("cat-file", tree["entries"]["model"]["tree"]).stdout)
     (chunk,) = model["entries"]["w"]["tensor"]["chunks"]
     assert call("cat-file", "-t", chunk).stdout == "blob\n"
+    assert call("cat-file", "-p", "main@50").stdout == call("cat-file", "main@50").stdout
     assert call("cat-file", "-s", chunk).stdout == f"{STATE_BYTES}\n"
     assert call("cat-file", "--raw", chunk).stdout_bytes == bytes([50]) * STATE_BYTES
     assert "--raw" in call("cat-file", chunk).stdout

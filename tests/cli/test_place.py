@@ -48,6 +48,13 @@ def test_options_win_over_the_environment(history: Sandbox) -> None:
     assert found("-r", "other", **both) == str(history.workspace / "other")
 
 
+def test_a_workspace_that_is_not_there_is_named(history: Sandbox) -> None:
+    err = call("-w", "gone", "status", code=4).stderr
+    assert err.startswith(
+        f"error: there is no workspace {Path.cwd() / 'gone'}. To make it: gradient"
+    )
+
+
 def test_several_are_listed_with_the_flag(history: Sandbox) -> None:
     call("repo", "init", "other")
     err = call("status", code=4).stderr

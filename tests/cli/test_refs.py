@@ -48,6 +48,15 @@ def test_branches_that_can_not_be(history: Sandbox, arguments: list[str], code: 
     assert history.reopen().branches() == ["high_lr", "main"]
 
 
+@pytest.mark.parametrize("option", ["-a", "--all", "-l", "--list"])
+def test_branches_are_listed_as_in_git(history: Sandbox, option: str) -> None:
+    assert call("branch", option).stdout == call("branch").stdout
+
+
+def test_a_branch_is_deleted_as_in_git(history: Sandbox) -> None:
+    assert "deleted branch high_lr" in call("branch", "-D", "high_lr").stdout
+
+
 def test_branches_with_their_best(history: Sandbox) -> None:
     lines = call("branch", "--metric", "loss:max").stdout.splitlines()
     assert lines[0].endswith("loss=7.5   best 7.5 at high_lr@60")
@@ -75,6 +84,13 @@ def test_tags(history: Sandbox) -> None:
     assert "deleted tag v1" in call("tag", "-d", "v1").stdout
     call("tag", "-d", "v1", code=4)
     call("tag", "HEAD", code=2)
+
+
+def test_tags_as_in_git(history: Sandbox) -> None:
+    call("tag", "-a", "v1", "-m", "shipped")
+    assert call("tag", "-l").stdout == call("tag").stdout != ""
+    for words in (["-l", "v1"], ["-d"], ["-m", "why"]):
+        call("tag", *words, code=2)
 
 
 def test_reset_sets_the_old_tip_aside(history: Sandbox) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 TEXT = """\
 commit <high_lr@60>  (high_lr)
 at       high_lr@60, anchor
-date     2026-02-10T12:04:56 UTC
+date     2026-02-10 12:04:56 UTC
 metrics  loss=7.5
 
 state    2.9 KiB

@@ -110,7 +110,7 @@ def test_nothing_resolvable_names_the_remedies() -> None:
 
 def test_a_workspace_without_a_repo_names_the_remedy() -> None:
     init_workspace("work")
-    with pytest.raises(ContextError, match="gradient repo init NAME"):
+    with pytest.raises(ContextError, match="repo init NAME"):
         attach()
 
 
@@ -259,6 +259,12 @@ def test_another_branch_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Rig().attach("other")
+
+
+def test_settings_in_a_dict_are_refused_before_anything_is_made() -> None:
+    with pytest.raises(ConfigError, match="config is of type dict; allowed is a GradientConfig"):
+        attach(config={"workspace_path": "work"})
+    assert not Path("work").exists()
 
 
 def test_parameters_that_nobody_captures_are_named(caplog: pytest.LogCaptureFixture) -> None:

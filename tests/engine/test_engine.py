@@ -121,9 +121,15 @@ def test_a_message_that_is_no_text_is_refused_before_anything_is_written(message
 def test_logged_metrics_join_the_next_commit_and_only_that() -> None:
     engine = Rig().attach()
     engine.log(loss=torch.tensor(2.5), **{"val/loss": 2})
-    engine.log(loss=np.float32(1.5), self=3)
+    engine.log({"loss": np.float32(1.5), "acc": 1}, self=3, acc=0.5)
     first = engine.commit(1, metrics={"lr": 0.1, "val/loss": 4})
-    assert commit_of(first).metrics == {"loss": 1.5, "val/loss": 4, "self": 3, "lr": 0.1}
+    assert commit_of(first).metrics == {
+        "loss": 1.5,
+        "val/loss": 4,
+        "acc": 0.5,
+        "self": 3,
+        "lr": 0.1,
+    }
     assert commit_of(engine.commit(2)).metrics == {}
 
 

@@ -51,7 +51,7 @@ def test_a_plain_fork_is_the_same_state_on_a_new_branch() -> None:
     rig, engine = trained(1, 2)
     two = rig.state()
     rig.train(engine, 3)
-    revision = engine.fork(from_ref="main@2", new_branch="exp", message="why not")
+    revision = engine.fork("main@2", "exp", message="why not")
     assert (revision, revision.branch, revision.step) == ("exp@2", "exp", 2)
     assert (engine.branch, engine.current_step) == ("exp", 2)
     assert_same(rig.state(), two)

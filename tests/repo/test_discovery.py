@@ -139,8 +139,15 @@ def test_several_workspaces_below(here: Path) -> None:
 def test_nothing_to_be_found_names_the_remedies(here: Path, *, made: bool) -> None:
     if made:
         workspace(here)
-    with pytest.raises(ContextError, match="gradient repo init NAME"):
+    with pytest.raises(ContextError, match="repo init NAME"):
         locate()
+
+
+def test_a_folder_that_is_not_there_is_named(here: Path) -> None:
+    with pytest.raises(ContextError, match=r"no workspace .*gone\. To make it: gradient"):
+        locate(workspace="gone")
+    with pytest.raises(ContextError, match=r"there is no folder .*gone$"):
+        locate("gone")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".."])

@@ -31,6 +31,13 @@ PARSED = {
     "exp/a.b": Revision("exp/a.b", "exp/a.b"),
     "latest": Revision("latest", "latest"),
     "HEAD": Revision("HEAD", "HEAD"),
+    "@": Revision("@", "HEAD"),
+    "@~2": Revision("@~2", "HEAD", None, 2),
+    "@5": Revision("@5", "", 5),
+    "@{1}": Revision("@{1}", "", "{1}"),
+    "@best:loss^": Revision("@best:loss^", "", "best", 1, "loss"),
+    "HEAD^": Revision("HEAD^", "HEAD", None, 1),
+    "main^~2^": Revision("main^~2^", "main", None, 4),
     "main@100": Revision("main@100", "main", 100),
     "main@007": Revision("main@007", "main", 7),
     "main@latest": Revision("main@latest", "main", "latest"),
@@ -45,9 +52,9 @@ PARSED = {
 }
 
 MALFORMED = [
-    "", " ", "@5", "main@", "main@-1", "main@1.5", "main@x", "main@1@2", "~2", "main~x", "main~-1",
-    "latest@5", "HEAD@latest", "../x", "a b", "a\nb", "-main", f"main@{1 << 53}", "main~2@5",
-    "\ud800",
+    "", " ", "@x", "@@", "^", "main^2", "main^@1", "main@", "main@-1", "main@1.5",
+    "main@x", "main@1@2", "~2", "main~x", "main~-1", "latest@5", "HEAD@latest", "../x", "a b",
+    "a\nb", "-main", f"main@{1 << 53}", "main~2@5", "\ud800",
 ]  # fmt: skip
 
 
@@ -95,6 +102,11 @@ def test_malformed(text: str) -> None:
         ("main~2", 1),
         ("main@100~", 1),
         ("main~3", 0),
+        ("@", 3),
+        ("@^", 2),
+        ("@100", 2),
+        ("@{1}", 2),
+        ("main^^", 1),
         ("latest", 3),
         ("latest~1", 2),
         ("HEAD", 3),
@@ -356,7 +368,27 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     return repo
 
 
-TEXT = st.text(alphabet="main@~{}.:0123456789best-latHEAD", max_size=20)
+TEXT = st.text(alphabet="main@~^{}.:0123456789best-latHEAD", max_size=20)
+
+
+def test_what_is_no_text_is_refused_with_an_example(once: Repository) -> None:
+    for wrong in (100, True, None):
+        with pytest.raises(MalformedRevisionError, match="it is not text, as in 'main@100'"):
+            once.resolve(wrong)  # type: ignore[arg-type]
+
+
+def test_a_range_has_two_dots(once: Repository) -> None:
+    with pytest.raises(MalformedRevisionError, match="a range has two dots, as in"):
+        once.resolve_range("main@0...main@2")
+    assert revisions.ends("..main@2") == ("latest", "main@2")
+    assert revisions.ends("main@0..") == ("main@0", "latest")
+
+
+def test_head_at_names_what_to_type(once: Repository) -> None:
+    with pytest.raises(
+        MalformedRevisionError, match=r"'HEAD' takes no '@'; of the active branch: @{1}"
+    ):
+        once.resolve("HEAD@{1}")
 
 
 @given(text=TEXT)

@@ -268,6 +268,8 @@ class Stream(IterableDataset[int]):
 
 
 def test_what_cannot_resume_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the loader is of type list, no DataLoader of torch"):
+        ResumableLoader([1, 2, 3])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="IterableDataset"):
         ResumableLoader(DataLoader(Stream()))
     with pytest.raises(ConfigError, match="in_order"):

@@ -232,5 +232,5 @@ def test_names_that_are_fine() -> None:
 
 
 def test_registering_needs_both_methods() -> None:
-    with pytest.raises(ConfigError, match="a list has no state_dict"):
+    with pytest.raises(ConfigError, match="of type list, which has no state_dict"):
         Registered.of([])

@@ -142,7 +142,7 @@ def test_diff_and_export(repo: Repo, tmp_path: Path) -> None:
 def test_representations_say_what_it_is_and_escape(repo: Repo) -> None:
     commit = repo["main@2"]
     component = commit["model"]
-    assert repr(repo).startswith("<Repo 'gpt' at main@3, 1 branches, ")
+    assert repr(repo).startswith("<Repo 'gpt' at main@3, 1 branch, ")
     assert repr(commit).startswith(f"<Commit main@2 ({commit.oid.short}) ")
     assert repr(component) == "<Component main@2 model: 4 tensors, 422 elements>"
     for shown in (repo, commit, component, repo.log(), commit["mine"]):

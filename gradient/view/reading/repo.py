@@ -124,7 +124,9 @@ class Repo:
     def __repr__(self) -> str:
         tip = self._repo.tip(self.active_branch)
         at = f"{self.active_branch}@{self._repo.read_commit(tip).step}" if tip else "no commits"
-        return f"<Repo {self.name!r} at {at}, {len(self.branches)} branches, {self.path}>"
+        count = len(self.branches)
+        branches = "1 branch" if count == 1 else f"{count} branches"
+        return f"<Repo {self.name!r} at {at}, {branches}, {self.path}>"
 
     def _repr_html_(self) -> str:
         rows = []

@@ -1,0 +1,20 @@
+"""`gradient help`: what a command is for, as its own --help says it."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("help")
+@click.argument("words", metavar="[COMMAND]...", nargs=-1)
+@click.pass_context
+def command(ctx: click.Context, words: tuple[str, ...]) -> None:
+    """Show the help of COMMAND, or of all.
+
+    \b
+    Examples:
+      gradient help log
+      gradient help bisect run
+    """
+    root = ctx.find_root()
+    root.command.main([*words, "--help"], prog_name=root.info_name, standalone_mode=False)
