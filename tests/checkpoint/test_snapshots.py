@@ -112,6 +112,26 @@ def test_one_changed_bit_anywhere_is_found(store: ObjectStore) -> None:
         assert len(roots) == number + 2
 
 
+@pytest.mark.parametrize("restored", [False, True])
+def test_what_became_shorter_is_not_taken_for_what_it_was(
+    store: ObjectStore, restored: bool
+) -> None:
+    long = {
+        "zeros": torch.zeros(3 << 18),
+        "array": np.zeros(3 << 20, np.uint8),
+        "text": bytes(3 << 20),
+    }
+    source = Snapshots(store)
+    root, _ = commit(store, source, {"extra": long})
+    if restored:  # nothing is known of the content but its hashes
+        source = Snapshots(store)
+        source.stand_at(root)
+    for share in (2, 3, 1, 0, 3):
+        state: dict[str, Any] = {n: value[: len(value) * share // 3] for n, value in long.items()}
+        root, _ = commit(store, source, {"extra": state})
+        assert same(read_state(store, root), {"extra": state})
+
+
 def test_hashing_in_vain_is_not_repeated_for_a_while(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
