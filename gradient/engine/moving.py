@@ -201,6 +201,8 @@ class MovingRun(CommittingRun):
         self._at.moved(line, restored, claimed=self._run.registered)
         parting.remember(line)
         self._generators.hold(restored.generators)
+        if restored.generators is not None:
+            ranks.tell_generators()
         if self._background is not None:
             self._background.snapshots.stand_at(restored.commit.tree)
 

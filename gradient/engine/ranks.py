@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 
 from gradient.errors import UnsupportedValueError
+
+_LOG = logging.getLogger("gradient")
 
 _SHARDING_MODULES = ("FullyShardedDataParallel",)
 
@@ -19,6 +23,17 @@ def are_several() -> bool:
     distributed = torch.distributed
     initialized = distributed.is_available() and distributed.is_initialized()
     return initialized and distributed.get_world_size() > 1
+
+
+def tell_generators() -> None:
+    """Log, on the ranks after the first, whose generators a resume has put back."""
+    if not commits():
+        _LOG.warning(
+            "rank %d goes on with the generators of rank 0, the only ones that were committed, and "
+            "draws the same numbers; for numbers of its own, seed in each step by step and rank: "
+            "torch.manual_seed(step * world_size + rank)",
+            torch.distributed.get_rank(),
+        )
 
 
 def refuse_sharded(model: torch.nn.Module) -> None:

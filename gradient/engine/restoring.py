@@ -20,6 +20,8 @@ from gradient.state.run import BUILT_IN, Registered, Run
 
 _LOG = logging.getLogger("gradient")
 
+_SHOWN = 3
+
 
 @dataclass(slots=True)
 class Restored:
@@ -150,6 +152,15 @@ def _tell(revision: str, report: Report, *, strict: bool, settled: Collection[st
                 f"gradient fork … --set {option}={difference.script}"
             )
         _LOG.warning("%s (the checkpoint's is used%s)", difference, remedy)
+    if report.frozen:
+        _LOG.warning(
+            "%d parameters are frozen here, but the optimizer of %s has state of theirs: %s%s; "
+            "no commit says what is frozen, so set requires_grad as it was then",
+            len(report.frozen),
+            revision,
+            ", ".join(report.frozen[:_SHOWN]),
+            ", …" if len(report.frozen) > _SHOWN else "",
+        )
     if strict:
         return
     for what, names in (

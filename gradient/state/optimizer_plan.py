@@ -57,6 +57,8 @@ class OptimizerPlan:
         """Parameters whose state starts afresh when a misfit is applied all the same."""
         self.differences: list[Difference] = []
         """Options in which script and checkpoint differ."""
+        self.frozen: list[str] = []
+        """Parameters that get no gradient here although the checkpoint has state of theirs."""
         self._same_class = same_class(saved.get("class"), optimizer)
         if not self._same_class:
             here = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
@@ -95,6 +97,7 @@ class OptimizerPlan:
         self.misfit.unexpected.extend(f"optimizer: {self._alias[name]}" for name in home)
         self._compare_outside()
         self._compare_order()
+        self.frozen = [n for n in self._loadable() if not self._names.by_name[n].requires_grad]
         if len(groups) == len(live) and self._same_class:
             for g, (group, live_group) in enumerate(zip(groups, live, strict=True)):
                 self.differences.extend(

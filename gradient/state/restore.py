@@ -45,6 +45,8 @@ class Report:
     """Hyperparameters in which the checkpoint won over the script."""
     unclaimed: tuple[str, ...] = ()
     """Registered states of the checkpoint that nobody registered here."""
+    frozen: tuple[str, ...] = ()
+    """Parameters that are frozen here although the checkpoint's optimizer has state of theirs."""
 
 
 def prepare(
@@ -194,7 +196,9 @@ class Plan:
     def _report(self) -> Report:
         differences: list[Difference] = []
         reset: list[str] = []
+        frozen: list[str] = []
         if self._optimizer is not None:
+            frozen = self._optimizer.frozen
             differences.extend(self._optimizer.differences)
             reset = self._optimizer.lost()
         if self._scheduler is not None:
@@ -207,6 +211,7 @@ class Plan:
             tuple(reset),
             tuple(differences),
             self.unclaimed,
+            tuple(frozen),
         )
 
 

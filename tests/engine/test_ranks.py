@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging.handlers
 import os
 import socket
 import warnings
@@ -39,7 +40,10 @@ def be_a_rank(rank: int, port: int, answers: Connection) -> None:
     rig.step()
     engine.commit(2)
     torch.distributed.barrier()
+    told = logging.handlers.BufferingHandler(9)
+    logging.getLogger("gradient").addHandler(told)
     facts["resumed"] = engine.resume("latest")
+    facts["told"] = [record.getMessage() for record in told.buffer]
     facts["weight"] = float(rig.model.state_dict()["0.weight"].sum())
     facts["sharded"] = attach_a_sharded_model()
     answers.send(json.dumps(facts))
@@ -101,6 +105,10 @@ def test_of_two_ranks_the_first_commits() -> None:
         assert first[name] == second[name], name
     assert first["lr"] == 0.02
     assert first["resumed"] == 2
+    assert first["told"] == []
+    assert [text[:56] for text in second["told"]] == [
+        "rank 1 goes on with the generators of rank 0, the only o"
+    ]
     assert first["sharded"] == second["sharded"]
     assert "model.weight: a DTensor" in first["sharded"]
     repo = Repository.open("work/run")

@@ -404,6 +404,19 @@ def test_the_scripts_default_device_is_not_that_of_what_is_stored(background: bo
     other.step()
 
 
+def test_what_is_frozen_though_it_was_trained_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    _, engine = trained(1)
+    engine.close()
+    rig = Rig()
+    rig.model[0].requires_grad_(requires_grad=False)
+    rig.attach(resume="latest")
+    text = "2 parameters are frozen here, but the optimizer of main@1 has state of theirs: 0.weight"
+    assert text in caplog.text
+    caplog.clear()
+    with Rig().attach(resume="latest"):
+        assert caplog.text == ""
+
+
 def test_a_resume_in_inference_mode_is_one_to_train_on() -> None:
     def registered(engine: GradientEngine, rig: Rig) -> torch.optim.Optimizer:
         second = torch.optim.Adam(rig.model.parameters())
