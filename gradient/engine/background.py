@@ -14,6 +14,7 @@ Rules
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import traceback
@@ -49,7 +50,7 @@ class Background:
         self._most = most
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
-        self._unfinished = 0
+        self._writing = False
         self._writer: threading.Thread | None = None  # until it has found nothing more to do
         self._failures: list[Outcome] = []
         self.unrecorded: dict[str, int | float] = {}
@@ -61,18 +62,19 @@ class Background:
     @property
     def unfinished(self) -> int:
         """How many commits have not ended."""
-        return self._unfinished
+        # Not a number of its own: a Ctrl-C may come between any two steps of the caller.
+        return len(self._tasks) + self._writing
 
     @property
     def is_idle(self) -> bool:
         """Whether every commit has ended."""
-        return self._unfinished == 0
+        return not self.unfinished
 
     def room(self) -> None:
         """Return when another commit may be submitted."""
         self._see_to_it()
         with self._changed:
-            while self._unfinished >= self._most:
+            while self.unfinished >= self._most:
                 self._changed.wait()
 
     def submit(self, job: Job) -> Outcome:
@@ -84,7 +86,6 @@ class Background:
         outcome = Outcome(f"{job.line.branch}@{job.step}", job.origin)
         with self._changed:
             self._tasks.append((job, snapshot, outcome))
-            self._unfinished += 1
         self._see_to_it()
         return outcome
 
@@ -95,7 +96,7 @@ class Background:
             self._log_unfinished()
             if not self._changed.wait_for(lambda: self.is_idle, timeout):
                 raise PendingError(
-                    f"{self._unfinished} commits are not written yet after {timeout} seconds"
+                    f"{self.unfinished} commits are not written yet after {timeout} seconds"
                 )
 
     def finish(self) -> None:
@@ -104,11 +105,11 @@ class Background:
         with self._changed, Line() as line:
             self._log_unfinished()
             while not self._changed.wait_for(lambda: self.is_idle, INTERVAL):
-                line.show(self._unfinished)
+                line.show(self.unfinished)
 
     def _log_unfinished(self) -> None:
-        if self._unfinished:
-            _LOG.info("waiting for %d commits to be written", self._unfinished)
+        if self.unfinished:
+            _LOG.info("waiting for %d commits to be written", self.unfinished)
 
     def tell(self, at: Place, *, quietly: bool = False) -> None:
         """Say what happened since the last call: warn, take back failures, and raise them.
@@ -132,7 +133,7 @@ class Background:
     def end(self, last: Callable[[], None]) -> None:
         """Do something after the last commit; never waits."""
         with self._changed:
-            if self._unfinished:
+            if self.unfinished:
                 self._last.append(last)
                 return
         last()
@@ -163,16 +164,19 @@ class Background:
 
     def _work(self) -> None:
         while (task := self._next()) is not None:
-            self._write(*task)
-            del task  # its memory is back with the others
-            with self._changed:
-                self._unfinished -= 1
-                self._changed.notify_all()
+            try:
+                self._write(*task)
+            finally:
+                del task  # its memory is back with the others
+                with self._changed:
+                    self._writing = False
+                    self._changed.notify_all()
 
     def _next(self) -> _Task | None:
         while True:
             with self._changed:
                 if self._tasks:
+                    self._writing = True
                     return self._tasks.popleft()
                 last, self._last = self._last, []
                 if not last:
@@ -183,7 +187,11 @@ class Background:
 
     def _write(self, job: Job, snapshot: Snapshot, outcome: Outcome) -> None:
         if ending.has_begun():
-            _LOG.info("the script has ended; writing %s before the process does", outcome.revision)
+            _say(
+                logging.INFO,
+                "the script has ended; writing %s before the process does",
+                outcome.revision,
+            )
         try:
             facts = self._written(job, snapshot)
             if facts.skipped:
@@ -193,7 +201,7 @@ class Background:
                     self._failures.append(outcome)
             outcome.succeed(facts)
         except BaseException as error:  # noqa: BLE001 - raised where somebody can act on it
-            _LOG.error("%s was not written: %s", outcome.revision, error)
+            _say(logging.ERROR, "%s was not written: %s", outcome.revision, error)
             _let_go(error)
             outcome.fail(error)
             with self._changed:
@@ -215,6 +223,12 @@ class Background:
         self.unrecorded = {}
         self._notices.extend(published.warnings)
         return acknowledged(job.view, job.upkeep, published, None)
+
+
+def _say(level: int, text: str, *arguments: object) -> None:
+    """Log; the handlers are the script's, and what one of them raises must not end the thread."""
+    with contextlib.suppress(Exception):
+        _LOG.log(level, text, *arguments)
 
 
 def _let_go(error: BaseException) -> None:

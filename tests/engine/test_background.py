@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -365,6 +367,59 @@ def test_an_interrupt_before_the_thread_is_there_stops_nothing(
 
 def interrupted(_: threading.Thread) -> None:
     raise KeyboardInterrupt
+
+
+class Interrupting(deque[Any]):
+    """Ctrl-C comes when a commit was just queued."""
+
+    def append(self, task: Any) -> None:
+        super().append(task)
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_after_a_commit_was_queued_is_not_counted_wrong() -> None:
+    rig = Rig()
+    engine = rig.attach(config=config(background=True, max_pending=2))
+    rig.train(engine, 1)
+    engine.flush()
+    behind = engine._background
+    assert behind is not None
+    tasks, behind._tasks = behind._tasks, Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        rig.train(engine, 2)
+    tasks.extend(behind._tasks)
+    behind._tasks = tasks
+    with gate():
+        rig.train(engine, 3)
+        assert behind.unfinished == 2
+        with pytest.raises(PendingError):
+            engine.flush(0.0)
+    engine.close()
+    steps = [commit.step for _, commit in Repository.open("work/run").line("main")]
+    assert steps == [3, 2, 1]
+
+
+class Unreachable(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError("the service that alerts somebody is down")
+
+
+def test_a_log_handler_that_fails_does_not_end_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rig, engine = started(max_pending=2)
+    rig.train(engine, 1)
+    engine.flush()
+    monkeypatch.setattr(logging.getLogger("gradient"), "handlers", [Unreachable(logging.ERROR)])
+    with observed(Fault(0, errno.EIO, persistent=True)):
+        failed = engine.commit(2)
+        settle(failed)
+    with pytest.raises(GradientIOError):
+        engine.flush()
+    rig.train(engine, 3)
+    engine.close()
+    steps = [commit.step for _, commit in Repository.open("work/run").line("main")]
+    assert steps == [3, 1]
 
 
 def test_a_failed_commit_is_no_parent() -> None:
