@@ -57,12 +57,12 @@ class Leases:
     def __init__(self, storage: Storage, *, clock: Callable[[], float] = time.time) -> None:
         self._storage = storage
         self._clock = clock
-        self._left: list[str] = []
+        self._left: set[str] = set()
 
     def take(self) -> Lease:
         """Return a lease that begins with its first `cover`."""
-        while self._left:
-            _remove(self._storage, self._left.pop(), [])
+        for name in [*self._left]:
+            _remove(self._storage, name, self._left)
         name = f"{owner.current()}.{int(self._clock())}.{uuid.uuid4().hex}"
         return Lease(self._storage, f"{FOLDER}/{name}", self._left)
 
@@ -106,7 +106,7 @@ class Leases:
 class Lease:
     """One writer's lease. As a context manager it ends itself."""
 
-    def __init__(self, storage: Storage, name: str, left: list[str]) -> None:
+    def __init__(self, storage: Storage, name: str, left: set[str]) -> None:
         self._storage = storage
         self._name = name
         self._left = left
@@ -140,10 +140,15 @@ def content(refs: Sequence[str]) -> bytes:
     return canonical.dumps({"refs": [*refs]})
 
 
-def _remove(storage: Storage, name: str, left: list[str]) -> None:
-    """Remove a lease that has ended; what fails is noted in `left`."""
+def _remove(storage: Storage, name: str, left: set[str]) -> None:
+    """Remove a lease that has ended; while it may be there, it is noted in `left`.
+
+    One that stayed would hold up every collection for as long as this process lives.
+    """
+    left.add(name)  # first, for a Ctrl-C may end it anywhere
     try:
         storage.remove(name)
     except GradientIOError as error:
-        left.append(name)
         _LOG.debug("a lease stays for now: %s", error)
+    else:
+        left.discard(name)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -64,20 +65,26 @@ def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
     assert not found.forgotten(held)
 
 
-def test_a_lease_that_could_not_be_removed_goes_with_the_next(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), KeyboardInterrupt()])
+def test_a_lease_that_could_not_be_removed_goes_with_a_later_one(
+    error: BaseException, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = MemoryStorage()
     found = Leases(storage)
 
     def refused(_: object, name: str) -> None:
-        raise GradientIOError("remove", name, OSError(errno.EIO, "x"))
+        if isinstance(error, OSError):
+            raise GradientIOError("remove", name, error)
+        raise error
 
     lease = found.take()
     lease.cover("heads/main")
     with monkeypatch.context() as patch:
         patch.setattr(MemoryStorage, "remove", refused)
-        lease.end()
+        for end in (lease.end, found.take)[:times]:
+            with suppress(KeyboardInterrupt):
+                end()
     assert len(found.held()) == 1
     found.take()
     assert found.held() == []
