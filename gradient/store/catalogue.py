@@ -396,7 +396,7 @@ class Catalogue:
             if isinstance(opened, Pack):
                 self.problems.pop(pack_id, None)
                 fresh.append(opened)
-            else:
+            elif not (isinstance(opened, GradientIOError) and fs.is_missing(opened)):
                 if pack_id not in self.problems:
                     _LOG.warning("%s", opened)
                 self.problems[pack_id] = opened

@@ -21,7 +21,7 @@ from gradient.maintenance.fsck.objects import ObjectCheck
 from gradient.maintenance.fsck.refs import RefCheck, check_refs, path_of
 from gradient.maintenance.fsck.retention import RetentionCheck, check_retention
 from gradient.maintenance.fsck.scan import Scanned, scan
-from gradient.objects.oid import Oid
+from gradient.objects.oid import Kind, Oid
 from gradient.repo import layout
 from gradient.repo.config import RepoConfig
 from gradient.repo.history import History
@@ -37,6 +37,9 @@ Progress: TypeAlias = Callable[[str, int, int | None], object]
 
 _STOPS: Final = {"config-version", "folder-replaced"}
 """Where one of these is found, nothing below is looked at."""
+
+_MOST_LOOKS: Final = 5
+"""How often it looks again, at what is new, where something was missing and packs came or went."""
 
 
 def check(
@@ -109,11 +112,40 @@ class Check:
         max_time: float | None,
         progress: Progress,
     ) -> None:
+        deadline = None if max_time is None else time.monotonic() + max_time
+        for _ in range(_MOST_LOOKS):
+            before = self._pack_names()
+            # IMPORTANT: refs first, as every reader: what they name then is in a pack by now.
+            self.refs = check_refs(self.root)
+            self._list_packs()
+            self._verify(quick, subset, deadline, progress)
+            self._walk(progress)
+            strays = list(self._stray())
+            # Where packs came or went meanwhile, what is missing may lie elsewhere by now, or be
+            # needed by nobody any more.
+            if not self._lacks_something() or before == self._pack_names():
+                break
+        self.findings += strays
+        self.objects.conclude()
+        self._conclude(quick)
+
+    def _list_packs(self) -> None:
         self.shelf = packs.sort_out(self.root)
-        self.index.add(self.shelf.sound)
-        self.refs = check_refs(self.root)
+        sound = {each.id for each in self.shelf.sound}
+        for pack_id in self.index.ids - sound:
+            self.index.drop(pack_id)
+        self.index.add(each for each in self.shelf.sound if each.id not in self.index)
         self.repo.store.problems  # noqa: B018 - from now on footers are believed, not ledgers
-        self.frames = self._verify(quick, subset, max_time, progress)
+
+    def _lacks_something(self) -> bool:
+        """Tell whether anything was not found, that something needs."""
+        faults = any("base" in fault.word for fault in self.frames.faults)
+        return faults or any(self.objects.bad.values()) or bool(self.objects.findings)
+
+    def _pack_names(self) -> list[str]:
+        return fs.names(layout.inside(self.root, pack.FOLDER))
+
+    def _walk(self, progress: Progress) -> None:
         lost = set(self._lost())
         done = 0
 
@@ -137,9 +169,6 @@ class Check:
         for oid, name, _ in alive:  # what they stood on before: if it is there
             if oid not in self.objects.bad and self.index.find(oid):
                 self._walk_past(oid, name)
-        self._stray()
-        self.objects.conclude()
-        self._conclude(quick)
 
     def _walk_past(self, oid: Oid, branch: str) -> bool:
         """Look at a commit that no ref leads to; False where a collection has half removed it.
@@ -158,18 +187,22 @@ class Check:
         self,
         quick: bool,
         subset: tuple[int, int] | None,
-        max_time: float | None,
+        deadline: float | None,
         progress: Progress,
-    ) -> Verified:
-        chosen = self.shelf.sound
+    ) -> None:
+        """Look at the frames of the packs that were not looked at yet."""
+        sound = {each.id for each in self.shelf.sound}
         if quick:
-            return Verified(self.decoder.chains(chosen), complete=False)
-        deadline = None
+            self.frames = Verified(self.decoder.chains(self.shelf.sound), complete=False)
+            return
+        # Where a base was not found before, it may be by now.
+        doubtful = {fault.pack for fault in self.frames.faults if "base" in fault.word}
+        self.frames.keep(sound - doubtful)
+        chosen = [each for each in self.shelf.sound if each.id not in self.frames.read]
         if subset is not None:
             number, parts = subset
             chosen = [each for each in chosen if int(each.id[:8], 16) % parts == number - 1]
-        if max_time is not None:
-            deadline = time.monotonic() + max_time
+        if deadline is not None:
             chosen = random.Random(time.time_ns()).sample(chosen, len(chosen))
         total, done = sum(each.size for each in chosen), 0
 
@@ -178,14 +211,13 @@ class Check:
             done += count
             progress("bytes", done, total)
 
-        verified = self.decoder.verify(chosen, deadline=deadline, progress=advance)
-        if verified.complete and len(chosen) == len(self.shelf.sound):
-            return verified
+        self.decoder.verify(chosen, self.frames, deadline=deadline, progress=advance)
+        if self.frames.read >= sound:
+            return
         # What was not decoded may still be seen to lead nowhere.
-        known = {(fault.pack, fault.row.offset) for fault in verified.faults}
+        known = {(fault.pack, fault.row.offset) for fault in self.frames.faults}
         rest = self.decoder.chains(self.shelf.sound)
-        verified.faults += [f for f in rest if (f.pack, f.row.offset) not in known]
-        return verified
+        self.frames.faults += [f for f in rest if (f.pack, f.row.offset) not in known]
 
     def _lost(self) -> Iterator[Oid]:
         """Yield the objects of which no frame is right, as far as frames were looked at."""
@@ -195,21 +227,21 @@ class Check:
             if all((each.id, row.offset) in wrong for each, row in places):
                 yield oid
 
-    def _stray(self) -> None:
+    def _stray(self) -> Iterator[Finding]:
         """Look at the commits that no ref leads to, after those that one does."""
         reached = set(self.objects.bad)
         tips = {oid for oid, _, _ in self.refs.commits()}
-        strays = [oid for oid in self.repo.store.commits() if oid not in reached]
+        strays = [oid for oid in self.index.of_kind(Kind.COMMIT) if oid not in reached]
         for oid in strays:
             if not self._walk_past(oid, "?"):
                 message = f"commit {oid} is not all there any more, and no branch leads to it"
-                self.findings.append(Finding("commit-unreachable", "", message, str(oid)))
+                yield Finding("commit-unreachable", "", message, str(oid))
         parents = {p for oid in strays for p in self._parents(oid)}
         for oid in strays:
             if oid not in parents and oid not in tips and oid in self.objects.commits:
                 name = self.objects.names[oid]
                 message = f"commit {oid} ({name}) is in the store, and no branch leads to it"
-                self.findings.append(Finding("commit-unreachable", "", message, str(oid)))
+                yield Finding("commit-unreachable", "", message, str(oid))
 
     def _parents(self, oid: Oid) -> tuple[Oid, ...]:
         commit = self.objects.commits.get(oid)

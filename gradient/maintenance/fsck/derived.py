@@ -27,11 +27,13 @@ def check_ledgers(repo: str, packs: Collection[Pack]) -> Iterator[Finding]:
         path = f"{layout.REPO_FOLDER}/{ledgers.FOLDER}/{name}"
         if not name.endswith(ledgers.SUFFIX):
             continue
-        what = fs.kind(layout.inside(repo, ledgers.FOLDER, name))
+        place = layout.inside(repo, ledgers.FOLDER, name)
         told = None
-        if what == "file":
+        if fs.kind(place) == "file":
             ledger = ledgers.read(storage, f"{ledgers.FOLDER}/{name}")
             told = None if ledger is None else ledger.packs(storage)
+        if told is None and fs.kind(place) is None:
+            continue  # replaced by a newer one meanwhile
         if told is None:
             yield Finding("ledger-malformed", path, "it does not prove right")
         elif any(_differ(pack, known.get(pack.id)) for pack in told):

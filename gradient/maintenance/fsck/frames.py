@@ -73,6 +73,17 @@ class Verified:
     """How much was read."""
     complete: bool = True
     """Whether time sufficed."""
+    read: set[str] = field(default_factory=set)
+    """The ids of the packs that were read to their end."""
+
+    def keep(self, packs: set[str]) -> None:
+        """Take back what was found but in those of these packs that were read to their end."""
+        self.read &= packs
+        names = {pack_id + pack.SUFFIX for pack_id in self.read}
+        paths = set(map(path_of, names))
+        self.faults = [each for each in self.faults if each.pack in self.read]
+        self.findings = [each for each in self.findings if each.path in paths]
+        self.damaged &= names
 
 
 class Heights:
@@ -113,15 +124,16 @@ class FrameCheck:
     def verify(
         self,
         packs: list[Pack],
+        done: Verified,
         *,
         deadline: float | None = None,
         progress: Callable[[int], object] = lambda _: None,
-    ) -> Verified:
-        """Look at every frame of the packs; at a `deadline` (time.monotonic) it stops early.
+    ) -> None:
+        """Look at every frame of the packs, and add to what is `done` what they say.
 
-        `progress` is called with the bytes that were done.
+        At a `deadline` (time.monotonic) it stops early. `progress` is called with the bytes that
+        were looked at.
         """
-        done = Verified()
         hashes: dict[str, str | None] = {}
         parts = self._parts(packs, done, hashes, deadline)
         for part, faults in self._workers.map(self._judge, parts):
@@ -138,7 +150,7 @@ class FrameCheck:
                 message = f"its bytes have the hash {found}"
                 done.findings.append(Finding("pack-hash", path_of(name), message))
                 done.damaged.add(name)
-        return done
+        done.read.update(hashes)
 
     def chains(self, packs: list[Pack]) -> list[Fault]:
         """Return the differences that lead nowhere, by the indexes alone."""

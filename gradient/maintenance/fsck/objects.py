@@ -167,8 +167,9 @@ class ObjectCheck:
     def _root(self, oid: Oid) -> _Below:
         known = self._trees.get(oid)
         below = known or self._tree(oid, 0)
-        if known is None and not below.bad:
-            tree = trees.parse(self._store.read(oid, Kind.TREE))
+        body = self._read(oid, Kind.TREE) if known is None and not below.bad else None
+        if body is not None:
+            tree = trees.parse(body)
             fits = isinstance(tree, Tree) and not tree.flat and tree.type == "dict"
             if fits and isinstance(tree, Tree):
                 fits = list(tree.entries) == sorted(tree.entries) and all(
