@@ -13,6 +13,7 @@ from gradient.cli import output
 from gradient.cli.complete import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.errors import NotFoundError, UnknownRevisionError
 from gradient.repo import revisions
 from gradient.storage import fs
 from gradient.view.figures import form, heat, number
@@ -104,7 +105,7 @@ def _ends(text: str) -> tuple[str, str]:
 
 
 def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
-    from gradient.integrations.live import is_file_name, open_side
+    from gradient.integrations.live import SUFFIXES, is_file_name, open_side
     from gradient.repo.foreign import Mark, read_mark
     from gradient.view.compare import revision_side
 
@@ -114,7 +115,12 @@ def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
             return open_side(text)
         text = str(mark.commit)  # a thin file says which commit it stands for
     repo = find_repository(ctx)
-    found = repo.resolve(text, branch=active_branch(repo))
+    try:
+        found = repo.resolve(text, branch=active_branch(repo))
+    except UnknownRevisionError:
+        if not text.endswith(SUFFIXES):
+            raise
+        raise NotFoundError(f"there is no file {text}") from None
     name = f"{found.revision} ({found.oid.short})"
     return revision_side(repo, found.oid, name, optimizer=optimizer)
 

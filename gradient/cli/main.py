@@ -171,7 +171,7 @@ def _tell(error: click.ClickException) -> None:
         output.note(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help' for help.\n")
         if isinstance(error, click.NoSuchOption):
             told = habits.unknown_option(ctx.command.name, error.option_name)
-            message = f"{error.message} {told}" if told is not None else message
+            message = f"no such option {error.option_name!r}; {told}" if told else message
     output.error(message[:1].lower() + message[1:])
 
 

@@ -23,6 +23,7 @@ from gradient.objects.oid import Oid
 @click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @click.option("--metric", "wanted", multiple=True, metavar="NAME", help="Only these. Repeatable.")
+@click.option("-n", "most", type=click.IntRange(0), metavar="N", help="The newest N commits alone.")
 @json_option(
     {
         "metrics": "the names of all metrics, sorted",
@@ -36,6 +37,7 @@ def command(
     revs: tuple[str, ...],
     as_csv: bool,
     wanted: tuple[str, ...],
+    most: int | None,
     as_json: bool,
 ) -> None:
     """Show the metrics of each commit, the oldest first.
@@ -59,6 +61,8 @@ def command(
     chosen = [
         (oid, commit) for oid, commit in commits if not commit.metrics.keys().isdisjoint(names)
     ]
+    if most is not None:
+        chosen = chosen[max(len(chosen) - most, 0) :]
     if as_json:
         output.document({"metrics": names, "commits": [_describe(*each, names) for each in chosen]})
     elif as_csv:
@@ -68,7 +72,8 @@ def command(
         rows = [(commit.revision, *_cells(commit, names)) for _, commit in chosen]
         output.pages(output.aligned([*head, *rows]))
     else:
-        output.note("no metrics were recorded here")
+        there = f"none called {', '.join(wanted)}; there are: {', '.join(sorted(found))}"
+        output.note(there if wanted and found else "no metrics were recorded here")
 
 
 def _describe(oid: Oid, commit: Commit, names: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gradient.engine import handoff
 from gradient.errors import ContextError, GradientError
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import WorkspaceConfig
-from gradient.repo.discovery import Place, locate, locate_workspace
+from gradient.repo.discovery import Place, check_workspace, locate, locate_workspace
 from gradient.repo.trust import Trust
 from gradient.storage import fs
 
@@ -105,7 +105,8 @@ def find_repository(ctx: click.Context) -> Repository:
     """Open the repo that is meant; raises ContextError where it does not exist."""
     place = find_place(ctx)
     if not workspaces.is_repo(place.repo):
-        repos = workspaces.list_repos(place.workspace) if fs.is_folder(place.workspace) else []
+        check_workspace(place.workspace)
+        repos = workspaces.list_repos(place.workspace)
         there = f"it has: {', '.join(repos)}" if repos else "it has none yet"
         raise ContextError(
             f"no repo {place.repo_name!r} in the workspace {place.workspace}; {there}", repos

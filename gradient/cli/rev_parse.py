@@ -19,6 +19,7 @@ from gradient.repo.revisions import Resolved
 @place_options
 @click.argument("revs", metavar="REV...", nargs=-1, required=True, shell_complete=complete_revision)
 @click.option("--short", is_flag=True, help="The first ten digits.")
+@click.option("--verify", is_flag=True, hidden=True, expose_value=False)
 @json_option(
     {
         "revisions": "one object for each REV: `text`, `id`, `revision` (branch and step, as the "

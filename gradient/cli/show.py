@@ -117,7 +117,8 @@ def _facts(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
         if isinstance(item, dict) and item:
             yield from _facts(item, f"{prefix}{name}.")
         elif item is not None and item != [] and item != {}:
-            yield f"{prefix}{name}", str(item)
+            items = item if isinstance(item, list) else [item]
+            yield f"{prefix}{name}", ", ".join(map(str, items))
 
 
 def _plain(value: Any) -> Any:

@@ -128,6 +128,15 @@ def locate_workspace(start: str | os.PathLike[str] = ".") -> str:
     raise ContextError(f"no workspace or repo at, above or directly below {root}. {_REMEDIES}")
 
 
+def check_workspace(path: str) -> None:
+    """Refuse a folder that is no workspace; raises ContextError."""
+    if not workspaces.is_workspace(path):
+        raise ContextError(
+            f"there is no workspace {path}. To make it: gradient workspace init {path}; with the "
+            f"name of a repo (repo=…), attach makes both"
+        )
+
+
 def _named(workspace: str, repo: str) -> Place:
     """Find a repo by its folder, else by the name in its config; it may not exist yet."""
     path = str(PurePath(workspace, repo))
@@ -152,11 +161,7 @@ def _only_repo(workspace: str, start: str | os.PathLike[str]) -> Place:
             f"repo=… in Python, -r NAME on the command line",
             repos,
         )
-    if not workspaces.is_workspace(workspace):
-        raise ContextError(
-            f"there is no workspace {workspace}. To make it: gradient workspace init {workspace}; "
-            f"with the name of a repo (repo=…), attach makes both"
-        )
+    check_workspace(workspace)
     raise ContextError(
         f"the workspace {workspace} has no repo yet. Name the one to make (repo=…), or: "
         f"gradient -C {workspace} repo init NAME"

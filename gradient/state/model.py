@@ -42,7 +42,10 @@ class Misfit:
         lines += [f"  missing in the checkpoint: {name}" for name in self.missing]
         lines += [f"  unexpected in the checkpoint: {name}" for name in self.unexpected]
         lines += [f"  different: {name}: {text}" for name, text in self.mismatched.items()]
-        lines.append("  strict=False loads what matches; components=(…) restores only those named")
+        lines.append(
+            "  strict=False loads what matches (gradient fork … --partial); components=(…) "
+            "restores only those named"
+        )
         return MisfitError(
             "\n".join(lines),
             missing=self.missing,

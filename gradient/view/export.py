@@ -118,6 +118,9 @@ def export(
     target = fs.absolute(path)
     if fs.exists(target) and not force:
         raise ConflictError(f"{path} exists; to replace it: --force, or force=True in Python")
+    folder = str(PurePath(target).parent)
+    if suffix_of(path) and not fs.is_folder(folder):
+        raise NotFoundError(f"there is no folder {folder}")
     repo.check_kept(
         oid, components=("model",) if selection.is_weights else selection.components or None
     )

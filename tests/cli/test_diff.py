@@ -43,6 +43,11 @@ def test_what_changed(net: Net) -> None:
     assert "h.0.weight" not in out
 
 
+def test_a_file_that_is_not_there_is_named(net: Net) -> None:
+    assert "error: there is no file gone.pt" in call("diff", "main", "gone.pt", code=4).stderr
+    assert "unknown revision 'gone'" in call("diff", "main", "gone", code=4).stderr
+
+
 @pytest.mark.parametrize("words", [["main@0..main@5"], ["main@0.."], ["main@0"], ["@^", "@"]])
 def test_ranges_and_one_alone(net: Net, words: list[str]) -> None:
     assert call("diff", *words).stdout == call("diff", "main@0", "main@5").stdout

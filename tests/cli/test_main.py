@@ -135,7 +135,7 @@ HABITS = [(name, option) for name, known in habits.OPTIONS.items() for option in
 @pytest.mark.parametrize(("name", "option"), HABITS)
 def test_of_gits_options_ours_are_named(name: str, option: str) -> None:
     advice = habits.OPTIONS[name][option]
-    assert told(name, option, "x") == f"error: no such option {option!r}. {advice}"
+    assert told(name, option, "x") == f"error: no such option {option!r}; {advice}"
 
 
 ADVICE = {*habits.COMMANDS.values(), *(habits.OPTIONS[name][option] for name, option in HABITS)}

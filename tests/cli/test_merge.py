@@ -72,6 +72,7 @@ def test_a_merge_is_a_commit_with_all_parents(models: Sandbox) -> None:
     assert commit.parents == (repo.tip("one"), repo.tip("two"))
     assert (commit.step, commit.branch, commit.anchor) == (10, "soup", None)
     assert commit.message == "merge of one, two by average"
+    assert "\n  weights   0.3, 0.7\n" in call("show", "soup").stdout
     assert torch.equal(
         state["model"]["weight"], (0.3 * weight("one") + 0.7 * weight("two")).float()
     )

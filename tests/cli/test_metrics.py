@@ -42,7 +42,16 @@ def test_json(history: Sandbox) -> None:
 
 
 def test_a_metric_that_nobody_logged(history: Sandbox) -> None:
-    assert "no metrics" in call("metrics", "--metric", "acc").stderr
+    assert call("metrics", "--metric", "acc").stderr == "none called acc; there are: loss\n"
+    assert json.loads(call("metrics", "--metric", "acc", "--json").stdout)["commits"] == []
+
+
+def test_the_newest_alone(history: Sandbox) -> None:
+    head, *rows = call("metrics").stdout.splitlines()
+    assert len(rows) > 1
+    assert call("metrics", "-n", "1").stdout.split()[-2:] == rows[-1].split()
+    assert call("metrics", "-n", "99").stdout.splitlines() == [head, *rows]
+    assert call("metrics", "-n", "0").stdout == ""
 
 
 def test_du(history: Sandbox) -> None:

@@ -55,6 +55,11 @@ def test_a_workspace_that_is_not_there_is_named(history: Sandbox) -> None:
     )
 
 
+def test_a_repo_in_what_is_no_workspace(history: Sandbox) -> None:
+    assert "there is no workspace" in call("-w", "gone", "-r", "gpt", "log", code=4).stderr
+    assert "; it has: gpt" in call("-r", "gone", "log", code=4).stderr
+
+
 def test_several_are_listed_with_the_flag(history: Sandbox) -> None:
     call("repo", "init", "other")
     err = call("status", code=4).stderr

@@ -157,6 +157,11 @@ def test_names_stay_in_the_folder(repo: Repository) -> None:
     assert Path("out/%2E%2E%2F%2E%2E%2Fup.pt").is_file()
 
 
+def test_a_folder_that_is_not_there_is_named(repo: Repository, oid: Oid) -> None:
+    with pytest.raises(NotFoundError, match=r"there is no folder .*gone$"):
+        export(repo, oid, "gone/x.pt")
+
+
 def test_what_contradicts_itself(repo: Repository, oid: Oid) -> None:
     for selection in (
         Selection(("optimizer",), weights_only=True),
