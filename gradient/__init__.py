@@ -16,6 +16,7 @@ from gradient.view.thin import thin_file_needs_gradient_export
 if TYPE_CHECKING:
     from gradient.engine.engine import GradientEngine
     from gradient.engine.load import load
+    from gradient.engine.revision import Revision
     from gradient.errors import (
         AmbiguousRevisionError,
         AuthError,
@@ -48,18 +49,21 @@ if TYPE_CHECKING:
         UnsupportedValueError,
     )
     from gradient.repo.config import GradientConfig, RepoConfig, WorkspaceConfig
-    from gradient.repo.discovery import find_repo, find_workspace, resolve_context
+    from gradient.repo.discovery import Context, find_repo, find_workspace, resolve_context
     from gradient.repo.keeping import Keep
     from gradient.repo.workspace import init_workspace
     from gradient.view.create import init_repo
-    from gradient.view.reading.repo import open_repo
+    from gradient.view.reading.commit import Commit
+    from gradient.view.reading.repo import Repo, open_repo
 
 __all__ = [
     "AmbiguousRevisionError",
     "AuthError",
     "BranchExistsError",
+    "Commit",
     "ConfigError",
     "ConflictError",
+    "Context",
     "ContextError",
     "CorruptObjectError",
     "CorruptPackError",
@@ -83,7 +87,9 @@ __all__ = [
     "OwnershipError",
     "PendingError",
     "RefConflictError",
+    "Repo",
     "RepoConfig",
+    "Revision",
     "StepError",
     "StoreChangedError",
     "UnknownRevisionError",
@@ -101,10 +107,14 @@ __all__ = [
 ]
 
 HOMES: dict[str, str] = {
+    "Commit": "gradient.view.reading.commit",
+    "Context": "gradient.repo.discovery",
     "GradientConfig": "gradient.repo.config",
     "GradientEngine": "gradient.engine.engine",
     "Keep": "gradient.repo.keeping",
+    "Repo": "gradient.view.reading.repo",
     "RepoConfig": "gradient.repo.config",
+    "Revision": "gradient.engine.revision",
     "WorkspaceConfig": "gradient.repo.config",
     "find_repo": "gradient.repo.discovery",
     "find_workspace": "gradient.repo.discovery",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
-from gradient.cli.place import find_repository
+from gradient.cli.place import active_branch, find_repository
 from gradient.errors import GradientError
 from gradient.repo.repository import Repository
 
@@ -36,13 +36,27 @@ def complete_revision(
     incomplete: str,
 ) -> list[CompletionItem]:
     """Offer ``latest``, branches and tags; after an ``@`` the branch's steps, newest first,
-    and its metrics."""
+    and its metrics. After ``..`` the same once more."""
+    before, dots, last = incomplete.rpartition("..")
     try:
         repo = find_repository(ctx)
-        words = _steps(repo, incomplete) if "@" in incomplete else _names(repo)
+        words = _steps(repo, last) if "@" in last else _names(repo)
     except GradientError:
         return []
-    return [CompletionItem(word) for word in words if word.startswith(incomplete)]
+    return [CompletionItem(f"{before}{dots}{word}") for word in words if word.startswith(last)]
+
+
+def complete_tag(
+    ctx: click.Context,
+    param: click.Parameter,
+    incomplete: str,
+) -> list[CompletionItem]:
+    """Offer the tags that there are: to move or to delete one."""
+    try:
+        tags = find_repository(ctx).refs.names(space="tags")
+    except GradientError:
+        return []
+    return [CompletionItem(name) for name in tags if name.startswith(incomplete)]
 
 
 def _names(repo: Repository) -> list[str]:
@@ -50,12 +64,13 @@ def _names(repo: Repository) -> list[str]:
 
 
 def _steps(repo: Repository, incomplete: str) -> list[str]:
-    branch = incomplete.partition("@")[0]
+    named = incomplete.partition("@")[0]
+    branch = named or active_branch(repo)
     if branch not in repo.branches():
         return []
     tip = repo.tip(branch)
     metrics = sorted(repo.read_commit(tip).metrics) if tip is not None else []
-    words = [f"{branch}@last-finite", *(f"{branch}@best:{name}" for name in metrics)]
+    words = [f"{named}@last-finite", *(f"{named}@best:{name}" for name in metrics)]
     steps = dict.fromkeys(link.step for _, link in repo.chain(tip))
-    wanted = (f"{branch}@{step}" for step in steps if f"{branch}@{step}".startswith(incomplete))
+    wanted = (f"{named}@{step}" for step in steps if f"{named}@{step}".startswith(incomplete))
     return [*islice(wanted, _MOST_STEPS), *words]

@@ -206,6 +206,7 @@ def main() -> None:
     # Reading a long history makes many objects and no garbage: looking for it took a fifth of the
     # time.
     gc.set_threshold(100_000, 20, 20)
+    output.forgive(sys.stdout)
     cli.main(prog_name="gradient")
 
 

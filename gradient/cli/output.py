@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import logging
 import math
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -27,6 +29,16 @@ JSON_FIELDS = "__gradient_json_fields__"
 def colour() -> bool | None:
     """Return False where NO_COLOR asks for none, None where click is to look for a terminal."""
     return False if os.environ.get("NO_COLOR") else None
+
+
+def forgive(stream: TextIO) -> None:
+    """Let a stream write what its encoding lacks as ``?``, and the bytes of file names as they are.
+
+    Else a message in Greek, or an arrow, would end a command where the terminal knows Latin alone.
+    """
+    if isinstance(stream, io.TextIOWrapper):
+        is_utf8 = codecs.lookup(stream.encoding).name == "utf-8"
+        stream.reconfigure(errors="surrogateescape" if is_utf8 else "replace")
 
 
 def error(message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
+from gradient.cli.complete import complete_revision, complete_tag
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
 from gradient.repo import moving
@@ -14,7 +14,7 @@ from gradient.repo.repository import Repository
 
 @click.command("tag")
 @place_options
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_tag)
 @click.argument("rev", required=False, shell_complete=complete_revision)
 @click.option("-d", "--delete", is_flag=True, help="Delete the tag NAME; the commit stays.")
 @click.option("-f", "--force", is_flag=True, help="Move a tag that is there.")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradient.cli import launch, output
+from gradient.cli.complete import complete_revision
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.output import json_option
 from gradient.cli.place import active_branch, find_repository, place_options
@@ -42,7 +43,7 @@ _MOST_SHOWN = 10
 
 @click.command("verify", cls=LaunchCommand)
 @place_options
-@click.argument("revs", metavar="A..B")
+@click.argument("revs", metavar="A..B", shell_complete=complete_revision)
 @click.option("--keep", is_flag=True, help="Leave the scratch repo where it is, and say where.")
 @click.option(
     "--scratch",

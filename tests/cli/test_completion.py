@@ -42,6 +42,22 @@ def test_revisions(command: str, history: Sandbox) -> None:
     assert complete(command, "nobody@") == []
 
 
+def test_ranges_and_what_the_active_branch_has(history: Sandbox) -> None:
+    assert complete("log", "main@0..ma") == ["main@0..main"]
+    assert complete("diff", "main@0..main@5") == ["main@0..main@50"]
+    assert complete("diff", "@1") == ["@100"]
+
+
+def test_tags(history: Sandbox) -> None:
+    call("tag", "good", "main@50")
+    assert complete("tag", "-d", "g") == ["good"]
+    assert complete("tag", "v1", "g") == ["good"]
+
+
+def test_help() -> None:
+    assert complete("help", "lo") == ["log", "login", "logout"]
+
+
 def test_branches(history: Sandbox) -> None:
     assert complete("switch", "h") == ["high_lr"]
     assert complete("run", "--branch", "m") == ["main"]

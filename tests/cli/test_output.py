@@ -1,8 +1,36 @@
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 import pytest
 
 from gradient.cli import output
+from tests.cli.sandbox import call, spawn
+
+if TYPE_CHECKING:
+    from tests.cli.sandbox import Sandbox
+
+
+def shown(*words: str, **environment: str) -> bytes:
+    """Return the very bytes that a command of its own process prints."""
+    with spawn(*words, env=environment) as process:
+        assert process.stdout is not None
+        written: bytes = process.stdout.buffer.read()  # type: ignore[attr-defined]
+    assert process.returncode == 0
+    return written
+
+
+def test_what_the_terminal_cannot_show(history: Sandbox) -> None:
+    call("tag", "v1", "-m", "a → b")
+    assert b"a ? b" in shown("tag", PYTHONIOENCODING="latin-1")
+    assert "a → b".encode() in shown("tag", PYTHONIOENCODING="utf-8")
+
+
+def test_a_folder_whose_name_is_no_text_is_shown_by_its_bytes(history: Sandbox) -> None:
+    odd = history.workspace.rename(os.fsdecode(b"odd\xff"))
+    told = shown("status", PYTHONIOENCODING="utf-8:strict", GRADIENT_WORKSPACE=str(odd))
+    assert b"/odd\xff/gpt\n" in told
 
 
 @pytest.mark.parametrize(
