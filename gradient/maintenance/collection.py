@@ -26,7 +26,7 @@ from typing import Final
 
 from gradient.errors import GradientIOError, MissingObjectError
 from gradient.maintenance.claim import only_one
-from gradient.maintenance.draining import drain
+from gradient.maintenance.draining import WAIT, drain
 from gradient.objects.oid import Oid
 from gradient.repo.reachable import Marker
 from gradient.repo.repository import Repository
@@ -44,8 +44,6 @@ _LOG = logging.getLogger("gradient")
 
 GRACE: Final = 7 * 86400.0
 """Seconds for which the trash, and what only older records of a ref lead to, is kept."""
-WAIT: Final = 10.0
-"""Seconds to wait for writers that are in the middle of a commit."""
 _STALE: Final = 86400.0
 """Seconds after which an unfinished file is taken for one that nobody goes on with."""
 _UNFINISHED: Final = re.compile(r"[0-9a-f]{32}")

@@ -11,6 +11,9 @@ from gradient.store.refs import Refs, Space
 
 _LOG = logging.getLogger("gradient")
 
+WAIT: Final = 10.0
+"""Seconds to wait for writers that are in the middle of a commit."""
+
 _PAUSE: Final = 0.02
 _SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gradient.maintenance import collection
-from gradient.maintenance.collection import GRACE, WAIT, Collected, Progress
+from gradient.maintenance.collection import GRACE, Collected, Progress
+from gradient.maintenance.draining import WAIT
 from gradient.maintenance.retaining import Plan, plan
 from gradient.repo.keeping import Keep
 from gradient.repo.repository import Repository

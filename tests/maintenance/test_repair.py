@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 from gradient.errors import ConflictError, FormatVersionError, GradientIOError
 from gradient.maintenance.claim import only_one
 from gradient.maintenance.collection import collect
+from gradient.maintenance.fsck import repair as repairing
 from gradient.maintenance.fsck.check import check
-from gradient.maintenance.fsck.repair import Repaired, repair
+from gradient.maintenance.fsck.repair import Repaired, _Repair, repair
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
@@ -20,6 +23,8 @@ from gradient.storage import fs
 from gradient.store.pack import trashed_name_of
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import HEADS, INSIDE, config, first, newer, oids, payload
+from tests.storage.faults import observed
+from tools.campaigns.repos import commit, go_on
 
 
 @pytest.fixture
@@ -82,6 +87,43 @@ def test_swapped_packs_find_their_names_again(root: Path) -> None:
     assert done.after.is_sound
     assert rig.contents(root) == whole
     assert (one.read_bytes(), two.read_bytes()) == contents
+
+
+def held_at_its_record(call: fs.Call, reached: threading.Event, go: threading.Event) -> None:
+    """Stand for a place without hard links, where a writer has created its record, empty."""
+    if call.operation == "link":
+        raise OSError(errno.EPERM, "no hard links")
+    if call.operation == "write" and "/refs/heads/" in call.path:
+        reached.set()
+        assert go.wait(20)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_record_that_is_being_written_is_not_moved_aside(
+    ends: bool, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = Repository.open(root, workers=1)
+    line = go_on(repo, "main")
+    reached, go = threading.Event(), threading.Event()
+    writer = threading.Thread(target=commit, args=(line, 4, 0))
+    move = _Repair._move_records
+
+    def later(self: _Repair) -> None:
+        if ends:
+            go.set()
+        move(self)
+
+    monkeypatch.setattr(_Repair, "_move_records", later)
+    monkeypatch.setattr(repairing, "WAIT", 20.0 if ends else 0.0)
+    with observed(lambda call: held_at_its_record(call, reached, go)):
+        writer.start()
+        assert reached.wait(20)
+        done = mend(root)
+        go.set()
+        writer.join()
+    assert "record-torn" in rig.words(done.before)
+    assert [action.what for action in done.actions] == ([] if ends else ["failed"])
+    assert [commit.step for _, commit in Repository.open(root).line("main")] == [4, 3, 2, 1]
 
 
 def test_swapped_records_find_their_places_again(root: Path) -> None:

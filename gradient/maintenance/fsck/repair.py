@@ -18,9 +18,12 @@ from typing import Final
 
 from gradient.errors import FormatVersionError, GradientIOError
 from gradient.maintenance.claim import only_one
+from gradient.maintenance.draining import WAIT, drain
 from gradient.maintenance.fsck import refetch, settings
 from gradient.maintenance.fsck.check import Check, Progress
 from gradient.maintenance.fsck.findings import Finding, Report
+from gradient.maintenance.fsck.refs import check_refs
+from gradient.maintenance.fsck.retention import check_retention
 from gradient.maintenance.fsck.salvage import Salvage
 from gradient.objects.oid import Oid
 from gradient.repo import layout
@@ -28,6 +31,8 @@ from gradient.repo.config import timestamp
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import pack as packs
+from gradient.store.leases import Leases
+from gradient.store.refs import Refs
 
 LOST: Final = "lost+found"
 """Where damaged files go, inside of the repo's own folder."""
@@ -39,6 +44,9 @@ _MOVED: Final = {
     *("retention-malformed", "retention-check", "retention-misplaced"),
 }
 """The classes whose file is moved aside as it is."""
+
+_RECORDS: Final = ("record-", "retention-", "ref-replaced")
+"""How the classes of records begin, of refs and of retention."""
 
 _LOST_OBJECTS: Final = {"object-missing", "object-damaged", "ref-tip-lost"}
 
@@ -130,10 +138,32 @@ class _Repair:
                 self._attempt(finding.path, self._write_config, finding)
         self._save_packs()
         self._refetch()
-        for finding in self.report.findings:
-            if finding.id in _MOVED:
+        moved = [finding for finding in self.report.findings if finding.id in _MOVED]
+        for finding in moved:
+            if not finding.id.startswith(_RECORDS):
                 self._attempt(finding.path, self._move, finding.path)
-        for name, raw in self.check.refs.misplaced.items():
+        if any(finding.id.startswith(_RECORDS) for finding in moved):
+            self._attempt(f"{layout.REPO_FOLDER}/refs", self._move_records)
+
+    def _move_records(self) -> None:
+        """Move records aside that do not count, and whole ones to where they belong.
+
+        IMPORTANT: only once whoever was writing has ended. Where a file gets its name before its
+        content (no hard links), one that is being written looks torn, and may be acknowledged by
+        now.
+        """
+        storage = DirectoryStorage(layout.inside(self.check.root))
+        left = drain(Leases(storage), Refs(storage), wait=WAIT)
+        refs = check_refs(self.check.root)
+        for finding in [*refs.findings, *check_retention(self.check.root).findings]:
+            if finding.id not in _MOVED:
+                continue
+            if left:
+                why = "a commit is being written; repair once more when it has ended"
+                self.actions.append(Action("failed", finding.path, why))
+            else:
+                self._attempt(finding.path, self._move, finding.path)
+        for name, raw in () if left else refs.misplaced.items():
             self._attempt(name, self._restore_record, name, raw)
 
     def _attempt(self, path: str, action: Callable[..., object], *arguments: object) -> None:
