@@ -18,8 +18,8 @@ def uncollected() -> Iterator[None]:
     if not gc.isenabled():
         yield
         return
-    gc.disable()
-    try:
+    try:  # before it is off: a Ctrl-C may come right after that
+        gc.disable()
         yield
     finally:
         gc.enable()

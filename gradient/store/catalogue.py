@@ -257,14 +257,16 @@ class Catalogue:
     def commits(self) -> set[Oid]:
         """Return the ids of all commits."""
         self._load()
-        told = {Oid(oid) for oid, pack_id in self._commits.items() if pack_id in self._told}
-        return told.union(self._index.of_kind(Kind.COMMIT))
+        with self._lock:
+            told = {Oid(oid) for oid, pack_id in self._commits.items() if pack_id in self._told}
+            return told.union(self._index.of_kind(Kind.COMMIT))
 
     def packs(self) -> tuple[int, int]:
         """Return the number of packs, and the length of all."""
         self._load()
-        opened = self._index.packs
-        folded = [self._told[each].size(each) for each in self._folded]
+        with self._lock:
+            opened = self._index.packs
+            folded = [self._told[each].size(each) for each in self._folded]
         return len(opened) + len(folded), sum(pack.size for pack in opened) + sum(folded)
 
     def loose_packs(self) -> list[Pack]:

@@ -53,3 +53,22 @@ def test_one_that_is_off_stays_off(runs: list[int]) -> None:
         gc.disable()
         engine.commit(1)
         assert not gc.isenabled()
+
+
+def test_an_interrupt_right_after_it_was_switched_off(
+    runs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig()
+    disable = gc.disable
+
+    def interrupted() -> None:
+        disable()
+        raise KeyboardInterrupt
+
+    with rig.attach() as engine:
+        with monkeypatch.context() as patch:
+            patch.setattr(gc, "disable", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                engine.commit(1)
+        assert gc.isenabled()
+        engine.commit(1)

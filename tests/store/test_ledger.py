@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import numpy as np
@@ -522,3 +523,36 @@ def test_what_is_wrong_with_packs_is_asked_of_them() -> None:
     name = min(name for name in storage.contents if name.endswith(".pack"))
     storage.contents[name] = storage.contents[name][:-1] + b"x"
     assert [*ObjectStore(storage, workers=1).problems] == [name[len("objects/pack/") :][:-5]]
+
+
+class Told(dict[str, ledger.Ledger]):
+    """Lets another thread write a ledger while the first one looks through what is told."""
+
+    def __init__(self, told: dict[str, ledger.Ledger], meanwhile: threading.Thread) -> None:
+        super().__init__(told)
+        self._meanwhile = meanwhile
+
+    def __contains__(self, key: object) -> bool:
+        if self._meanwhile.ident is None:
+            self._meanwhile.start()
+            self._meanwhile.join(0.2)  # it has to wait for us, or is through by then
+        return super().__contains__(key)
+
+
+def test_commits_are_listed_while_another_thread_writes_a_ledger() -> None:
+    storage = MemoryStorage()
+    oids = fill(storage, 5)
+    write(storage)
+    store = ObjectStore(storage, workers=1)
+    catalogue = store.catalogue
+    assert sorted(store.commits()) == sorted(oids)
+    oids += fill(storage, 5, first=5, parent=oids[-1])
+    catalogue.refresh()
+    assert catalogue.loose == 5
+    meanwhile = threading.Thread(
+        target=bookkeeping.tidy, args=(catalogue, storage), kwargs={"least": 1}
+    )
+    catalogue._told = Told(catalogue._told, meanwhile)
+    assert sorted(catalogue.commits()) == sorted(oids)
+    meanwhile.join()
+    assert catalogue.loose == 0
