@@ -161,11 +161,12 @@ def _has_names(value: Any) -> bool:
     return not any("\ud800" <= letter <= "\udfff" for name in value for letter in name)
 
 
-def _module(entries: dict[str, Any]) -> NamedPart:
-    grouped = grouping.group(entries) if len(entries) > grouping.SPLIT else None
+def _module(entries: dict[str, Any], level: int = 1) -> NamedPart:
+    large = len(entries) > grouping.SPLIT and level < grouping.LEVELS
+    grouped = grouping.group(entries) if large else None
     if grouped is None:
         return NamedPart(entries, "dict", flat=True, storages=[])
     for name, item in grouped.items():
         if name not in entries:
-            grouped[name] = _module(item)
+            grouped[name] = _module(item, level + 1)
     return NamedPart(grouped, "dict", flat=True, storages=[])

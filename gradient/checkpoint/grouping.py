@@ -14,6 +14,9 @@ _Leaf = TypeVar("_Leaf")
 SPLIT = 64
 """A module with more names than this is split by the next segment of its names as well."""
 
+LEVELS = 50
+"""Modules nested deeper than this are not split: readers refuse trees below 100 levels."""
+
 
 def group(names: Mapping[str, _Leaf]) -> dict[str, _Leaf | dict[str, _Leaf]] | None:
     """Gather dotted names under their first segment; None where that would lose something.

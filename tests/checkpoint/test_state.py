@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradient.checkpoint import reader, walk, writer
+from gradient.checkpoint import grouping, reader, walk, writer
 from gradient.codec.mode import Mode
 from gradient.errors import MissingObjectError, UnsupportedValueError
 from gradient.objects.oid import Kind, Oid
@@ -178,6 +178,14 @@ def test_sharing_between_components_is_by_content_alone() -> None:
 
 def entries(store: ObjectStore, root: Oid) -> dict[str, Any]:
     return dict(reader.component_entries(store, root))
+
+
+def test_modules_of_any_depth_come_back() -> None:
+    state = {}
+    for depth in (49, 50, 51, 99, 200):
+        path = ".".join(["inner"] * depth)
+        state |= {f"{depth}.{path}.{n}": torch.full((2,), n) for n in range(grouping.SPLIT + 1)}
+    check({"model": state})
 
 
 def test_equal_states_have_equal_ids_whatever_the_mode() -> None:
