@@ -59,9 +59,9 @@ Every command that needs one takes these options, before its name or after it:
 {place}
 
 What they leave open, the variables `GRADIENT_WORKSPACE` and `GRADIENT_REPO` decide; then the
-folders from here upwards (from `-C PATH`, if given, which changes nothing else); then the only
-workspace in a direct subfolder, and its only repo. Where several could be meant, they are listed,
-with the option to type.
+folders from here upwards (from `-C PATH`, if given); then the only workspace in a direct subfolder,
+and its only repo. Where several could be meant, they are listed, with the option to type. Other
+paths are from the current folder, whatever `-C` says; but for that of `workspace init`.
 
 A repo of another user is read like any other. To write to it, name it, or the folder above, in
 `GRADIENT_SAFE_DIRECTORY`, with colons between several: `/shared/gpt`, `/shared/*`, or `*` for all.

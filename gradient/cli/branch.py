@@ -104,6 +104,8 @@ def _change(
     else:
         moving.create_branch(repo, given[0], found.oid, reason=f"branch at {found.revision}")
         output.line(f"{output.strong(given[0])} is at {found.revision}")
+        if given[0] in repo.refs.names(space="tags"):
+            output.note(f"{given[0]} is a tag as well, and has to go by its id from now on")
     repo.store.tidy()
     follow_refs(repo)
 

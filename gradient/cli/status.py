@@ -310,7 +310,7 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["free_commits"] is not None:
         free += f", about {output.amount(facts['free_commits'], 'more commit')}"
     rows = [
-        ("checkpoints", f"{facts['checkpoints']:,}: {anchors}, {deltas}"),
+        ("commits", f"{facts['checkpoints']:,}: {anchors}, {deltas}"),
         ("stored", f"{output.size(stored)} for about {output.size(represented)} of state{ratio}"),
         ("free space", free),
     ]

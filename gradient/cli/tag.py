@@ -65,6 +65,8 @@ def command(
     moving.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
     repo.store.tidy()
     output.line(f"{output.strong(name)} is {found.revision} ({found.oid.short})")
+    if name in repo.branches():
+        output.note(f"{name} is a branch as well, and comes first; the tag has to go by its id")
 
 
 def _list(repo: Repository, *, as_json: bool) -> None:

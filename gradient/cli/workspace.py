@@ -9,7 +9,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.place import find_workspace, old_path_option, place_options
+from gradient.cli.place import Wanted, find_workspace, old_path_option, place_options
 from gradient.errors import GradientError
 from gradient.maintenance.statistics import weigh
 from gradient.repo.bridging import bridged
@@ -29,9 +29,10 @@ def command() -> None:
 
 
 @command.command("init")
-@click.argument("path", default=".", required=False)
+@click.argument("path", required=False)
 @click.option("--name", help="What to call it; the folder's name unless given.")
-def init(path: str, name: str | None) -> None:
+@click.pass_context
+def init(ctx: click.Context, path: str | None, name: str | None) -> None:
     """Make PATH (this folder unless given) a workspace.
 
     One that is there stays as it is.
@@ -40,11 +41,13 @@ def init(path: str, name: str | None) -> None:
     Example:
       gradient workspace init runs --name experiments
     """
-    config = init_workspace(path, name)
+    wanted = ctx.ensure_object(Wanted)
+    folder = path or wanted.workspace or "."
+    config = init_workspace(PurePath(wanted.directory or ".", folder), name)
     output.line(f"workspace {output.strong(config.name)} at {config.root_path}")
     if not config.repos:
-        there = "" if path == "." else f" -C {path}"
-        output.note(f"next: gradient{there} repo init NAME")
+        there = str(PurePath(wanted.directory or ".", folder))
+        output.note(f"next: gradient{'' if there == '.' else f' -C {there}'} repo init NAME")
 
 
 @command.command("status")
@@ -118,7 +121,7 @@ def _print(repo: dict[str, Any]) -> None:
     if not repo["branches"]:
         output.line("  no commits yet")
         return
-    counts = output.amount(repo["checkpoints"], "checkpoint")
+    counts = output.amount(repo["checkpoints"], "commit")
     kinds = f"{output.amount(repo['anchors'], 'anchor')}, {output.amount(repo['deltas'], 'delta')}"
     output.line(f"  {counts} ({kinds}), {output.size(repo['stored_bytes'])}")
     output.table(

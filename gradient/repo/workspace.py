@@ -16,11 +16,18 @@ from gradient.storage import fs
 
 
 def init_workspace(path: str | os.PathLike[str], name: str | None = None) -> WorkspaceConfig:
-    """Make the folder a workspace, durably; one that is there already is returned as it is."""
+    """Make the folder a workspace, durably; one that is there already is returned as it is.
+
+    Raises ContextError for a repo's own folder: a workspace is what holds it.
+    """
     root = fs.absolute(path)
     found = load_workspace(root)
     if found is not None:
         return found
+    if is_repo(root):
+        raise ContextError(
+            f"{root} is a repo; a workspace is a folder that holds repos: {PurePath(root).parent}"
+        )
     fs.make_folders(str(PurePath(root, layout.WORKSPACE_FOLDER)), durable=True)
     documents.write_durable(
         layout.workspace_config(root),

@@ -38,7 +38,7 @@ def test_into_the_sources_workspace(source: Published) -> None:
         "manifest.json",
     ]
     assert [path.name for path in Path("theirs/.gradient").iterdir()] == ["config.json"]
-    assert "checkpoints  3" in call("-C", "theirs", "-r", "pub-imported", "status").stdout
+    assert "commits     3" in call("-C", "theirs", "-r", "pub-imported", "status").stdout
 
 
 def test_into_a_named_place(source: Published) -> None:

@@ -83,6 +83,25 @@ def test_workspace_init(tmp_path: Path) -> None:
     assert "My lab" in call("workspace", "init", "lab", "--name", "Another").stdout
 
 
+def test_workspace_init_elsewhere(tmp_path: Path) -> None:
+    call("workspace", "init", "lab")
+    there = Path.cwd() / "lab"
+    told = call("-C", "lab", "workspace", "init", "deep")
+    assert told.stdout == f"workspace deep at {there / 'deep'}\n"
+    assert told.stderr == "next: gradient -C lab/deep repo init NAME\n"
+    assert call("-w", "lab", "workspace", "init").stdout == f"workspace lab at {there}\n"
+    assert not Path(".gradient").exists()
+
+
+def test_a_repo_is_made_no_workspace(history: Sandbox) -> None:
+    repo = history.workspace / "gpt"
+    err = call("-C", str(repo), "workspace", "init", code=4).stderr
+    assert err == (
+        f"error: {repo} is a repo; a workspace is a folder that holds repos: {history.workspace}\n"
+    )
+    assert not (repo / ".gradient").exists()
+
+
 def test_workspace_init_here() -> None:
     call("workspace", "init")
     assert Path(".gradient/config.json").is_file()
@@ -124,7 +143,7 @@ def test_workspace_status(history: Sandbox) -> None:
     assert all(f"`{name}`" in documented for name in gpt)
     text = call("workspace", "status").stdout
     assert "no commits yet" in text
-    assert "5 checkpoints (3 anchors, 2 deltas)" in text
+    assert "5 commits (3 anchors, 2 deltas)" in text
 
 
 def test_workspace_status_shows_the_others_when_one_cannot_be_read(history: Sandbox) -> None:

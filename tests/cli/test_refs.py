@@ -86,6 +86,14 @@ def test_tags(history: Sandbox) -> None:
     call("tag", "HEAD", code=2)
 
 
+def test_a_tag_that_a_branch_hides(history: Sandbox) -> None:
+    assert "high_lr is a branch as well" in call("tag", "high_lr", "main@0").stderr
+    call("tag", "v1", "main@0")
+    assert "v1 is a tag as well" in call("branch", "v1", "main@50").stderr
+    assert history.reopen().resolve("v1").commit.step == 50
+    assert call("tag", "v2").stderr == call("branch", "v3").stderr == ""
+
+
 def test_tags_as_in_git(history: Sandbox) -> None:
     call("tag", "-a", "v1", "-m", "shipped")
     assert call("tag", "-l").stdout == call("tag").stdout != ""

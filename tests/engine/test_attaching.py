@@ -261,6 +261,13 @@ def test_another_branch_does_not_warn() -> None:
         Rig().attach("other")
 
 
+def test_a_repo_that_is_named_as_the_workspace_is_refused() -> None:
+    trained(1)
+    with pytest.raises(ContextError, match="is a repo; a workspace is a folder that holds repos"):
+        attach(workspace="work/run", repo="run")
+    assert not Path("work/run/run").exists()
+
+
 def test_settings_in_a_dict_are_refused_before_anything_is_made() -> None:
     with pytest.raises(ConfigError, match="config is of type dict; allowed is a GradientConfig"):
         attach(config={"workspace_path": "work"})
