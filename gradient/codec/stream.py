@@ -93,9 +93,9 @@ def pack(stream: Words, habit: Habit, mode: Mode) -> Packed:
 
 def fits(method: int, stored: int, span: int, count: int) -> bool:
     """Return whether `count` elements of `span` bytes can be `stored` bytes of a method."""
-    if span == 1 and method in (SEVEN, SPARSE):
-        return method == SPARSE or stored == seven.packed_size(count)
     expected = {RAW: span * count, CONSTANT: span, ZSTD: stored}
+    if span == 1:
+        expected |= {SEVEN: seven.packed_size(count), SPARSE: stored}
     return expected.get(method) == stored
 
 
