@@ -81,6 +81,10 @@ class Figures:
         """Mean bytes of a later one: what many of them cost."""
         return statistics.mean(each.written for each in self.later)
 
+    def median_bytes(self) -> float:
+        """Median bytes of a later one."""
+        return statistics.median(each.written for each in self.later)
+
     def memory(self) -> float | None:
         """Median peak of memory over the state."""
         known = [each.memory for each in self.later if each.memory is not None]
