@@ -70,6 +70,7 @@ class BoundRun:
         self._generators = Generators(run.optimizer)
         self._guard = Guard(asked.config.on_nonfinite)
         self._every = asked.handoff.autocommit
+        self._is_committing = False
         self._logged: dict[str, int | float] = {}
         self._loaders: list[ResumableLoader] = []
         self._epochs: Epochs | None = None

@@ -41,6 +41,7 @@ class CommittingRun(BoundRun):
         but where the run is preempted, this one is, and the failure is in the log.
         """
         self._check_usable()
+        self._is_committing = True
         self._tell(quietly=self._preemption.ending)
         with uncollected():
             revision = self._commit(step, message, metrics)
@@ -57,7 +58,10 @@ class CommittingRun(BoundRun):
         self._drain(timeout)
 
     def autocommit(self, every: int) -> None:
-        """Let `maybe_commit` commit each step that `every` divides; wins over the environment."""
+        """Let `maybe_commit` commit each step that `every` divides; wins over the environment.
+
+        A loop over `steps` that never calls `maybe_commit` is warned.
+        """
         self._check_usable()
         self._every = check_interval(every)
 
@@ -69,15 +73,26 @@ class CommittingRun(BoundRun):
         A step that this engine has just committed is not committed again.
         """
         self._check_usable()
+        self._is_committing = True
         self._tell(quietly=self._preemption.ending)
         step = check_step(step)
         self._generators.release()
         if metrics is not None:
-            self.log(**metrics)
+            self.log(metrics)
         due = self._every is not None and step % self._every == 0
         revision = self._commit_once(step) if due else None
         self._end_of(step)
         return revision
+
+    def _look_for_commits(self, step: int) -> None:
+        """Warn once where `autocommit` asks for a commit, and the loop has asked for none."""
+        if self._every is None or step % self._every or self._is_committing or self._closed:
+            return
+        self._is_committing = True
+        warn(
+            f"autocommit asks for a commit every {self._every} steps, but the loop never calls "
+            f"maybe_commit: nothing is committed; write engine.maybe_commit(step) at its end"
+        )
 
     def log(self, several: Mapping[str, Any] | None = None, /, **metrics: Any) -> None:
         """Note numbers (or zero-dim tensors) for the next commit; the newest value of a name wins.

@@ -130,6 +130,7 @@ class GradientEngine(MovingRun):
         while step < stop:
             step += 1
             yield step
+            self._look_for_commits(step)
             if self._at.restored is not restored:
                 restored, step = self._at.restored, self._at.step
                 self._generators.begin()
@@ -146,14 +147,18 @@ class GradientEngine(MovingRun):
         self.register_state(loader_name(number), loader, required=False)
         return loader
 
-    def epochs(self, start: int, stop: int) -> Iterator[int]:
-        """Yield the epochs still to run, beginning inside the one that the commit was made in."""
+    def epochs(self, start: int, stop: int | None = None) -> Iterator[int]:
+        """Yield the epochs still to run, beginning inside the one that the commit was made in.
+
+        As for `range`, ``epochs(5)`` is ``epochs(0, 5)``.
+        """
         self._check_usable()
+        first, end = (0, start) if stop is None else (start, stop)
         if self._epochs is None:
             self._epochs = Epochs(self._loaders)
             self.register_state("epochs", self._epochs, required=False)
         self._generators.glance()
-        return self._iterate(self._epochs.iterate(start, stop))
+        return self._iterate(self._epochs.iterate(first, end))
 
     def _iterate(self, epochs: Iterator[int]) -> Iterator[int]:
         self._generators.begin()

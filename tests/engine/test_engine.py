@@ -156,6 +156,32 @@ def test_maybe_commit_does_not_repeat_a_step_just_committed() -> None:
     assert engine.maybe_commit(4) == "main@4"
 
 
+def test_a_loop_that_forgets_maybe_commit_is_warned_once() -> None:
+    engine = Rig().attach()
+    engine.autocommit(every=2)
+    steps = engine.steps(9)
+    assert [next(steps), next(steps)] == [1, 2]
+    with pytest.warns(UserWarning, match="every 2 steps, but the loop never calls maybe_commit"):
+        next(steps)
+    assert list(steps) == [4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("way", ["maybe_commit", "commit"])
+def test_a_loop_that_commits_is_not_warned(way: str) -> None:
+    engine = Rig().attach()
+    engine.autocommit(every=2)
+    for step in engine.steps(6):
+        if step == 2:
+            getattr(engine, way)(step)
+
+
+def test_metrics_of_maybe_commit_are_checked_as_those_of_commit() -> None:
+    engine = Rig().attach()
+    for wrong in ([1], {1: 2.0}):
+        with pytest.raises(UnsupportedValueError):
+            engine.maybe_commit(1, metrics=wrong)  # type: ignore[arg-type]
+
+
 def test_bad_metrics_are_refused_by_name_and_the_others_stay() -> None:
     engine = Rig().attach()
     engine.log(loss=1)

@@ -46,6 +46,12 @@ def test_a_run_cut_after_any_batch_goes_on_with_the_next(cut: int) -> None:
     assert rest == expected[cut:]
 
 
+def test_epochs_count_as_range_does() -> None:
+    engine = Rig().attach()
+    assert list(engine.epochs(3)) == [0, 1, 2]
+    assert list(engine.epochs(1, 3)) == [1, 2]
+
+
 def test_a_commit_after_the_epochs_last_batch_resumes_with_the_next_epoch() -> None:
     rig = Rig()
     engine = rig.attach("main")
