@@ -68,10 +68,14 @@ def copy_of(catalogue: Catalogue, pack: Pack, row: Row) -> memoryview:
     Raises an IntegrityError where this very frame is damaged, whatever others there are. What is
     returned is valid until the next call in this thread.
     """
-    body_of(catalogue, pack, row)
+    # IMPORTANT: what is proved is what is returned, not what a second look at the disk brings.
     payload = SCRATCH.take("payload to copy", row.stored).data
     with catalogue.open(pack) as reader:
         _fill(reader, pack, row, payload)
+    body = payload if _is_raw(row) else SCRATCH.take("body to prove", row.raw).data
+    if body is not payload:
+        _decode(catalogue, pack, row, payload, body, 0, {})
+    _prove(pack, row, row.kind, body)
     return payload
 
 
@@ -114,16 +118,31 @@ def _read(
         raise CorruptObjectError(
             str(row.oid), f"it stands on more than {MAX_DEPTH} differences", pack=pack.id
         )
-    raw = row.codec == Codec.RAW and row.base is None and row.stored == row.raw
-    payload = out if raw else SCRATCH.take(f"payload {depth}", row.stored).data
+    payload = out if _is_raw(row) else SCRATCH.take(f"payload {depth}", row.stored).data
     reader = readers.get(pack.id)
     if reader is not None:
         _fill(reader, pack, row, payload)
     else:
         with catalogue.open(pack) as reader:
             _fill(reader, pack, row, payload)
-    if raw:
-        return
+    if payload is not out:
+        _decode(catalogue, pack, row, payload, out, depth, readers)
+
+
+def _is_raw(row: Row) -> bool:
+    """Whether a frame's payload is the object as it stands."""
+    return row.codec == Codec.RAW and row.base is None and row.stored == row.raw
+
+
+def _decode(
+    catalogue: Catalogue,
+    pack: Pack,
+    row: Row,
+    payload: memoryview,
+    out: memoryview,
+    depth: int,
+    readers: dict[str, Reader],
+) -> None:
     base = None
     if row.base is not None:
         # The base of each depth has its own scratch: the payload above stays as it is.
