@@ -28,11 +28,12 @@ def line_for(repo: Repository, first: Resolved, branch: str | None) -> Line:
         raise ConfigError(
             f"{first.oid.short} was named without a branch; name the one to merge on: -b BRANCH"
         )
-    tip = repo.tip(wanted)
+    line = Line.open(repo, wanted)
+    tip = repo.tip(wanted)  # after that: a commit that is made in between was not seen
     if tip is None:
         return Line.create(repo, wanted).moved_to(first.oid)
     if tip == first.oid:
-        return Line.open(repo, wanted).moved_to(first.oid)
+        return line.moved_to(first.oid)
     if branch is not None:
         raise BranchExistsError(branch)
     raise ConflictError(
