@@ -16,6 +16,7 @@ from gradient.checkpoint.bases import Bases
 from gradient.checkpoint.draft import Draft, Hole, NamedPart, Part, ValuePart, draft, encode, memory
 from gradient.checkpoint.plans import Plans
 from gradient.codec.chunks import ranges
+from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
@@ -60,12 +61,19 @@ def write_draft(
     bases: Bases | None = None,
     plans: Plans | None = None,
 ) -> Oid:
-    """Store a state that was drafted before, as `write_state` does; may be repeated."""
+    """Store a state that was drafted before, as `write_state` does; may be repeated.
+
+    Raises UnsupportedValueError for a component whose values are too many for one tree.
+    """
     _fill(transaction, drafted.holes, bases, plans)
     entries = dict(carried or {})
     keep(transaction, entries)
     for name, component in drafted.parts.items():
-        entries[name] = {"tree": str(_write_component(transaction, component))}
+        try:
+            entries[name] = {"tree": str(_write_component(transaction, component))}
+        except MalformedObjectError as error:
+            remedy = "Keep what is large in tensors, arrays or bytes, which are cut into chunks"
+            raise UnsupportedValueError(name, str(error), remedy) from None
     return write_root(transaction, entries)
 
 

@@ -306,6 +306,8 @@ def _check(tensor: torch.Tensor, path: str) -> None:
         _refuse(path, f"a quantised tensor ({tensor.dtype})")
     if tensor.is_nested:
         _refuse(path, "a nested tensor")
+    if tensor.dim() > _MAX_DIMENSIONS:
+        _refuse(path, f"a tensor of {tensor.dim()} dimensions, more than {_MAX_DIMENSIONS}")
     if tensor.device.type == "meta":
         _refuse(path, "a tensor on the meta device, which has no bytes")
     if tensor.dtype not in NAMES:

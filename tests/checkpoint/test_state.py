@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gradient.checkpoint import grouping, reader, walk, writer
 from gradient.codec.mode import Mode
 from gradient.errors import MissingObjectError, UnsupportedValueError
+from gradient.objects import canonical
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.memory import MemoryStorage
 from gradient.store.database import ObjectStore
@@ -306,6 +307,15 @@ def test_what_can_not_be_stored_is_refused_by_name_and_nothing_is_written(kind: 
             writer.write_state(transaction, state)
         assert caught.value.path == "model.layer.bad[1]"
         assert transaction.written == 0
+
+
+def test_what_is_too_large_for_a_tree_is_refused_by_name() -> None:
+    state = {"seen": {"words": ["x" * canonical.MAX_BYTES]}}
+    with (
+        make().begin(mode=Mode.AUTO) as transaction,
+        pytest.raises(UnsupportedValueError, match=r"seen: object of .* Keep what is large"),
+    ):
+        writer.write_state(transaction, state)
 
 
 ROOT = (

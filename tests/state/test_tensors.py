@@ -121,6 +121,13 @@ def test_what_cannot_be_stored_is_refused_by_name(what: str) -> None:
         describe(REFUSED[what](), "model.fc.weight")
 
 
+def test_as_many_dimensions_are_stored_as_are_read() -> None:
+    spec = describe(torch.zeros([1] * 64), "w")
+    assert TensorSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(UnsupportedValueError, match="w: a tensor of 65 dimensions, more than 64"):
+        describe(torch.zeros([1] * 65), "w")
+
+
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 def test_quantised_tensors_are_refused() -> None:
     tensor = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
