@@ -127,6 +127,15 @@ def test_an_empty_repo_has_an_empty_log(tmp_path: Path) -> None:
         gradient.open_repo(tmp_path / "home")
 
 
+def test_one_pattern_or_component_stands_alone(repo: Repo, tmp_path: Path) -> None:
+    name = next(iter(repo["main@3"]["model"]))
+    repo.export("main@3", tmp_path / "a.pt", match=name)
+    assert list(torch.load(tmp_path / "a.pt")) == [name]
+    repo.export("main@3", tmp_path / "b.pt", components="optimizer")
+    repo.export("main@3", tmp_path / "c.pt", components=("optimizer",))
+    assert (tmp_path / "b.pt").read_bytes() == (tmp_path / "c.pt").read_bytes()
+
+
 def test_diff_and_export(repo: Repo, tmp_path: Path) -> None:
     found = repo.diff("main@1", repo["main@3"])
     assert (found.before, found.after) == ("main@1", "main@3")

@@ -102,10 +102,13 @@ class Repo:
         """Write a commit to a ``.pt`` or ``.safetensors`` file, or to a folder.
 
         `what` selects: ``components=("model",)``, ``weights_only=True``, ``match=("lora_*",)``,
-        ``dtype="bfloat16"``.
+        ``dtype="bfloat16"``. One component or pattern may stand alone: ``match="lora_*"``.
         """
         from gradient.view.export import Selection, export
 
+        for name in ("components", "match"):
+            if isinstance(what.get(name), str):
+                what[name] = (what[name],)
         with naming_commits(self._repo):
             oid = self._commit(revision).oid
             return export(self._repo, oid, os.fspath(path), Selection(**what), force=force)
