@@ -13,21 +13,15 @@ COMMANDS: Final[dict[str, str]] = {
     "checkout": "to train on from a commit: gradient resume REV -- CMD; to change the active "
     "branch: gradient switch BRANCH; to write a commit to a file: gradient export REV PATH",
     "cherry-pick": "to go on from a commit on a branch of its own: gradient fork REV BRANCH -- CMD",
-    "clone": "a repo is a folder: copy it as one",
     "commit": "the training script commits: engine.commit(step)",
     "config": "settings are those of the script: GradientConfig(…)",
     "count-objects": "what takes the space: gradient du",
-    "fetch": "there are no remote repos: a repo is a folder, copy it as one",
-    "for-each-ref": "the branches and the tags: gradient branch --json, gradient tag --json",
     "init": "gradient workspace init PATH, then gradient repo init NAME; a script's "
     "attach(…, workspace=…, repo=…) makes what is missing",
     "load": "in Python: gradient.load(REV); as a file: gradient export REV PATH",
     "prune": "to remove what no branch or tag leads to: gradient gc",
-    "pull": "there are no remote repos: a repo is a folder, copy it as one",
-    "push": "there are no remote repos: a repo is a folder, copy it as one",
     "rebase": "a commit stays where it was trained; to go on from another one: gradient fork REV "
     "BRANCH -- CMD",
-    "remote": "there are no remote repos: a repo is a folder, copy it as one",
     "repack": "to merge small packs: gradient gc",
     "restore": "to train on from a commit: gradient resume REV -- CMD; to write it to a file: "
     "gradient export REV PATH",
@@ -38,7 +32,6 @@ COMMANDS: Final[dict[str, str]] = {
     "NAME",
     "save": "the training script commits: engine.commit(step); to write a commit to a file: "
     "gradient export REV PATH",
-    "show-ref": "the branches and the tags: gradient branch --json, gradient tag --json",
     "stash": "nothing is lost by going elsewhere: what a run leaves is set aside under a name of "
     "its own (gradient branch)",
     "symbolic-ref": "the active branch: gradient status --json, under active_branch",
@@ -46,13 +39,20 @@ COMMANDS: Final[dict[str, str]] = {
     "version": "gradient --version",
     "worktree": "several runs may train in one repo at once, each on its branch: gradient fork REV "
     "BRANCH -- CMD",
+    **dict.fromkeys(
+        ("clone", "fetch", "pull", "push", "remote"),
+        "there are no remote repos: a repo is a folder, copy it as one",
+    ),
+    **dict.fromkeys(
+        ("for-each-ref", "show-ref"),
+        "the branches and the tags: gradient branch --json, gradient tag --json",
+    ),
 }
 """By git's word, or the first one that comes to mind: what to type instead."""
 
 OPTIONS: Final[dict[str, dict[str, str]]] = {
     "branch": {
-        "-f": "to move a branch: gradient reset -b NAME REV",
-        "--force": "to move a branch: gradient reset -b NAME REV",
+        **dict.fromkeys(("-f", "--force"), "to move a branch: gradient reset -b NAME REV"),
         "-M": "a branch is never renamed over another; delete that one first: gradient branch -d",
         "--show-current": "gradient status --json, under active_branch",
     },
@@ -61,8 +61,7 @@ OPTIONS: Final[dict[str, dict[str, str]]] = {
         "--prune": "how long the trash is kept: --grace 7d; 0 frees the space at once",
     },
     "log": {
-        "-p": "what changed from A to B: gradient diff A B",
-        "--patch": "what changed from A to B: gradient diff A B",
+        **dict.fromkeys(("-p", "--patch"), "what changed from A to B: gradient diff A B"),
         "--stat": "what changed from A to B: gradient diff A B --stat",
         "--format": "for programs: --json; for metrics: --metric NAME",
         "--pretty": "--oneline; for programs: --json; for metrics: --metric NAME",

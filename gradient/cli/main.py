@@ -97,7 +97,7 @@ class Gradient(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; of one that there is not, say what it is called here."""
         name = args[0]
-        if name not in COMMANDS and name[:1].isalpha():
+        if name not in COMMANDS and name[:1].isalpha() and not ctx.resilient_parsing:
             raise click.UsageError(habits.unknown_command(name, COMMANDS), ctx)
         return super().resolve_command(ctx, args)
 

@@ -54,6 +54,10 @@ def test_tags(history: Sandbox) -> None:
     assert complete("tag", "v1", "g") == ["good"]
 
 
+def test_behind_a_command_that_there_is_not_there_is_nothing_and_no_error() -> None:
+    assert complete("checkout", "ma") == []
+
+
 def test_help() -> None:
     assert complete("help", "lo") == ["log", "login", "logout"]
 
