@@ -7,6 +7,7 @@ it cast is replaced by the saved one. The saved tensors are handed over: give th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -229,13 +230,17 @@ def scheduled(group: Mapping[str, Any]) -> set[str]:
 def same_value(one: Any, other: Any) -> bool:
     """Compare two options by value; a tensor or an array equals its numbers."""
     one, other = _plain(one), _plain(other)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(one[k], other[k]) for k in one)
     return bool(one == other) or (one != one and other != other)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, torch.Tensor | np.ndarray):
         return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    return list(value) if isinstance(value, tuple | deque) else value
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

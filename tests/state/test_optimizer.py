@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -328,6 +329,21 @@ def test_options_may_be_tensors_and_arrays() -> None:
     assert same_value(np.array([1, 2]), (1, 2))
     assert same_value(float("nan"), torch.tensor(float("nan")))
     assert not same_value(torch.tensor([1.0, 2.0]), [1.0, 3.0])
+    assert not same_value([1.0, 2.0], [1.0])
+
+
+def test_options_may_hold_tensors_and_arrays() -> None:
+    def build(scale: float) -> Run:
+        run = make(torch.optim.SGD)
+        groups: Any = run.optimizer.param_groups
+        groups[0]["plan"] = {"at": [torch.tensor([1.0, float("nan")])], "by": deque([np.ones(3)])}
+        run.scheduler.plan = {"scale": torch.full((3,), scale)}
+        return run
+
+    state = through(capture(build(0.5)))
+    assert restore(build(0.5), state).differences == ()
+    (difference,) = restore(build(0.7), state).differences
+    assert (difference.where, difference.option) == ("scheduler", "plan")
 
 
 class Shampooish:
