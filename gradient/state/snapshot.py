@@ -18,7 +18,8 @@ from gradient.state.tensors import extent
 def snapshot(value: Any) -> Any:
     """Copy a state: tensors to fresh CPU memory, containers anew, other objects by ``deepcopy``.
 
-    Strides are kept, and tensors that overlap in memory overlap in the copy in the same way.
+    Strides are kept, and tensors that overlap in memory overlap in the copy in the same way. What
+    cannot be copied (a lock, an open file: nothing that a commit could hold) stays what it is.
     """
     return _Copier(value).copy(value)
 
@@ -44,7 +45,7 @@ class _Copier:
         rebuild = _REBUILD.get(type(value))
         if rebuild is not None:
             return rebuild(self.copy, value)
-        return value if type(value) in _IMMUTABLE else copy.deepcopy(value)
+        return value if type(value) in _IMMUTABLE else _copied(value)
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         if not _is_plain(tensor):
@@ -67,6 +68,13 @@ class _Copier:
         if type(tensor) is torch.nn.Parameter:
             return torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
         return copied.requires_grad_(tensor.requires_grad and tensor.is_leaf)
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except (TypeError, RuntimeError):
+        return value
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

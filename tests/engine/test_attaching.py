@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gradient import (
     InvalidNameError,
     OwnershipError,
     UnknownRevisionError,
+    UnsupportedValueError,
     init_repo,
     init_workspace,
     load,
@@ -332,3 +334,13 @@ def test_a_repo_of_another_user_is_trained_in_once_it_is_trusted(
     rig.train(engine, 3)
     engine.close()
     assert Repository.open("work/run").resolve("main@3").commit.step == 3
+
+
+def test_a_scheduler_that_cannot_be_copied_is_refused_by_the_commit_that_names_why() -> None:
+    rig = Rig()
+    rig.scheduler.guard = threading.Lock()
+    engine = rig.attach()
+    with pytest.raises(UnsupportedValueError, match=r"scheduler\.guard: a value of type _th"):
+        engine.commit(1)
+    del rig.scheduler.guard
+    assert engine.commit(1) == "main@1"
