@@ -78,15 +78,17 @@ _STATES = {
         "last_run": "the last training command: `command`, `cwd`, `time`, `launch` (what "
         "launched it, where that is known); or null",
         "resume_command": "the exact command that goes on with it, or null",
+        "active_command": "the one that goes on on the active branch, where that is another; "
+        "or null",
     }
 )
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """Show where the repo stands, and the command that goes on.
 
-    The branches, unfinished work, the space that it takes and what is left.
-    Stored is what the packs take, saved what files of their own would take beyond that. A commit
-    that failed is shown until its branch has a newer one.
+    That is the last run's command; where it stood on another branch than the active one, the
+    command that goes on here follows. Stored is what the packs take, saved what files of their own
+    would take beyond that. A commit that failed is shown until its branch has a newer one.
 
     \b
     Example:
@@ -143,6 +145,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "pending_handoff": pending_handoff(os.environ),
         "last_run": asdict(last.run) if last is not None else None,
         "resume_command": last.resume if last is not None else None,
+        "active_command": again.on_branch(repo, active, last),
     }
 
 
@@ -317,4 +320,6 @@ def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
     if facts["last_run"] is not None:
         rows.append(("last run", facts["last_run"]["command"]))
         rows.append(("go on with", facts["resume_command"]))
+    if facts["active_command"] is not None:
+        rows.append(("go on here", facts["active_command"]))
     return rows

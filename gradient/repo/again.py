@@ -19,6 +19,8 @@ class Again:
 
     run: LastRun
     """Its command line."""
+    branch: str | None
+    """The branch that has the newest commit; None where there is none yet."""
     revision: str | None
     """The newest commit; None where there is none yet."""
     resume: str
@@ -54,7 +56,16 @@ def find(
         how = f"resume {shlex.quote(revision)}" if revision is not None else "run"
     words = shlex.join(["gradient", *_options(repo, last.cwd)])
     where = "" if _same_folder(last.cwd) else f"cd {shlex.quote(last.cwd)} && "
-    return Again(last, revision, f"{where}{words} {how} -- {last.command}")
+    return Again(last, newest, revision, f"{where}{words} {how} -- {last.command}")
+
+
+def on_branch(repo: Repository, branch: str, last: Again | None) -> str | None:
+    """Return what goes on on a branch, where the last run stood on another; else None."""
+    if last is None or last.branch == branch or repo.tip(branch) is None:
+        return None
+    own = find(repo, branch=branch, committed=True)
+    found = own or find(repo, branch=branch, run=last.run, committed=True)
+    return None if found is None else found.resume
 
 
 def _options(repo: Repository, start: str) -> list[str]:

@@ -168,6 +168,20 @@ def test_the_last_run_is_the_newest_commits_command(history: Sandbox) -> None:
     assert found["resume_command"] in call("status").stdout
 
 
+def test_where_the_last_run_stood_elsewhere_the_active_branch_has_a_command_too(
+    history: Sandbox,
+) -> None:
+    here = "gradient resume main@100 -- python train.py"
+    assert facts()["active_command"].startswith(here)
+    assert f"\ngo on here  {here}" in call("status").stdout
+    call("switch", "high_lr")
+    assert facts()["active_command"] is None
+    assert "go on here" not in call("status").stdout
+    call("switch", "-c", "idea", "main@50")
+    call("run", "--", "true")
+    assert facts()["active_command"] == "gradient resume idea@50 -- true"
+
+
 def test_a_launched_command_is_the_last_run(history: Sandbox) -> None:
     call("resume", "main@50", "--", "true", "with blanks")
     found = facts()
