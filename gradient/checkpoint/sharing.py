@@ -32,7 +32,7 @@ class Storage:
         dtype = first.dtype if len({member.dtype for member in self.members}) == 1 else torch.uint8
         flat = torch.empty(0, dtype=dtype, device=first.device)
         start, length = self.start // dtype.itemsize, (self.stop - self.start) // dtype.itemsize
-        return flat.set_(first.untyped_storage(), start, (length,), (1,))
+        return flat.set_(tensors.longest_storage(self.members), start, (length,), (1,))
 
 
 def shared(value: Any) -> tuple[list[Storage], dict[int, int]]:

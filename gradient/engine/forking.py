@@ -192,7 +192,16 @@ def _rewrite_component(
     tree = None if old is None else reader.component_tree(repo.store, old)
     if isinstance(tree, Tree) and "state" in tree.entries:
         rest = {key: item for key, item in value.items() if key != "state"}
+        # A tied parameter may be called by another of its names here, and a state by its old one
+        # would be nobody's.
+        saved = reader.read_entries(repo.store, old, without={"state"})
+        if _parameters(saved) != _parameters(rest):
+            return writer.write_value(transaction, value, name=name)
         oid = writer.replace_entries(transaction, tree, rest, name=name)
         if oid is not None:
             return oid
     return writer.write_value(transaction, value, name=name)
+
+
+def _parameters(optimizer: Mapping[str, Any]) -> list[list[str]]:
+    return [group["params"] for group in optimizer["param_groups"]]

@@ -10,7 +10,7 @@ memory formats and everything that points at them (an optimizer, a compiled grap
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,10 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gradient.errors import MisfitError
 from gradient.state.names import stripped
+from gradient.state.snapshot import snapshot
 from gradient.state.tensors import extent, same_bits
+
+_FAR = 1 << 62
 
 
 @dataclass(slots=True)
@@ -93,20 +96,26 @@ class ModelPlan:
         """The stripped names of what fits."""
 
     def _check_ties(self, live: Mapping[str, Any], names: Mapping[str, str]) -> None:
-        """Refuse two saved values for one live tensor: only one of them could be restored."""
-        first: dict[object, str] = {}
-        for name, value in live.items():
-            if name not in self.matching or not isinstance(value, torch.Tensor):
-                continue
-            if isinstance(value, UninitializedParameter | UninitializedBuffer) or not value.numel():
-                continue
-            place = (extent(value), tuple(value.shape), tuple(value.stride()))
-            other = first.setdefault(place, name)
-            if other == name or other not in self.matching:
-                continue
-            if not same_bits(self.matching[name], self.matching[other]):
-                del self.matching[name]
-                self.misfit.mismatched[names[name]] = f"here tied to {names[other]}, saved apart"
+        """Refuse saved values of which the memory that live tensors share holds only one."""
+        for members in _overlapping({n: v for n, v in live.items() if n in self.matching}):
+            found = self._found_after(members)
+            first, *others = members
+            apart = f"here tied to {names[first]}, saved apart"
+            for name in others:
+                if not same_bits(self.matching[name], found[name]):
+                    del self.matching[name]
+                    self.misfit.mismatched[names[name]] = apart
+
+    def _found_after(self, members: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Return what overlapping live tensors would hold if the first of them were right."""
+        first, *others = members
+        if all(_place(members[name]) == _place(members[first]) for name in others):
+            return dict.fromkeys(members, self.matching[first])
+        copies: dict[str, torch.Tensor] = snapshot(members)
+        with torch.no_grad():
+            for name in reversed(members):
+                _once(copies[name], members[name]).copy_(_once(self.matching[name], members[name]))
+        return copies
 
     def apply(self) -> None:
         """Copy the fitting values into the live model."""
@@ -122,6 +131,30 @@ class ModelPlan:
             for name, value in expanded.items():
                 live = self._expanded[name]
                 _once(live, live).copy_(_once(value, live))
+
+
+def _overlapping(live: Mapping[str, Any]) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the tensors, by name and in their order, of each memory that several look at."""
+    lying: dict[object, list[tuple[int, int, str]]] = {}
+    for name, value in live.items():
+        lazy = isinstance(value, UninitializedParameter | UninitializedBuffer)
+        if isinstance(value, torch.Tensor) and not lazy and value.numel() and not is_extra(name):
+            key, start, stop = extent(value)
+            lying.setdefault(key, []).append((start, stop, name))
+    for stretches in lying.values():
+        group: set[str] = set()
+        end = 0
+        for start, stop, name in [*sorted(stretches), (_FAR, _FAR, "")]:
+            if start >= end:
+                if len(group) > 1:
+                    yield {each: live[each] for each in live if each in group}
+                group = set()
+            group.add(name)
+            end = max(end, stop)
+
+
+def _place(tensor: torch.Tensor) -> object:
+    return tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
 
 
 def is_extra(name: str) -> bool:

@@ -71,12 +71,12 @@ def to_state_dict(captured: Mapping[str, Any]) -> dict[str, Any]:
     if "opaque" in captured:
         opaque: dict[str, Any] = captured["opaque"]
         return opaque
-    groups: list[dict[str, Any]] = []
-    number: dict[str, int] = {}
-    for group in captured["param_groups"]:
-        for name in group["params"]:
-            number[name] = len(number)
-        groups.append({**group, "params": [number[name] for name in group["params"]]})
+    names = [name for group in captured["param_groups"] for name in group["params"]]
+    number = {name: place for place, name in enumerate(names)}
+    groups = [
+        {**group, "params": [number[name] for name in group["params"]]}
+        for group in captured["param_groups"]
+    ]
     state = {number[name]: captured["state"][name] for name in number if name in captured["state"]}
     state |= captured.get("other", {})
     return {"state": state, "param_groups": groups, **captured.get("extra", {})}

@@ -82,8 +82,11 @@ class OptimizerPlan:
                 here = self._names.canonical(name)
                 if here is None:
                     self.misfit.unexpected.append(f"optimizer: {name}")
+                elif self._alias.setdefault(here, name) != name:
+                    self.misfit.mismatched[f"optimizer: {name}"] = (
+                        f"here tied to {self._alias[here]}, saved apart"
+                    )
                 else:
-                    self._alias[here] = name
                     home[here] = g
         if len(groups) != len(live):
             self.misfit.mismatched["optimizer.param_groups"] = (
@@ -93,9 +96,10 @@ class OptimizerPlan:
             for name in members:
                 if name not in home:
                     self.misfit.missing.append(f"optimizer: {name}")
-                elif home.pop(name) != g and len(groups) == len(live):
+                elif home[name] != g and len(groups) == len(live):
                     self.misfit.mismatched[f"optimizer: {name}"] = f"not in group {g} there"
-        self.misfit.unexpected.extend(f"optimizer: {self._alias[name]}" for name in home)
+        gone = home.keys() - {name for members in self._live for name in members}
+        self.misfit.unexpected.extend(f"optimizer: {self._alias[n]}" for n in home if n in gone)
         self._compare_outside()
         self._compare_order()
         self.frozen = [n for n in self._loadable() if not self._names.by_name[n].requires_grad]

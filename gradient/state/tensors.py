@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
@@ -226,6 +227,14 @@ def extent(tensor: torch.Tensor) -> Extent:
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     last = sum((size - 1) * stride for size, stride in steps)
     return key, start, start + (int(last) + 1) * tensor.element_size()
+
+
+def longest_storage(lying: Iterable[torch.Tensor]) -> torch.UntypedStorage:
+    """Return the storage that reaches furthest, of tensors for which `extent` gives one key.
+
+    Those made of one NumPy array begin at one address, each with a length of its own.
+    """
+    return max((tensor.untyped_storage() for tensor in lying), key=lambda each: each.nbytes())
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

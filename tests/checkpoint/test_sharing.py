@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,17 @@ def test_what_overlaps_by_way_of_others_is_one_stretch(windows: list[tuple[int, 
     for storage, group in zip(storages, expected, strict=True):
         covered = {place for n in group for place in range(windows[n][0], sum(windows[n]))}
         assert (storage.start, storage.stop) == (4 * min(covered), 4 * max(covered) + 4)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_arrays_may_be_looked_at_with_several_lengths(order: int) -> None:
+    """Each of torch's storages of one array is as long as its tensor, and none can grow."""
+    array = np.arange(300, dtype="f4")
+    tensors = [torch.from_numpy(array[:length]) for length in (100, 300)][::order]
+    (storage,), places = sharing.shared(tensors)
+    assert torch.equal(storage.content(), torch.from_numpy(array))
+    assert len(places) == 2
+    assert all(map(torch.equal, snapshot(tensors), tensors))
 
 
 @given(WINDOWS)

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+import gradient
 from gradient import BranchExistsError, ConfigError, GradientIOError, InvalidNameError, MisfitError
 from gradient.checkpoint.reader import read_state, read_value
 from gradient.repo.repository import Repository
@@ -81,6 +82,31 @@ def test_a_fork_shares_every_chunk_and_writes_little() -> None:
         from_ref="main@1", new_branch="exp", set={"lr": 1e-2}, scale_lr=2.0, reset_rng_seed=5
     )
     assert stored_bytes() - before <= 16 << 10
+
+
+def tied(*names: str) -> Rig:
+    model = torch.nn.Module()
+    weight = torch.nn.Parameter(torch.ones(20, 20))
+    for name in names:
+        model.register_parameter(name, weight)
+    return Rig(model, torch.optim.Adam(model.parameters()))
+
+
+@pytest.mark.parametrize("options", [{"set": {"lr": 0.5}}, {"scale_lr": 0.5}])
+def test_a_fork_keeps_state_whose_parameter_has_another_name_here(options: dict[str, Any]) -> None:
+    rig = tied("wte", "head")
+    rig.model.wte.grad = torch.randn(20, 20)
+    rig.optimizer.step()
+    rig.attach().commit(1)
+    other = tied("head", "wte")
+    other.attach("other").fork("main@1", "exp", **options)
+    (moments,) = other.optimizer.state.values()
+    assert same(moments, rig.optimizer.state[rig.model.wte])
+    again = tied("head", "wte")
+    again.attach("again").resume("exp@1")
+    assert same(again.state()["optimizer"], other.state()["optimizer"])
+    (loaded,) = gradient.load("exp@1", workspace="work", repo="run")["optimizer"]["state"].values()
+    assert same(loaded, moments)
 
 
 @pytest.mark.parametrize("name", ["main", "exp"])

@@ -132,6 +132,54 @@ def test_one_live_tensor_takes_one_value() -> None:
     assert plan.misfit.mismatched == {"head.weight": "here tied to wte.weight, saved apart"}
 
 
+class Views(torch.nn.Module):
+    """A weight, and what looks at its memory in ways of its own."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        weight = torch.arange(12.0).view(3, 4)
+        first, rows, turned = weight[0], weight[1:], weight.t()
+        self.weight = torch.nn.Parameter(weight if tied else weight.clone())
+        self.register_buffer("first", first if tied else first.clone())
+        self.register_buffer("rows", rows if tied else rows.clone())
+        self.turned = torch.nn.Parameter(turned if tied else turned.clone())
+        self.register_buffer("row", (rows[:1] if tied else rows[:1].clone()).expand(5, 4))
+        self.register_buffer("integers", (weight if tied else weight.clone()).view(torch.int32))
+
+
+@pytest.mark.parametrize("name", ["first", "rows", "turned", "row", "integers"])
+def test_views_of_one_memory_take_only_what_fits_together(name: str) -> None:
+    state = snapshot(capture_model(Views(tied=False)))
+    target = Views(tied=True)
+    plan = ModelPlan(target, state)
+    assert not plan.misfit
+    plan.apply()
+    assert same(capture_model(target), state)
+    state[name] = state[name] + 1
+    before = snapshot(capture_model(target))
+    plan = ModelPlan(target, state)
+    assert plan.misfit.mismatched == {name: "here tied to weight, saved apart"}
+    assert same(capture_model(target), before)
+    plan.apply()
+    assert torch.equal(target.weight, state["weight"])
+    whole = Views(tied=False)
+    ModelPlan(whole, state).apply()
+    assert same(capture_model(whole), state)
+
+
+def test_columns_of_one_matrix_are_not_tied() -> None:
+    model = torch.nn.Module()
+    matrix = torch.zeros(3, 4)
+    for name, columns in (("left", matrix[:, :2]), ("right", matrix[:, 2:])):
+        model.register_parameter(name, torch.nn.Parameter(columns))
+    state = {"left": torch.randn(3, 2), "right": torch.randn(3, 2)}
+    plan = ModelPlan(model, state)
+    assert not plan.misfit
+    plan.apply()
+    assert torch.equal(model.left, state["left"])
+    assert torch.equal(model.right, state["right"])
+
+
 class Expanded(torch.nn.Module):
     """A mask of one number and positions of one row, repeated without memory of their own."""
 

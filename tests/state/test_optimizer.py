@@ -231,6 +231,39 @@ def test_any_alias_of_a_tied_parameter_is_understood() -> None:
     assert other.model.wte is other.model.head
 
 
+def test_tied_parameters_take_one_state() -> None:
+    """Two that are equal to the bit are still two for the optimizer."""
+    model = torch.nn.Module()
+    model.a, model.b = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
+    run = Run(model, torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9))
+    model.a.grad, model.b.grad = torch.ones(3), torch.full((3,), 2.0)
+    run.optimizer.step()
+    state = snapshot(capture(run))
+    tied = torch.nn.Module()
+    tied.a = tied.b = torch.nn.Parameter(torch.zeros(3))
+    other = Run(tied, torch.optim.SGD(tied.parameters(), lr=0.0, momentum=0.9))
+    with pytest.raises(MisfitError, match="optimizer: b: here tied to a, saved apart"):
+        prepare(other, state)
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_a_parameter_may_be_twice_in_a_group() -> None:
+    def twice() -> Run:
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 3))
+        first, *others = model.parameters()
+        return Run(model, torch.optim.Adam([first, first, *others]))
+
+    run = twice()
+    for parameter in run.model.parameters():
+        parameter.grad = torch.randn(parameter.shape)
+    run.optimizer.step()
+    state = snapshot(capture(run))
+    assert same(to_state_dict(state["optimizer"]), run.optimizer.state_dict())
+    other = twice()
+    restore(other, state)
+    assert same(capture(other)["optimizer"], state["optimizer"])
+
+
 def outsiders(shape: tuple[int, ...] = (3,)) -> Run:
     model = Twin()
     outside = torch.nn.Parameter(torch.ones(shape))
