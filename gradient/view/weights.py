@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING
 from gradient.checkpoint.leaves import Leaf, leaves, other_names
 from gradient.checkpoint.reader import component_entries
 from gradient.codec.chunks import ranges
-from gradient.errors import MalformedObjectError
+from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _CHUNKS_AT_ONCE = 8
 _OPAQUE = "opaque."
+_REMEDY = "Export to .pt instead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,15 @@ def find_weights(
     """
     commit = repo.read_commit(oid)
     entry = component_entries(repo.store, commit.tree)[component]
-    found = {leaf.name.removeprefix(_OPAQUE): leaf for leaf in leaves(repo.store, entry)}
+    wrapping = _OPAQUE if component == "optimizer" else ""
+    found: dict[str, Leaf] = {}
+    for leaf in leaves(repo.store, entry):
+        name = leaf.name.removeprefix(wrapping)
+        if name in found:
+            raise UnsupportedValueError(
+                name, "a safetensors file cannot hold two tensors of one name", _REMEDY
+            )
+        found[name] = leaf
     kept: dict[str, Leaf] = {}
     places: dict[bytes, str] = {}
     dropped: dict[str, str] = {}

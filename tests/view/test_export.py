@@ -57,6 +57,25 @@ def model_of(repo: Repository, oid: Oid) -> dict[str, torch.Tensor]:
     return found
 
 
+def test_names_in_safetensors_are_the_models(repo: Repository) -> None:
+    model = OrderedDict({"weight": torch.zeros(3), "opaque.weight": torch.ones(3)})
+    oid = commit(repo, model=model, opaque={"opaque": {"w": torch.ones(2)}})
+    export(repo, oid, "m.safetensors")
+    found = safetensors.torch.load_file("m.safetensors")
+    assert found.keys() == model.keys()
+    assert all(same_bits(found[name], model[name]) for name in model)
+    export(repo, oid, "o.safetensors", Selection(("opaque",)))
+    assert safetensors.torch.load_file("o.safetensors").keys() == {"opaque.w"}
+
+
+@pytest.mark.parametrize("other", [{"a": {"b": torch.ones(3)}}, {"a": [torch.ones(3)]}])
+def test_no_tensor_is_lost_to_another_of_its_name(repo: Repository, other: object) -> None:
+    oid = commit(repo, ema={"n": other, "n.a.b": torch.zeros(3), "n.a.0": torch.zeros(3)})
+    with pytest.raises(UnsupportedValueError, match="two tensors of one name"):
+        export(repo, oid, "x.safetensors", Selection(("ema",)))
+    assert not Path("x.safetensors").exists()
+
+
 def test_safetensors_are_loaded_by_the_real_library(repo: Repository, oid: Oid) -> None:
     done = export(repo, oid, "m.safetensors")
     found = safetensors.torch.load_file("m.safetensors")
