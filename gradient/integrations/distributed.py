@@ -190,7 +190,7 @@ class _Folder:
         self, name: str, dtype: torch.dtype, shape: tuple[int, ...], chunks: Any
     ) -> torch.Tensor:
         whole = torch.zeros(shape, dtype=dtype)
-        covered = 0
+        covered = torch.zeros(shape, dtype=torch.bool)
         for chunk in chunks if isinstance(chunks, list) else []:
             fields = _fields(chunk, "ChunkStorageMetadata", self._path)
             offsets, sizes = _size(fields.get("offsets")), _size(fields.get("sizes"))
@@ -198,15 +198,16 @@ class _Folder:
             ends = [offset + size for offset, size in zip(offsets, sizes, strict=False)]
             if (
                 not isinstance(piece, torch.Tensor)
+                or piece.dtype != dtype
                 or tuple(piece.shape) != sizes
-                or len(offsets) != len(shape)
+                or not len(offsets) == len(sizes) == len(shape)
                 or any(end > size for end, size in zip(ends, shape, strict=True))
             ):
-                raise IntegrityError(f"{self._path}: a piece of {name!r:.80} has the wrong shape")
+                raise IntegrityError(f"{self._path}: a piece of {name!r:.80} has the wrong form")
             spans = tuple(slice(o, e) for o, e in zip(offsets, ends, strict=True))
             whole[spans] = piece
-            covered += piece.numel()
-        if covered != whole.numel():
+            covered[spans] = True
+        if not covered.all():
             raise IntegrityError(f"{self._path}: pieces of {name!r:.80} are missing")
         return whole
 

@@ -73,7 +73,8 @@ def of_state(state: Mapping[str, Any], name: str, *, metrics: Mapping[str, Any])
     optimizer = state.get("optimizer")
     if isinstance(optimizer, Mapping):
         inner = optimizer.get("opaque", optimizer)
-        facts["param groups"] = group_options(inner.get("param_groups"))
+        if isinstance(inner, Mapping):  # of several optimizers it is a list
+            facts["param groups"] = group_options(inner.get("param_groups"))
     if metrics:
         facts["metrics"] = metrics
     return Side(name, tensors, facts)

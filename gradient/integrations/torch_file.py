@@ -177,7 +177,9 @@ def _of_view(content: Mapping[str, Any], path: str) -> Incoming:
 
 def _register(state: dict[str, Any], notes: list[str], name: str, value: Any) -> None:
     """Take in a part that is nothing known, under a name that is free."""
-    taken = f"{name}_state" if name in RESERVED or name in state else name
+    taken = name
+    while taken in RESERVED or taken in state:
+        taken = f"{taken}_state"
     if taken != name:
         notes.append(f"the state {name!r} is called {taken!r} here")
     state[taken] = value

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from gradient.errors import (
 from gradient.integrations.formats import Found, find
 from gradient.integrations.importing import import_checkpoints
 from gradient.integrations.incoming import Incoming, step_of_name
+from gradient.integrations.live import open_side
 from gradient.maintenance.collection import collect
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
@@ -115,6 +118,23 @@ def test_parts_under_many_names(
     assert found.metrics["best_loss"] == 0.25
     assert found.hparams == {"width": 4}
     assert torch.equal(found.state["ema"]["w"], torch.ones(2))
+
+
+def test_no_part_takes_the_name_of_another(model: torch.nn.Module) -> None:
+    parts = {"amp_state": {"a": 1}, "amp": {"b": 2}, "meta": {"c": 3}}
+    torch.save({"model": model.state_dict(), **parts}, "a.pt")
+    state = only("a.pt").state
+    assert state["amp_state"] == {"a": 1}
+    assert state["amp_state_state"] == {"b": 2}
+    assert state["meta_state"] == {"c": 3}
+
+
+def test_files_of_several_optimizers_are_compared(optimizer: torch.optim.Optimizer) -> None:
+    several = [optimizer.state_dict(), optimizer.state_dict()]
+    torch.save({"optimizer_states": several, "step": 1}, "a.pt")
+    side = open_side("a.pt")
+    assert {name.split(".")[1] for name in side.tensors["optimizer"]} == {"0", "1"}
+    assert "param groups" not in side.facts
 
 
 def test_safetensors_with_tied_weights(model: torch.nn.Module) -> None:
@@ -320,6 +340,31 @@ def test_what_is_of_no_format() -> None:
     for path in ("empty", "text.txt", "absent"):
         with pytest.raises(NotFoundError):
             find(path)
+
+
+@pytest.mark.filterwarnings(ALONE)
+@pytest.mark.parametrize(
+    ("claim", "said"),
+    [
+        ({"size": torch.Size([4, 3]), "twice": True}, "pieces of 'w' are missing"),
+        ({"dtype": torch.float64}, "a piece of 'w' has the wrong form"),
+        ({"sizes": torch.Size([2])}, "a piece of 'w' has the wrong form"),
+    ],
+)
+def test_pieces_that_are_not_what_the_index_says(claim: dict[str, Any], said: str) -> None:
+    """As many elements in all, but some of them twice; or elements that would be cast."""
+    dcp.save({"w": torch.randn(2, 3), "v": torch.ones(2)}, checkpoint_id="dcp")
+    index = Path("dcp/.metadata")
+    metadata = pickle.loads(index.read_bytes())  # noqa: S301 - it was just written
+    described = metadata.state_dict_metadata["w"]
+    described.size = claim.get("size", described.size)
+    described.properties.dtype = claim.get("dtype", described.properties.dtype)
+    (piece,) = described.chunks
+    described.chunks *= 2 if "twice" in claim else 1
+    described.chunks[0] = replace(piece, sizes=claim.get("sizes", piece.sizes))
+    index.write_bytes(pickle.dumps(metadata))
+    with pytest.raises(IntegrityError, match=said):
+        only("dcp")
 
 
 @pytest.mark.filterwarnings(ALONE)
