@@ -168,14 +168,16 @@ class Catalogue:
 
     def is_proved(self, oid: Oid) -> bool:
         """Tell whether an object was read and proved here, or lies in a pack of our own."""
-        with self._lock:
-            return oid in self._proved or any(
-                pack.id in self._own for pack, _ in self._index.holders(oid)
-            )
+        return oid in self._proved or self._is_own(oid)
 
     def note_proved(self, oid: Oid) -> None:
         """Note that an object was read, and that its hash is right."""
-        self._proved.add(oid)
+        if not self._is_own(oid):  # else a run that goes on for long would note all it ever wrote
+            self._proved.add(oid)
+
+    def _is_own(self, oid: Oid) -> bool:
+        with self._lock:
+            return any(pack.id in self._own for pack, _ in self._index.holders(oid))
 
     def open(self, pack: Pack) -> Reader:
         """Open a pack for reading; raises CorruptPackError if it is not what it was."""

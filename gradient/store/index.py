@@ -38,6 +38,10 @@ class Index:
         self._packs: list[Pack | None] = []
         self._slots: dict[str, int] = {}
         self._runs: tuple[_Run, ...] = ()
+        self._there = 0
+        """Rows in the runs, those of dropped packs included."""
+        self._dropped = 0
+        """How many of them are of dropped packs."""
 
     def __contains__(self, pack_id: str) -> bool:
         return pack_id in self._slots
@@ -78,12 +82,29 @@ class Index:
             positions = np.concatenate([last.positions, positions])
         order = np.argsort(prefixes, kind="stable")
         self._runs = (*runs, _Run(prefixes[order], slots[order], positions[order]))
+        self._there += sum(counts)
 
     def drop(self, pack_id: str) -> None:
         """Forget a pack; harmless where it is unknown."""
         slot = self._slots.pop(pack_id, None)
-        if slot is not None:
+        pack = None if slot is None else self._packs[slot]
+        if slot is not None and pack is not None:
             self._packs[slot] = None
+            self._dropped += len(pack.rows)
+            if 2 * self._dropped > self._there:
+                self._shrink()
+
+    def _shrink(self) -> None:
+        """Take the rows of dropped packs out of the runs: in a long life they would be most."""
+        live = np.array([pack is not None for pack in self._packs], bool)
+        kept = [(run, live[run.slots]) for run in self._runs]
+        self._runs = tuple(
+            _Run(run.prefixes[mask], run.slots[mask], run.positions[mask])
+            for run, mask in kept
+            if mask.any()
+        )
+        self._there -= self._dropped
+        self._dropped = 0
 
     def holders(self, oid: Oid) -> Iterator[tuple[Pack, int]]:
         """Yield the packs that have the object, with the row's position there."""

@@ -47,6 +47,8 @@ def test_it_finds_what_a_plain_search_finds(batches: list[list[list[Oid]]], gone
     packs = [pack for n, pack in enumerate(packs) if n not in gone]
     rows = [(p.id, p.row(at)) for p in packs for at in range(len(p.rows))]
     assert index.ids == {pack.id for pack in packs}
+    # What was dropped does not pile up.
+    assert sum(len(run.prefixes) for run in index._runs) <= 2 * len(rows)
     for oid in {Oid(bytes([a]) * 8 + bytes([b]) * 24) for a in range(4) for b in range(3)}:
         found = index.find(oid)
         expected = {(pack_id, row.offset) for pack_id, row in rows if row.oid == oid}

@@ -90,3 +90,17 @@ def test_what_was_proved_is_not_read_again(tmp_path: Path) -> None:
     with counted() as third:
         repos.commit(repos.go_on(restored, "main"), 4, *NUMBERS)
     assert third["read"] < first["read"]
+
+
+def test_what_a_process_wrote_itself_is_not_noted_as_well(tmp_path: Path) -> None:
+    """Or a long run would hold the id of every chunk that was ever the base of a difference."""
+    repo = repos.make(tmp_path / "run")
+    line = repos.go_on(repo, "main")
+    for step in range(4):
+        repos.commit(line, step, *(number - number % 8 for number in NUMBERS))
+        repos.commit(line, step, *(number + step for number in NUMBERS), lean=True)
+        repo.store.read(Oid.of(Kind.BLOB, repos.content(NUMBERS[0] + step)), Kind.BLOB)
+    assert repo.store.catalogue._proved == set()
+    other = Repository.open(repo.path, workers=1)
+    repos.commit(repos.go_on(other, "side"), 1, *NUMBERS)
+    assert other.store.catalogue._proved
