@@ -87,6 +87,8 @@ class _Writer:
     pid: int = 0
     branch: str = ""
     """Where it goes on when it begins anew; as told by itself."""
+    target: int = 0
+    """How many commits it is to have made when it ends."""
     paused_until: float = 0.0
     seen: tuple[int, float] = field(default=(0, 0.0))
     """How long its journal was, and when that was noticed."""
@@ -157,7 +159,7 @@ class _Crowd:
         self._collector = _fork(self._collect) if plan.collects else 0
         running = {writer.number: writer for writer in self.writers}
         for writer in self.writers:
-            self._start(writer)
+            self._begin(writer)
         while running:
             time.sleep(0.002)
             for writer in list(running.values()):
@@ -167,7 +169,7 @@ class _Crowd:
                     if time.monotonic() < deadline:
                         writer.branch = writer.journal.read_text().splitlines()[-1].split()[1]
                         running[writer.number] = writer
-                        self._start(writer)
+                        self._begin(writer)
             awake = [w for w in running.values() if w.paused_until < time.monotonic()]
             if awake and self.told.killed < plan.kills and chance.random() < 0.02:
                 victim = chance.choice(awake)
@@ -186,10 +188,12 @@ class _Crowd:
                 raise ViolationError("a collection failed")
             self.told.removed = int(self._stop.read_text())
 
+    def _begin(self, writer: _Writer) -> None:
+        writer.target += self.plan.commits
+        self._start(writer)
+
     def _start(self, writer: _Writer) -> None:
-        done = len(writer.acknowledged())
-        target = (done // self.plan.commits + 1) * self.plan.commits
-        left = target - done
+        left = writer.target - len(writer.acknowledged())
         writer.pid = _fork(lambda: self._commit(writer, left))
         writer.seen = writer.length(), time.monotonic()
 
