@@ -29,7 +29,7 @@ from gradient.view.following import follow_refs
     metavar="NAME[:max]",
     help="Also show a metric at each tip, and its best value on the line.",
 )
-@click.option("-m", "--move", "rename", is_flag=True, help="Rename: gradient branch -m OLD NEW.")
+@click.option("-m", "--move", "rename", is_flag=True, help="Rename: -m [OLD] NEW (the active one).")
 @click.option("-d", "-D", "--delete", is_flag=True, help="Delete the branch NAME.")
 @click.option("-a", "--all", "-l", "--list", is_flag=True, hidden=True, expose_value=False)
 @json_option(
@@ -87,13 +87,15 @@ def _change(
 ) -> None:
     if rename and delete:
         raise click.UsageError("-m and -d exclude each other", ctx)
-    fitting = {2} if rename else {1} if delete else {1, 2}
+    fitting = {1} if delete else {1, 2}
     if len(given) not in fitting:
-        wanted = "OLD NEW" if rename else "NAME" if delete else "NAME [REV]"
+        wanted = "[OLD] NEW" if rename else "NAME" if delete else "NAME [REV]"
         raise click.UsageError(f"give {wanted}", ctx)
     if not rename and not delete:
         found = repo.resolve((*given, "latest")[1], branch=active_branch(repo))
     repo.check_writable()
+    if rename and len(given) == 1:
+        given = (active_branch(repo), *given)
     if rename:
         moving.rename_branch(repo, *given)
         output.line(f"{given[0]} is called {output.strong(given[1])} now")

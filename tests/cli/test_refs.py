@@ -38,7 +38,8 @@ def test_a_branch_is_made_renamed_and_deleted(history: Sandbox) -> None:
         (["-d"], 2),
         (["-d", "main"], 5),
         (["-d", "gone"], 4),
-        (["-m", "main"], 2),
+        (["-m"], 2),
+        (["-m", "main"], 5),
         (["-m", "main", "high_lr"], 5),
         (["-m", "-d", "main"], 2),
     ],
@@ -51,6 +52,12 @@ def test_branches_that_can_not_be(history: Sandbox, arguments: list[str], code: 
 @pytest.mark.parametrize("option", ["-a", "--all", "-l", "--list"])
 def test_branches_are_listed_as_in_git(history: Sandbox, option: str) -> None:
     assert call("branch", option).stdout == call("branch").stdout
+
+
+def test_the_active_branch_is_renamed_as_in_git(history: Sandbox) -> None:
+    assert call("branch", "-m", "trunk").stdout == "main is called trunk now\n"
+    assert history.reopen().branches() == ["high_lr", "trunk"]
+    assert history.reopen().resolve("latest").branch == "trunk"
 
 
 def test_a_branch_is_deleted_as_in_git(history: Sandbox) -> None:
