@@ -90,6 +90,16 @@ def test_a_lease_that_could_not_be_removed_goes_with_a_later_one(
     assert found.held() == []
 
 
+def test_a_lease_that_was_removed_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Leases(MemoryStorage())
+    with found.take() as lease:
+        lease.cover("heads/main")
+    removed: list[str] = []
+    monkeypatch.setattr(MemoryStorage, "remove", lambda _, name: removed.append(name))
+    found.take()
+    assert removed == []
+
+
 def test_what_a_lease_says_is_what_is_written() -> None:
     assert leases.content(["heads/main"]) == b'{"refs":["heads/main"]}'
 
