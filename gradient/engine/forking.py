@@ -204,4 +204,4 @@ def _rewrite_component(
 
 
 def _parameters(optimizer: Mapping[str, Any]) -> list[list[str]]:
-    return [group["params"] for group in optimizer["param_groups"]]
+    return [group["params"] for group in optimizer.get("param_groups", ())]

@@ -10,7 +10,7 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 
 from gradient.errors import MisfitError
-from gradient.state.model import is_extra
+from gradient.state.model import APART, apart, is_extra
 from gradient.state.names import ParameterNames
 from gradient.state.optimizer import class_name
 from gradient.state.optimizer_plan import OptimizerPlan
@@ -42,11 +42,10 @@ def registered(
 def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
     """Load a state dict with the dtypes it has; raises MisfitError where the groups differ."""
     groups = saved["param_groups"]
-    names = {
-        number: f"group{g}.{i}"
-        for g, group in enumerate(groups)
-        for i, number in enumerate(group["params"])
-    }
+    names: dict[int, str] = {}
+    for g, group in enumerate(groups):
+        for i, number in enumerate(group["params"]):
+            names.setdefault(number, f"group{g}.{i}")  # it may be there twice
     state = saved["state"]
     captured = {
         "class": class_name(optimizer),
@@ -65,7 +64,9 @@ def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> Non
 
 
 def load_uncast(module: torch.nn.Module, saved: Any) -> None:
-    """Load a module's state; raises MisfitError where torch would cast a tensor."""
+    """Load a module's state; raises MisfitError where torch would cast a tensor, or tied ones here
+    cannot take what was saved apart.
+    """
     live = module.state_dict()
     cast = {
         name: f"saved {value.dtype}, here {live[name].dtype}"
@@ -81,5 +82,12 @@ def load_uncast(module: torch.nn.Module, saved: Any) -> None:
             f"the state of a registered {type(module).__name__} would be cast; make it in the "
             f"saved dtype, or register a getter and a setter that converts:{lines}",
             mismatched=cast,
+        )
+    torn = {name: APART.format(other) for name, other in apart(live, saved).items()}
+    if torn:
+        lines = "".join(f"\n  different: {name}: {text}" for name, text in torn.items())
+        raise MisfitError(
+            f"the state of a registered {type(module).__name__} does not fit:{lines}",
+            mismatched=torn,
         )
     module.load_state_dict(saved)

@@ -22,6 +22,9 @@ from gradient.state.names import stripped
 from gradient.state.snapshot import snapshot
 from gradient.state.tensors import extent, same_bits
 
+APART = "here tied to {}, saved apart"
+"""What is said of a saved value that `apart` finds."""
+
 _FAR = 1 << 62
 
 
@@ -90,32 +93,12 @@ class ModelPlan:
                 self._expanded[name] = value
         known = set(names.values())
         self.misfit.unexpected.extend(name for name in saved if name not in known)
-        self._check_ties(live, names)
+        for name, other in apart(live, self.matching).items():
+            del self.matching[name]
+            self.misfit.mismatched[names[name]] = APART.format(names[other])
         self._metadata = getattr(live, "_metadata", None)
         self.fitting = {names[name] for name in self.matching}
         """The stripped names of what fits."""
-
-    def _check_ties(self, live: Mapping[str, Any], names: Mapping[str, str]) -> None:
-        """Refuse saved values of which the memory that live tensors share holds only one."""
-        for members in _overlapping({n: v for n, v in live.items() if n in self.matching}):
-            found = self._found_after(members)
-            first, *others = members
-            apart = f"here tied to {names[first]}, saved apart"
-            for name in others:
-                if not same_bits(self.matching[name], found[name]):
-                    del self.matching[name]
-                    self.misfit.mismatched[names[name]] = apart
-
-    def _found_after(self, members: dict[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Return what overlapping live tensors would hold if the first of them were right."""
-        first, *others = members
-        if all(_place(members[name]) == _place(members[first]) for name in others):
-            return dict.fromkeys(members, self.matching[first])
-        copies: dict[str, torch.Tensor] = snapshot(members)
-        with torch.no_grad():
-            for name in reversed(members):
-                _once(copies[name], members[name]).copy_(_once(self.matching[name], members[name]))
-        return copies
 
     def apply(self) -> None:
         """Copy the fitting values into the live model."""
@@ -133,14 +116,46 @@ class ModelPlan:
                 _once(live, live).copy_(_once(value, live))
 
 
-def _overlapping(live: Mapping[str, Any]) -> Iterator[dict[str, torch.Tensor]]:
+def apart(live: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, str]:
+    """Find saved values that memory which live tensors share cannot hold beside that of another.
+
+    Returns their names, each with that other's. What does not fit at all is passed over.
+    """
+    found: dict[str, str] = {}
+    for members in _overlapping({n: v for n, v in live.items() if _fits(n, v, saved.get(n))}):
+        first, *others = members
+        held = _held(members, saved)
+        found |= {name: first for name in others if not same_bits(saved[name], held[name])}
+    return found
+
+
+def _held(members: dict[str, torch.Tensor], saved: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+    """Return what overlapping live tensors would hold with the saved values, the first one last."""
+    first, *others = members
+    if all(_place(members[name]) == _place(members[first]) for name in others):
+        return dict.fromkeys(members, saved[first])
+    copies: dict[str, torch.Tensor] = snapshot(members)
+    with torch.no_grad():
+        for name in reversed(members):
+            _once(copies[name], members[name]).copy_(_once(saved[name], members[name]))
+    return copies
+
+
+def _fits(name: str, live: Any, saved: Any) -> bool:
+    """Whether a live tensor with memory of its own, or shared, can take a saved one."""
+    if not isinstance(live, torch.Tensor) or not isinstance(saved, torch.Tensor) or is_extra(name):
+        return False
+    if isinstance(live, UninitializedParameter | UninitializedBuffer) or not live.numel():
+        return False
+    return live.shape == saved.shape and live.dtype == saved.dtype
+
+
+def _overlapping(live: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the tensors, by name and in their order, of each memory that several look at."""
     lying: dict[object, list[tuple[int, int, str]]] = {}
     for name, value in live.items():
-        lazy = isinstance(value, UninitializedParameter | UninitializedBuffer)
-        if isinstance(value, torch.Tensor) and not lazy and value.numel() and not is_extra(name):
-            key, start, stop = extent(value)
-            lying.setdefault(key, []).append((start, stop, name))
+        key, start, stop = extent(value)
+        lying.setdefault(key, []).append((start, stop, name))
     for stretches in lying.values():
         group: set[str] = set()
         end = 0

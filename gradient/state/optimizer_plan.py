@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradient.state.model import Misfit
+from gradient.state.model import APART, Misfit
 from gradient.state.names import ParameterNames
 from gradient.state.optimizer import Stateful, same_class, to_state_dict
 
@@ -83,9 +83,7 @@ class OptimizerPlan:
                 if here is None:
                     self.misfit.unexpected.append(f"optimizer: {name}")
                 elif self._alias.setdefault(here, name) != name:
-                    self.misfit.mismatched[f"optimizer: {name}"] = (
-                        f"here tied to {self._alias[here]}, saved apart"
-                    )
+                    self.misfit.mismatched[f"optimizer: {name}"] = APART.format(self._alias[here])
                 else:
                     home[here] = g
         if len(groups) != len(live):

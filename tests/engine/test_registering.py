@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from gradient.engine.registering import load_exactly, registered
+from gradient.engine.registering import load_exactly, load_uncast, registered
 from gradient.errors import ConfigError, MisfitError
 from gradient.state.snapshot import snapshot
 from tests.engine.rig import Rig, assert_same
@@ -72,6 +72,35 @@ class Decay(LRScheduler):
 
     def get_lr(self) -> list[float | torch.Tensor]:
         return [base * self.factor(self.last_epoch) for base in self.base_lrs]
+
+
+def test_a_tied_module_takes_one_value_for_its_one_weight() -> None:
+    def twins() -> torch.nn.Sequential:
+        return torch.nn.Sequential(*(torch.nn.Linear(3, 3, bias=False) for _ in range(2)))
+
+    source, target = twins(), twins()
+    target[1].weight = target[0].weight
+    before = snapshot(target.state_dict())
+    with pytest.raises(MisfitError, match=r"1\.weight: here tied to 0\.weight, saved apart"):
+        load_uncast(target, source.state_dict())
+    assert same(target.state_dict(), before)
+    source[1].weight = source[0].weight
+    load_uncast(target, source.state_dict())
+    assert all(map(torch.equal, target.state_dict().values(), source.state_dict().values()))
+
+
+@pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
+def test_a_parameter_may_be_twice_in_a_group() -> None:
+    def twice() -> torch.optim.SGD:
+        one, other = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+        return torch.optim.SGD([one, one, other], momentum=0.9)
+
+    source, target = twice(), twice()
+    for parameter in source.param_groups[0]["params"]:
+        parameter.grad = torch.randn(3)
+    source.step()
+    load_exactly(target, snapshot(source.state_dict()))
+    assert_same(target.state_dict(), source.state_dict())
 
 
 def test_a_scheduler_keeps_its_functions() -> None:
