@@ -79,9 +79,11 @@ def run(ctx: click.Context, no_file: bool) -> None:
 
     CMD exits with 0 where the commit is good, with 125 where it cannot tell, and with anything
     else below 128 where it is bad; 128 and above, as where a signal ended it, stops the search,
-    which can be gone on with. It finds the commit as a .pt file at $GRADIENT_BISECT_FILE, and in
-    $GRADIENT_RESUME_REF for GradientEngine.attach. What it commits goes to a branch of its own,
-    bisect/ID.
+    which can be gone on with. So does a signal to this command, which is passed on to CMD: what
+    CMD exits with then is no verdict.
+
+    CMD finds the commit as a .pt file at $GRADIENT_BISECT_FILE, and in $GRADIENT_RESUME_REF for
+    GradientEngine.attach. What it commits goes to a branch of its own, bisect/ID.
 
     Exits with 0 where the first bad commit was found, with 1 where skipped ones leave several.
 
@@ -190,7 +192,8 @@ def _judge(repo: Repository, place: Place, oid: Oid, words: list[str], *, with_f
     )
     environ = launch.environment(os.environ, told)
     environ.pop(FILE, None)
-    with tempfile.TemporaryDirectory(prefix="gradient-bisect-") as folder:
+    heard: list[int] = []
+    with launch.unwinding(), tempfile.TemporaryDirectory(prefix="gradient-bisect-") as folder:
         if with_file:
             # Here alone: it imports torch, which the search itself can do without.
             from gradient.view.export import export
@@ -198,7 +201,8 @@ def _judge(repo: Repository, place: Place, oid: Oid, words: list[str], *, with_f
             path = str(Path(folder, f"{oid.short}.pt"))
             export(repo, oid, path)
             environ[FILE] = path
-        return launch.run(words, environ)
+        code = launch.run(words, environ, heard)
+    return ABORT + heard[0] if heard else code
 
 
 def _say_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> None:

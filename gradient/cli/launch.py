@@ -14,8 +14,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -132,10 +134,38 @@ def _say_how_to_go_on(
         output.note(f"ended by {number.name}; to go on: {found.resume}")
 
 
-def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run a command to its end, passing signals on; return the exit code for the shell."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Let a signal that would end this process raise SystemExit, so that what was begun is ended.
+
+    The first one; further ones wait for that in vain. What is ignored stays ignored, and SIGINT
+    raises already.
+    """
+    taken = [each for each in PASSED_ON if signal.getsignal(each) == signal.SIG_DFL]
+
+    def unwind(number: int, _: FrameType | None) -> None:
+        for each in taken:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    for each in taken:
+        signal.signal(each, unwind)
+    try:
+        yield
+    finally:
+        for each in taken:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def run(command: Sequence[str], environ: Mapping[str, str], heard: list[int] | None = None) -> int:
+    """Run a command to its end, passing signals on; return the exit code for the shell.
+
+    The signals that came, and are not ignored here, are added to `heard`.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it is closed
+            stream.flush()
+    heard = [] if heard is None else heard
     watched = {*PASSED_ON, signal.SIGCHLD}
     # Where SIGCHLD is ignored by default, it would not even be kept for `sigwait`.
     before_child = signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -144,7 +174,7 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
         pid = os.posix_spawnp(
             command[0], list(command), dict(environ), setsigmask=before, setsigdef=_RESET
         )
-        return _wait(pid, watched)
+        return _wait(pid, watched, heard)
     except FileNotFoundError:
         output.error(f"cannot run {command[0]}: not found")
         return NOT_FOUND
@@ -156,7 +186,7 @@ def run(command: Sequence[str], environ: Mapping[str, str]) -> int:
         signal.signal(signal.SIGCHLD, before_child)
 
 
-def _wait(pid: int, watched: set[Any]) -> int:
+def _wait(pid: int, watched: set[Any], heard: list[int]) -> int:
     while True:
         # Before each wait: the child's end may have been reported together with another's.
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -164,7 +194,11 @@ def _wait(pid: int, watched: set[Any]) -> int:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         number, delivered = _next_signal(watched)
-        if number != signal.SIGCHLD and not delivered:
+        if number == signal.SIGCHLD:
+            continue
+        if signal.getsignal(number) != signal.SIG_IGN:
+            heard.append(number)
+        if not delivered:
             os.kill(pid, number)
 
 

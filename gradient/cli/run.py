@@ -17,6 +17,7 @@ from gradient.engine.handoff import Handoff
 from gradient.errors import ContextError
 from gradient.repo import names
 from gradient.repo import workspace as workspaces
+from gradient.repo.discovery import locate
 
 
 @click.command("run", cls=LaunchCommand)
@@ -36,6 +37,9 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
 
     The line for a job that is requeued until it is done: training starts if there is no commit yet.
 
+    In a command that resume, fork, verify or bisect run has launched, such as a job script, their
+    commit and branch are meant, unless options name another branch or repo.
+
     Which repo that is, CMD decides by what it attaches to, unless an option or the environment
     names one; it need not exist yet.
 
@@ -49,6 +53,11 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     branch = branch or os.environ.get(handoff.BRANCH) or None
     if branch is not None:
         names.check_branch_name(branch)
+    outer = _outer(ctx, branch)
+    if outer is not None:
+        told = replace(outer, autocommit=autocommit or outer.autocommit)
+        # The outer launch is noted, and says how to go on.
+        ctx.exit(launch.run(words, launch.environment(os.environ, told)))
     told = Handoff(branch=branch, resume="auto", autocommit=autocommit, id=uuid.uuid4().hex)
     try:
         place = find_place(ctx)
@@ -62,3 +71,13 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
             open_repository(place.repo).check_writable()  # before anything is launched
         told = replace(told, workspace=place.workspace, repo=place.repo_name)
     launch.start(ctx, place, told, words)
+
+
+def _outer(ctx: click.Context, branch: str | None) -> Handoff | None:
+    """Return the launch around this one, where it says more than this one and options agree."""
+    outer = Handoff.read(os.environ)
+    begins = outer.id is not None and outer.resume not in (None, "auto")
+    if not begins or branch != outer.branch:
+        return None
+    named = locate(workspace=outer.workspace, repo=outer.repo)
+    return outer if find_place(ctx) == named else None

@@ -87,6 +87,22 @@ def command(ctx: click.Context, revs: str, keep: bool, scratch: str | None, as_j
         raise ConfigError(f"cannot run {words[0]}: not found, or not executable")
     repo = find_repository(ctx)
     start, end = _resolve(repo, revs)
+    # The command is in a session of its own: nobody else ends it with us.
+    with launch.unwinding():
+        found = _verify(repo, start, end, words, scratch=scratch, keep=keep, as_json=as_json)
+    ctx.exit(0 if found.identical else 1)
+
+
+def _verify(
+    repo: Repository,
+    start: Oid,
+    end: Oid,
+    words: Sequence[str],
+    *,
+    scratch: str | None,
+    keep: bool,
+    as_json: bool,
+) -> Outcome:
     folder = tempfile.mkdtemp(prefix="gradient-verify-", dir=scratch)
     try:
         again, began, ended = _repeat(repo, start, end, folder, words)
@@ -99,12 +115,12 @@ def command(ctx: click.Context, revs: str, keep: bool, scratch: str | None, as_j
             output.document(facts)
         else:
             _print(facts, found)
+        return found
     finally:
         if keep:
             output.note(f"the scratch repo is kept in {folder}")
         else:
             fs.discard_folder(folder)
-    ctx.exit(0 if found.identical else 1)
 
 
 def _resolve(repo: Repository, revs: str) -> tuple[Oid, Oid]:
@@ -171,7 +187,8 @@ def _run_until(
 
     Its output goes to stderr. All of its process group is stopped with it.
     """
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     process = subprocess.Popen(
         list(words), env=dict(environ), stdout=sys.stderr.fileno(), start_new_session=True
     )
@@ -193,7 +210,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             break  # all of the group has ended
         try:
             process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # Ctrl-C out of impatience
             continue
     process.wait()
 

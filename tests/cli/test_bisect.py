@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_what_the_command_commits_sets_nobody_aside(
     oid = repo.resolve("main@1").oid
     judged: list[int] = []
 
-    def run(words: list[str], environ: dict[str, str]) -> int:
+    def run(words: list[str], environ: dict[str, str], heard: list[int]) -> int:
         with monkeypatch.context() as patched:
             for name in ("WORKSPACE", "REPO", "BRANCH", "RESUME_REF", "HANDOFF_ID"):
                 patched.setenv(f"GRADIENT_{name}", environ[f"GRADIENT_{name}"])
@@ -139,3 +140,20 @@ def test_what_the_command_commits_sets_nobody_aside(
     assert judged == [1]
     assert again.branches() == [f"bisect/{oid.short}", "main"]
     assert again.tip("main") == repo.tip("main")
+
+
+def test_a_signal_stops_the_search_whatever_the_command_makes_of_it(line: Sandbox) -> None:
+    call("bisect", "start", "main", "main@0")
+    words = script(
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    process = spawn("bisect", "run", "--no-file", *words)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = finish(process, code=128 + signal.SIGTERM)
+    assert "nothing was judged" in err
+    assert len(json.loads(call("bisect", "log", "--json").stdout)["log"]) == 2

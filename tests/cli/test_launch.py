@@ -311,3 +311,45 @@ def test_the_environment_replaces_what_is_owned_and_nothing_else() -> None:
         "GRADIENT_AUTOCOMMIT": "3",
         "PATH": "p",
     }
+
+
+FINE_TUNE = TRAIN.replace("engine.handle_preemption()", 'print("at", engine.branch)')
+
+
+@pytest.mark.parametrize(
+    ("outer", "first", "branch", "rate"),
+    [
+        (["fork", "main@2", "hot", "--scale-lr", "2"], 3, "hot", 0.02),
+        (["resume", "main@2"], 3, "main", 0.01),
+    ],
+)
+def test_a_job_script_that_runs_does_what_the_launch_around_it_says(
+    outer: list[str], first: int, branch: str, rate: float
+) -> None:
+    """`gradient run` is the line of a job script, which is forked and resumed as a whole."""
+    text = FINE_TUNE.replace('print("step", step', 'engine.commit(step); print("step", step')
+    Path("train.py").write_text(text + 'print("lr", optimizer.param_groups[0]["lr"])\n')
+    run = f"{sys.executable} -m gradient.cli.main run -- {sys.executable} train.py"
+    Path("job.sh").write_text(f"{run} 4 && {run} 5\n")
+    finish(spawn("run", "--", sys.executable, "train.py", "4"))
+    # Twice in one launch, as where a job goes round a loop: the second goes on.
+    out, _ = finish(spawn("-w", "again", *outer, "--", "sh", "job.sh"))
+    lines = [line for line in out.splitlines() if line.partition(" ")[0] in ("at", "step", "lr")]
+    steps = [f"step {step}" for step in range(first, 5)]
+    place, rates = f"at {branch}", f"lr {rate}"
+    assert lines == [place, *steps, rates, place, "step 5", rates]
+
+
+def test_a_run_that_names_another_branch_is_a_launch_of_its_own(history: Sandbox) -> None:
+    inner = [sys.executable, "-m", "gradient.cli.main", "run", "--branch", "exp", "--"]
+    out, _ = finish(spawn("resume", "main@50", "--", *inner, *PYTHON, TELL))
+    handed = Handoff.read(told(out))
+    assert (handed.branch, handed.resume) == ("exp", "auto")
+
+
+def test_nothing_needs_standard_output(history: Sandbox) -> None:
+    gradient = f'"{sys.executable}" -m gradient.cli.main'
+    process = subprocess.run(
+        ["sh", "-c", f"{gradient} resume latest -- sh -c 'exit 3' >&- 2>&-"], check=False
+    )
+    assert process.returncode == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -159,6 +160,26 @@ def test_a_command_that_will_not_end_is_killed_with_its_children(
 
     assert verify_command._run_until(["sh", "stubborn.sh"], dict(os.environ), done) is None
     wait_for_end(int(child.read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_command_too_and_leaves_no_scratch_repo(
+    trained: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The command has a session of its own: with this process alone, it would train on."""
+    Path("pid").unlink(missing_ok=True)
+    waiting = (
+        "import os, time; print(os.getpid(), file=open('pid', 'w'), flush=True); time.sleep(600)"
+    )
+    words = ["verify", "main@2..main@4", "--scratch", str(tmp_path), "--"]
+    process = spawn("-w", str(trained), *words, sys.executable, "-c", waiting)
+    while not (Path("pid").exists() and Path("pid").read_text()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    finish(process, code=128 + number)
+    wait_for_end(int(Path("pid").read_text()))
+    assert not [*tmp_path.glob("gradient-verify-*")]
 
 
 def wait_for_end(pid: int) -> None:
