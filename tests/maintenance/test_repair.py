@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,8 @@ from gradient.objects.oid import Kind, Oid
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.storage import fs
+from gradient.store import owner
+from gradient.store.leases import EXPIRY, Leases
 from gradient.store.pack import trashed_name_of
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import HEADS, INSIDE, config, first, newer, oids, payload
@@ -124,6 +129,28 @@ def test_a_record_that_is_being_written_is_not_moved_aside(
     assert "record-torn" in rig.words(done.before)
     assert [action.what for action in done.actions] == ([] if ends else ["failed"])
     assert [commit.step for _, commit in Repository.open(root).line("main")] == [4, 3, 2, 1]
+
+
+def test_a_commit_begun_before_a_restart_is_waited_for_by_the_clock(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torn = root / HEADS / f"{4:016d}"
+    torn.write_bytes(b"")
+    repo = Repository.open(root)
+    before = replace(owner.current(), machine="0" * 16)
+    monkeypatch.setattr(owner, "current", lambda: before)
+    repo.leases.take().cover("heads/main")
+    monkeypatch.undo()
+    monkeypatch.setattr(repairing, "WAIT", 0.0)
+    done = mend(root)
+    assert [action.what for action in done.actions] == ["failed"]
+    assert "before it was restarted" in done.actions[0].detail
+    assert torn.exists()
+    now = time.time()
+    monkeypatch.setattr(repairing, "Leases", partial(Leases, clock=lambda: now + EXPIRY + 2))
+    done = mend(root)
+    assert done.after.is_sound
+    assert not torn.exists()
 
 
 def test_swapped_records_find_their_places_again(root: Path) -> None:

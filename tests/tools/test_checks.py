@@ -17,7 +17,7 @@ def test_the_list_is_read_from_the_code() -> None:
     assert "store/frames.py: no: Oid.of(kind, out) != row.oid" in found
     assert "store/catalogue.py: yes: self._storage.size(pack.name) == pack.size" in found
     assert "maintenance/draining.py: yes: leases.forgotten(held)" in found
-    assert "maintenance/collection.py: left out: self._sweep()" in found
+    assert "maintenance/collection.py: left out: self._sweep(lying)" in found
     assert "repo/lines.py: left out: lease.cover(f'heads/{branch}')" in found
     assert len(found) > 300
 

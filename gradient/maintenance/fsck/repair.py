@@ -31,7 +31,7 @@ from gradient.repo.config import timestamp
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import pack as packs
-from gradient.store.leases import Leases
+from gradient.store.leases import Held, Leases
 from gradient.store.refs import Refs
 
 LOST: Final = "lost+found"
@@ -159,8 +159,7 @@ class _Repair:
             if finding.id not in _MOVED:
                 continue
             if left:
-                why = "a commit is being written; repair once more when it has ended"
-                self.actions.append(Action("failed", finding.path, why))
+                self.actions.append(Action("failed", finding.path, _why_not(left)))
             else:
                 self._attempt(finding.path, self._move, finding.path)
         for name, raw in () if left else refs.misplaced.items():
@@ -264,3 +263,13 @@ class _Repair:
             return
         if type(document) is dict:
             yield from ((k, v) for k, v in document.items() if type(v) is str and type(k) is str)
+
+
+def _why_not(left: Sequence[Held]) -> str:
+    """Say why records stay where they are: because of writers that have not ended."""
+    if any(held.owner.runs() for held in left):
+        return "a commit is being written; repair once more when it has ended"
+    return (
+        "another machine, or this one before it was restarted, began a commit and may still be "
+        "writing it; one hour after that it counts as ended: repair once more then"
+    )
