@@ -118,7 +118,8 @@ def _sharded(path: str, index: Mapping[str, Any]) -> dict[str, Any]:
     for file in dict.fromkeys(where.values()):
         if PurePath(file).name != file:
             raise MalformedObjectError(f"{path}: a part lies outside of the folder")
-        found |= _read_weights(_inside(path, file))
+        held = _read_weights(_inside(path, file))
+        found |= {name: value for name, value in held.items() if where.get(name) == file}
     missing = [name for name in where if name not in found]
     if missing:
         raise IntegrityError(f"{path}: weights are missing, {missing[0]!r:.80} for one")

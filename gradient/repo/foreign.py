@@ -8,12 +8,18 @@ needs a second file that could be lost.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from gradient.errors import ForeignRepoError, FormatVersionError, MalformedObjectError
+from gradient.errors import (
+    ForeignRepoError,
+    FormatVersionError,
+    GradientIOError,
+    MalformedObjectError,
+)
 from gradient.objects.oid import Oid
 from gradient.repo import documents, layout
 from gradient.storage import fs
@@ -87,6 +93,18 @@ def check_format(repo: str) -> None:
             f"{repo} was written in format {version}; this Gradient knows formats up to "
             f"{layout.FORMAT}. Nothing was changed; install a newer gradient-desc to open it"
         )
+
+
+def refuse_without_store(repo: str) -> None:
+    """Raise ForeignRepoError for a repo of the published package, damaged or not.
+
+    Where there is any part of a store, it is ours, and what its config says may be damage.
+    """
+    stores = {folder.partition("/")[0] for folder in layout.FOLDERS}
+    if any(fs.kind(layout.inside(repo, name)) for name in stores):
+        return
+    with contextlib.suppress(MalformedObjectError, FormatVersionError, GradientIOError):
+        check_format(repo)
 
 
 def refuse_writing(repo: str) -> None:

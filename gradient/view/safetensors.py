@@ -45,6 +45,8 @@ DTYPES: Final[dict[str, str]] = {
 
 _NAMES: Final = {ours: theirs for theirs, ours in DTYPES.items()}
 _METADATA: Final = "__metadata__"
+_FORMAT: Final = ("format", "pt")
+"""What the metadata of torch's files say, and of no tensor."""
 _MOST_HEADER: Final = 100 << 20
 _ALIGNMENT: Final = 8
 
@@ -153,7 +155,11 @@ def with_aliases(
     tensors: Mapping[str, FileTensor], metadata: Mapping[str, str]
 ) -> dict[str, FileTensor]:
     """Add the names of tied weights that the metadata gives: a dropped name, the one kept."""
-    aliases = {name: tensors[kept] for name, kept in metadata.items() if kept in tensors}
+    aliases = {
+        name: tensors[kept]
+        for name, kept in metadata.items()
+        if kept in tensors and (name, kept) != _FORMAT
+    }
     return {**aliases, **tensors}
 
 

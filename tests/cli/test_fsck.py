@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.sandbox import ROOT, call
+from tests.integrations.published import Published, build
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import DAMAGE, INSIDE, first, payload
 
@@ -44,6 +45,19 @@ def test_damage_has_an_exit_code_of_its_own(root: Path) -> None:
     assert {"id", "severity", "path", "object", "message", "commits", "remedy"} == set(
         facts["findings"][0]
     )
+
+
+def test_the_published_packages_repos_are_not_damaged_ones(tmp_path: Path) -> None:
+    source = Published(tmp_path / "theirs" / "pub")
+    source.anchor(build(), "main", 0)
+    source.save()
+    files = sorted(source.folder.rglob("*"))
+    before = [path.read_bytes() for path in files if path.is_file()]
+    for arguments in ((), ("--repair",)):
+        told = call("-C", str(source.folder), "fsck", *arguments, code=5)
+        assert "gradient import" in told.stderr
+    assert sorted(source.folder.rglob("*")) == files
+    assert [path.read_bytes() for path in files if path.is_file()] == before
 
 
 def test_warnings_alone_are_no_failure(root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class Published:
     def __init__(self, folder: Path, *, workspace: bool = True) -> None:
         self.folder = folder
         self.entries: list[dict[str, Any]] = []
+        self._ids: dict[str, str] = {}
+        """The newest anchors' ids, by ref."""
         (folder / ".gradient-repo").mkdir(parents=True)
         config = {"repo_name": folder.name, "description": "theirs", "workspace_path": "/gone"}
         (folder / ".gradient-repo" / "config.json").write_text(json.dumps(config))
@@ -74,10 +77,12 @@ class Published:
 
     def _write(self, data: dict[str, Any], *, is_delta: bool, anchor: str) -> None:
         ref = data["meta"]["checkpoint_ref"]
+        if not is_delta:
+            self._ids[ref] = data["meta"]["ckpt_id"]
         payload = {
             "data": data,
             "is_delta": is_delta,
-            "anchor_id": "0" * 32,
+            "anchor_id": self._ids[anchor],
             "anchor_ref": anchor,
             # The repo was moved since.
             "anchor_path": f"/gone/{self.file(anchor).name}",
@@ -113,7 +118,13 @@ def capture(run: Run, branch: str, step: int, env: Any, meta: dict[str, Any]) ->
             "distributed": None,
             "external": {"version": None, "state": None},
             "env": {"version": None, "state": env},
-            "meta": {"branch": branch, "message": f"at {step}", "checkpoint_ref": ref, **meta},
+            "meta": {
+                "branch": branch,
+                "message": f"at {step}",
+                "checkpoint_ref": ref,
+                "ckpt_id": uuid.uuid4().hex,
+                **meta,
+            },
         }
     )
 

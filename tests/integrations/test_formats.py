@@ -234,6 +234,29 @@ def test_weights_in_several_files(model: torch.nn.Module) -> None:
     assert found.step == 3
 
 
+def test_each_name_is_taken_from_the_file_that_the_index_gives_to_it() -> None:
+    folder = Path("checkpoint-3")
+    folder.mkdir()
+    save_file({"a": torch.ones(2), "b": torch.zeros(2)}, folder / "1.safetensors")
+    save_file({"b": torch.ones(2), "a": torch.zeros(2)}, folder / "2.safetensors")
+    index = folder / "model.safetensors.index.json"
+    where = {"a": "1.safetensors", "b": "2.safetensors"}
+    index.write_text(json.dumps({"weight_map": where}), encoding="utf-8")
+    state = only("checkpoint-3").state["model"]
+    assert state["a"].tolist() == state["b"].tolist() == [1.0, 1.0]
+    where["b"] = "1.safetensors"
+    where["c"] = "2.safetensors"
+    index.write_text(json.dumps({"weight_map": where}), encoding="utf-8")
+    with pytest.raises(IntegrityError, match="weights are missing, 'c'"):
+        only("checkpoint-3")
+
+
+def test_the_metadata_of_a_file_is_no_tensors_name() -> None:
+    save_file({"pt": torch.ones(2)}, "one.safetensors", {"format": "pt", "tied": "pt"})
+    state = only("one.safetensors").state["model"]
+    assert set(state) == {"pt", "tied"}
+
+
 def test_onto_branches(model: torch.nn.Module) -> None:
     for step in (3, 1, 2):
         torch.save({"model": model.state_dict(), "loss": step / 2}, f"step_{step}.pt")

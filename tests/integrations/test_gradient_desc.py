@@ -107,7 +107,7 @@ def test_deltas_come_over_as_the_package_restores_them(
     assert origin(repo, "main@3") == {
         "imported": "gradient-desc",
         "revision": "main@3",
-        "id": f"{1:032x}",
+        "id": expected["meta"]["ckpt_id"],
         "type": "delta",
         "lossy": True,
     }
@@ -214,6 +214,20 @@ def test_a_delta_without_its_anchor(source: Published, run: Run, tmp_path: Path)
     source.file("main@0").unlink()
     with pytest.raises(IntegrityError, match=r"ckpt_main_s1.pt: its anchor main@0 is not there"):
         taken_over(source, tmp_path / "ours" / "gpt")
+
+
+def test_a_delta_whose_anchor_was_overwritten(source: Published, run: Run, tmp_path: Path) -> None:
+    anchor = source.anchor(run, "main", 0)
+    source.delta(run, "main", 1, anchor)
+    train(run, 1)
+    source.anchor(run, "main", 0)
+    source.entries.pop(0)
+    source.save()
+    with pytest.raises(IntegrityError, match=r"ckpt_main_s1.pt: its anchor was overwritten"):
+        taken_over(source, tmp_path / "ours" / "gpt")
+    source.file("main@1").unlink()
+    _, done = taken_over(source, tmp_path / "ours" / "other")
+    assert done.commits == 1
 
 
 def test_states_with_names_that_mean_something_else(

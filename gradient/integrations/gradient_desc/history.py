@@ -167,6 +167,13 @@ class _Import:
         anchor = self._payload(self._anchor_file(listed, payload))
         if anchor["is_delta"]:
             raise IntegrityError(f"{listed.file}: its anchor is a delta itself")
+        if {type(payload.get("anchor_id")), type(anchor.get("anchor_id"))} == {str} and (
+            payload["anchor_id"] != anchor["anchor_id"]
+        ):
+            raise IntegrityError(
+                f"{listed.file}: its anchor was overwritten by another run, so what it held is "
+                f"lost; move this file away to import the others"
+            )
         base = anchor["data"]
         full = {name: value for name, value in base.items() if name not in _OWN_KEYS}
         for name, value in data.items():

@@ -24,6 +24,7 @@ from gradient.maintenance.fsck.scan import Scanned, scan
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import layout
 from gradient.repo.config import RepoConfig
+from gradient.repo.foreign import refuse_without_store
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
@@ -51,8 +52,9 @@ def check(
     workers: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
-    """Look at a repo; raises ContextError where there is none, and for nothing that is damaged.
+    """Look at a repo; raises for nothing that is damaged.
 
+    Raises ContextError where there is none, ForeignRepoError for one of the published package.
     `quick` believes the frames that are not needed to walk the history. `subset` (n, t) looks at
     the frames of the nth of t parts of the packs, the same each time. `max_time`, in seconds, is
     for the frames: they are begun at another pack each time.
@@ -60,6 +62,7 @@ def check(
     root = fs.absolute(path)
     if fs.kind(layout.inside(root)) is None:
         raise ContextError(f"{root} is not a repo; make it one: gradient repo init")
+    refuse_without_store(root)
     return Check(root, workers).run(quick, subset, max_time, progress)
 
 

@@ -28,6 +28,7 @@ from gradient.maintenance.fsck.salvage import Salvage
 from gradient.objects.oid import Oid
 from gradient.repo import layout
 from gradient.repo.config import timestamp
+from gradient.repo.foreign import refuse_without_store
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import pack as packs
@@ -93,9 +94,11 @@ def repair(
     """Save what can be saved, with the help of other repos: `sources`, and those of the workspace.
 
     Every frame is looked at before and after. Raises FormatVersionError for a repo of a newer
-    version, ConflictError where a collection or another repair is at work.
+    version, ForeignRepoError for one of the published package, ConflictError where a collection or
+    another repair is at work.
     """
     root = fs.absolute(root)
+    refuse_without_store(root)
     _refuse(root, settings.check_config(root))
     if fs.kind(layout.inside(root)) != "folder":
         found = Check(root, workers).run(progress=progress)
