@@ -86,6 +86,8 @@ SCRUBBED = (
     (r'"type": "(?:anchor|delta)"', '"type": <type>'),
     (r'"anchor": (?:null|"[^"]*")', '"anchor": <anchor>'),
     (r'"(anchors|deltas|since_anchor)": \d+', r'"\1": <count>'),
+    # A loss whose last bit differs may have a digit more.
+    (r'"size": \d+', '"size": <bytes>'),
 )
 MEASURED = (
     (r"-?\b[\d.]+ (?:B|[KMG]iB)(?!\w)", "<size>"),
