@@ -44,9 +44,15 @@ class Sums:
 
     @property
     def relative(self) -> float | None:
-        """The L2 norm of the change by that of the first: infinite where the first is zero."""
+        """The L2 norm of the change by that of the first: infinite where the first is zero.
+
+        Infinite also where the number of elements that are not finite changed, however little the
+        others, of which alone the norms are, did.
+        """
         if not self.numeric:
             return None
+        if self.not_finite_before != self.not_finite_after:
+            return math.inf
         if self.difference == 0:
             return 0.0
         if self.before == 0:

@@ -16,7 +16,7 @@ from gradient.cli.place import active_branch, find_repository, place_options
 from gradient.errors import NotFoundError, UnknownRevisionError
 from gradient.repo import revisions
 from gradient.storage import fs
-from gradient.view.figures import form, heat, number
+from gradient.view.figures import form, heat, not_finite, number
 
 if TYPE_CHECKING:
     from gradient.checkpoint.diff import Difference, LayerChange, TensorChange
@@ -167,7 +167,7 @@ def _tensors(difference: Difference, most: int) -> Iterator[str]:
             f"{each.fraction:.1%}",
             _bar(each.relative, each.status),
             each.name,
-            form(each) if each.retyped or each.status != "changed" else _not_finite(each),
+            form(each) if each.retyped or each.status != "changed" else not_finite(each.sums),
         )
         for each in changes[:most]
     ]
@@ -180,7 +180,7 @@ def _tensors(difference: Difference, most: int) -> Iterator[str]:
 def _layers(difference: Difference) -> Iterator[str]:
     layers = [each for each in difference.layers if each.changed_tensors]
     rows: list[tuple[str, ...]] = []
-    rows.append(("relative", "max abs", "cosine", "changed", "", "layer", "tensors"))
+    rows.append(("relative", "max abs", "cosine", "changed", "", "layer", "tensors", ""))
     rows += [_layer_cells(each) for each in layers]
     if layers:
         yield from output.aligned(rows, indent=2)
@@ -197,6 +197,7 @@ def _layer_cells(layer: LayerChange) -> tuple[str, ...]:
         _bar(relative, status),
         layer.name,
         f"{layer.changed_tensors} of {layer.tensors}",
+        not_finite(layer.sums),
     )
 
 
@@ -210,13 +211,6 @@ def _bar(relative: float | None, status: str) -> str:
         return status.ljust(_BAR)
     filled = round(heat(relative) * _BAR)
     return "█" * filled + "░" * (_BAR - filled)
-
-
-def _not_finite(change: TensorChange) -> str:
-    sums = change.sums
-    if sums is None or not (sums.not_finite_before or sums.not_finite_after):
-        return ""
-    return f"not finite: {sums.not_finite_before:,} → {sums.not_finite_after:,}"
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,8 +48,8 @@ _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _RESET = (signal.SIGPIPE, signal.SIGXFSZ)
 """Python ignores these; a program expects them as the system sets them."""
 
-_LOOK_AGAIN = 1.0
-"""Seconds after which a child whose end was not reported is asked for."""
+_PAUSE = 0.05
+"""Seconds between two looks for signals and the child's end."""
 
 CANNOT_EXECUTE = 126
 NOT_FOUND = 127
@@ -181,6 +182,9 @@ def run(command: Sequence[str], environ: Mapping[str, str], heard: list[int] | N
     except OSError as error:
         output.error(f"cannot run {command[0]}: {error.strerror}")
         return CANNOT_EXECUTE
+    except ValueError:  # it is empty, or has a zero byte
+        output.error(f"cannot run {command[0]!r}: that is no command")
+        return NOT_FOUND
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         signal.signal(signal.SIGCHLD, before_child)
@@ -205,9 +209,12 @@ def _wait(pid: int, watched: set[Any], heard: list[int]) -> int:
 def _next_signal(watched: set[Any]) -> tuple[int, bool]:
     """Wait for a signal; also tell whether the child, in the same group, has got it as well."""
     if hasattr(signal, "sigtimedwait"):
-        # Not for ever: before this waits, another thread (numpy brings some) may get SIGCHLD.
-        facts = signal.sigtimedwait(watched, _LOOK_AGAIN)
+        # IMPORTANT: only for what has come already. Where it waits and is stopped meanwhile (Ctrl-Z
+        # and fg) CPython's returns what its memory held before: a signal that nobody sent.
+        facts = signal.sigtimedwait(watched, 0)
         if facts is None:
+            # Not for ever: another thread (numpy brings some) may have got SIGCHLD.
+            time.sleep(_PAUSE)
             return signal.SIGCHLD, False
         # Positive: sent by the kernel, which for these signals means by the terminal.
         return facts.si_signo, facts.si_code > 0

@@ -50,7 +50,8 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     words = launch.launched_command(ctx)
     if not words:
         raise click.UsageError("a command to run is missing: gradient run -- CMD", ctx)
-    branch = branch or os.environ.get(handoff.BRANCH) or None
+    if branch is None and not _is_elsewhere(ctx):
+        branch = os.environ.get(handoff.BRANCH) or None
     if branch is not None:
         names.check_branch_name(branch)
     outer = _outer(ctx, branch)
@@ -71,6 +72,17 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
             open_repository(place.repo).check_writable()  # before anything is launched
         told = replace(told, workspace=place.workspace, repo=place.repo_name)
     launch.start(ctx, place, told, words)
+
+
+def _is_elsewhere(ctx: click.Context) -> bool:
+    """Whether a launch around this one, which named a branch, was of another repo."""
+    outer = Handoff.read(os.environ)
+    if outer.id is None or outer.repo is None:
+        return False
+    try:
+        return find_place(ctx) != locate(workspace=outer.workspace, repo=outer.repo)
+    except ContextError:
+        return is_named(ctx)
 
 
 def _outer(ctx: click.Context, branch: str | None) -> Handoff | None:

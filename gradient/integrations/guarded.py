@@ -141,7 +141,8 @@ def _check_names(path: str, names: set[str]) -> None:
         raise UnsupportedValueError(
             path,
             f"holds objects that need code to be read: {', '.join(foreign)}",
-            "Save it again with plain data in the getters of the states that were registered",
+            "Save it again with plain data: of a model its state_dict(), of a registered state "
+            "what its getter can say in numbers, texts and tensors",
         )
 
 

@@ -13,7 +13,7 @@ import torch
 
 from gradient.errors import MalformedObjectError
 from gradient.integrations import guarded
-from gradient.integrations.incoming import Incoming, as_step
+from gradient.integrations.incoming import Incoming, as_step, step_of_name
 from gradient.state.names import stripped
 from gradient.state.run import RESERVED
 
@@ -50,7 +50,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
 }
 """What the parts of a run are called, the usual name first."""
 
-_STEPS: Final = ("step", "global_step", "iteration", "iter", "iter_num", "steps", "epoch")
+_STEPS: Final = ("step", "global_step", "iteration", "iter", "iter_num", "steps")
 _HPARAMS: Final = ("hparams", "hyper_parameters", "config", "args", "model_args")
 _GENERATORS: Final = "the generators' states stay behind: a run that continues draws anew"
 _SHAPE: Final = frozenset({"data", "is_delta"})
@@ -111,7 +111,10 @@ def _of_parts(content: dict[str, Any], path: str) -> Incoming:
             f"{path} has no part that is known as a model's or an optimizer's: "
             f"{', '.join(map(repr, list(content)[:10]))}"
         )
-    step = next((as_step(content[n]) for n in _STEPS if as_step(content.get(n)) is not None), None)
+    told = (as_step(content.get(name)) for name in _STEPS)
+    step = next((each for each in told if each is not None), step_of_name(path))
+    if step is None:
+        step = as_step(content.get("epoch"))
     hparams: dict[str, Any] = {}
     for name in _HPARAMS:
         if isinstance(content.get(name), Mapping) and _is_plain(content[name]):

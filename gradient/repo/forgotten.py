@@ -41,24 +41,31 @@ def _nearest(repo: Graph, oid: Oid, table: Mapping[Oid, Dropped]) -> tuple[str, 
     for branch in sorted(repo.branches(), key=lambda name: (name != commit.branch, name)):
         around = _around(repo, branch, oid, table)
         if around is not None:
-            steps = sorted(around, key=lambda step: (abs(step - commit.step), -step))
-            return branch, tuple(f"{branch}@{step}" for step in steps)
+            newest: dict[int, Oid] = {}
+            for at, step in _steps(repo, branch):
+                newest.setdefault(step, at)
+            kept = sorted(around.items(), key=lambda each: (abs(each[1] - commit.step), -each[1]))
+            # Two commits of a line may have one step, and the newer one is meant by it.
+            names = (f"{branch}@{s}" if newest[s] == at else at.short for at, s in kept)
+            return branch, tuple(names)
     return commit.branch, ()
 
 
-def _around(repo: Graph, branch: str, oid: Oid, table: Mapping[Oid, Dropped]) -> set[int] | None:
-    """Return the steps of the kept commits next to one on a line; None where it is not on it."""
-    found: set[int] = set()
-    after: int | None = None
+def _around(
+    repo: Graph, branch: str, oid: Oid, table: Mapping[Oid, Dropped]
+) -> dict[Oid, int] | None:
+    """Return the kept commits next to one on a line, with their steps; None if it is not on it."""
+    found: dict[Oid, int] = {}
+    after: dict[Oid, int] = {}
     passed = False
     for at, step in _steps(repo, branch):
         if at == oid:
             passed = True
-            found |= set() if after is None else {after}
+            found |= after
         elif at not in table:
             if passed:
-                return found | {step}
-            after = step
+                return found | {at: step}
+            after = {at: step}
     return found if passed else None
 
 

@@ -25,6 +25,7 @@ from typing import Final
 from gradient.errors import (
     AmbiguousRevisionError,
     MalformedRevisionError,
+    MissingObjectError,
     UnknownRevisionError,
 )
 from gradient.objects.commit import MAX_STEP, Commit
@@ -239,7 +240,15 @@ def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
             first = f"{revision.base}@{repo.link(oid).step}" if through else oid.short
             raise UnknownRevisionError(text, f"the line begins at {first}", [first])
         oid = parent
-    return Resolved(oid, repo.read_commit(oid), through)
+    try:
+        return Resolved(oid, repo.read_commit(oid), through)
+    except MissingObjectError:
+        if type(revision.at) is not str or _MOVES.fullmatch(revision.at) is None:
+            raise
+        reason = (
+            f"{revision.base!r} stood on {oid.short} then, which gradient gc has collected since"
+        )
+        raise UnknownRevisionError(text, reason, []) from None
 
 
 def _resolve_base(repo: Graph, revision: Revision, active: str) -> tuple[Oid, str | None]:

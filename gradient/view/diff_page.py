@@ -8,7 +8,7 @@ from typing import Any
 
 from gradient.checkpoint.diff import Difference, TensorChange, layer_of
 from gradient.view.compare import Comparison
-from gradient.view.figures import form, heat, number
+from gradient.view.figures import form, heat, not_finite, number
 
 _MOST_ROWS = 500
 _STYLE = """
@@ -103,12 +103,17 @@ def _map(difference: Difference) -> Iterator[str]:
 def _cell(change: TensorChange | None) -> str:
     if change is None:
         return "<td></td>"
-    said = escape(f"{change.name}: {change.status}, relative change {number(change.relative)}")
+    said = f"{change.name}: {change.status}, relative change {number(change.relative)}"
+    said = escape(", ".join(filter(None, (said, not_finite(change.sums)))))
     if change.status == "equal":
         return f'<td title="{said}"><i class="equal"></i></td>'
     if change.status != "changed":
         return f'<td title="{said}"><i class="structure"></i></td>'
     return f'<td title="{said}"><i style="background:{_colour(heat(change.relative))}"></i></td>'
+
+
+def _notes(change: TensorChange) -> str:
+    return "; ".join(filter(None, (form(change), not_finite(change.sums))))
 
 
 def _colour(warmth: float) -> str:
@@ -127,7 +132,7 @@ def _table(difference: Difference) -> Iterator[str]:
         cells = "".join(f'<td class="n">{each}</td>' for each in figures)
         yield (
             f"<tr><td>{escape(change.name)}</td><td>{change.status}</td>{cells}"
-            f'<td class="n">{change.fraction:.2%}</td><td>{escape(form(change))}</td></tr>'
+            f'<td class="n">{change.fraction:.2%}</td><td>{escape(_notes(change))}</td></tr>'
         )
     yield "</table></div>"
     if len(rows) > _MOST_ROWS:

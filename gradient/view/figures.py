@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gradient.checkpoint.diff import TensorChange
+    from gradient.checkpoint.measure import Sums
 
 COLDEST: Final = -6
 """A relative change of 10 to this power, or less, is cold."""
@@ -20,6 +21,13 @@ def number(value: float | None) -> str:
     if value is None:
         return "-"
     return "0" if value == 0 else f"{value:.3g}"
+
+
+def not_finite(sums: Sums | None) -> str:
+    """Say how many elements were and are NaN or infinite; empty where none."""
+    if sums is None or not (sums.not_finite_before or sums.not_finite_after):
+        return ""
+    return f"not finite: {sums.not_finite_before:,} → {sums.not_finite_after:,}"
 
 
 def heat(relative: float | None) -> float:

@@ -21,18 +21,24 @@ class MarkingSink:
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
         self._held = b""
+        self.failure: Exception | None = None
+        """What ended a `write`: torch hides it behind an error of its own."""
 
     def write(self, data: Buffer) -> int:
         """Write all but the last bytes seen so far, which may be the last record."""
         view = memoryview(data).cast("B")
-        if view.nbytes >= _END_BYTES:
-            self._out.write(self._held)
-            self._out.write(view[:-_END_BYTES])
-            self._held = bytes(view[-_END_BYTES:])
-        else:
-            joined = self._held + bytes(view)
-            self._out.write(joined[:-_END_BYTES])
-            self._held = joined[-_END_BYTES:]
+        try:
+            if view.nbytes >= _END_BYTES:
+                self._out.write(self._held)
+                self._out.write(view[:-_END_BYTES])
+                self._held = bytes(view[-_END_BYTES:])
+            else:
+                joined = self._held + bytes(view)
+                self._out.write(joined[:-_END_BYTES])
+                self._held = joined[-_END_BYTES:]
+        except Exception as error:
+            self.failure = error
+            raise
         return view.nbytes
 
     def flush(self) -> None:
@@ -51,5 +57,10 @@ def save(payload: dict[str, Any], out: IO[bytes], mark: Mark) -> None:
     import torch  # lazily: who writes thin files alone does without
 
     sink = MarkingSink(out)
-    torch.save(payload, sink)  # type: ignore[arg-type]
+    try:
+        torch.save(payload, sink)  # type: ignore[arg-type]
+    except Exception:
+        if sink.failure is not None:
+            raise sink.failure from None
+        raise
     sink.finish(mark)

@@ -63,6 +63,25 @@ def test_by_layer_and_as_a_page(net: Net) -> None:
     assert "http" not in page
 
 
+def test_what_became_nan_comes_first(net: Net) -> None:
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    with GradientEngine.attach(
+        net, optimizer, workspace="runs", repo="gpt", resume="latest"
+    ) as engine:
+        with torch.no_grad():
+            net.wte.weight *= 3
+            net.h[0].weight[2, :2] = float("nan")  # type: ignore[index]
+        with pytest.warns(UserWarning, match="not finite"):
+            engine.commit(6)
+    first = call("diff", "main@5", "main@6").stdout.partition("cosine")[2].splitlines()[1]
+    assert first.split()[0] == "inf"
+    assert "h.0.weight" in first
+    assert "not finite: 0 → 2" in first
+    layers = call("diff", "main@5", "main@6", "--stat", "--html", "x.html").stdout
+    assert "1 of 2   not finite: 0 → 2" in layers
+    assert "not finite: 0 → 2" in Path("x.html").read_text(encoding="utf-8")
+
+
 def test_as_json(net: Net) -> None:
     found = json.loads(call("diff", "main@0", "main@5", "--json").stdout)
     assert {(each["section"], each["name"]) for each in found["facts"]} == {

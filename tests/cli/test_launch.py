@@ -184,6 +184,8 @@ def test_what_cannot_be_run(history: Sandbox) -> None:
     Path("plain").write_text("")
     finish(spawn("resume", "latest", "--", "no-such-command"), launch.NOT_FOUND)
     finish(spawn("resume", "latest", "--", "./plain"), launch.CANNOT_EXECUTE)
+    _, err = finish(spawn("resume", "latest", "--", ""), launch.NOT_FOUND)
+    assert "cannot run '': that is no command" in err
 
 
 def test_signals_are_passed_on_once(history: Sandbox) -> None:
@@ -197,6 +199,25 @@ def test_signals_are_passed_on_once(history: Sandbox) -> None:
     process.send_signal(signal.SIGTERM)
     out, _ = finish(process, 7)
     assert out == f"got {signal.SIGTERM.value}\n"
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5])
+def test_one_that_was_stopped_goes_on_as_if_nothing_had_been(
+    seconds: float, history: Sandbox
+) -> None:
+    """As Ctrl-Z and fg do."""
+    process = spawn("resume", "latest", "--", *PYTHON, WAIT, process_group=0)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGUSR1)
+    assert process.stdout.readline() == f"got {signal.SIGUSR1.value}\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = finish(process, 7)
+    assert out == f"got {signal.SIGTERM.value}\n"
+    assert "Traceback" not in err
 
 
 def test_a_preempted_run_is_asked_for_again_and_goes_on() -> None:
@@ -345,6 +366,15 @@ def test_a_run_that_names_another_branch_is_a_launch_of_its_own(history: Sandbox
     out, _ = finish(spawn("resume", "main@50", "--", *inner, *PYTHON, TELL))
     handed = Handoff.read(told(out))
     assert (handed.branch, handed.resume) == ("exp", "auto")
+
+
+def test_a_run_that_names_another_repo_does_not_take_the_branch_of_the_launch_around_it(
+    history: Sandbox,
+) -> None:
+    inner = [sys.executable, "-m", "gradient.cli.main", "-w", "other", "-r", "more", "run", "--"]
+    out, _ = finish(spawn("fork", "main@50", "hot", "--", *inner, *PYTHON, TELL))
+    handed = Handoff.read(told(out))
+    assert (handed.branch, handed.resume, handed.repo) == (None, "auto", "more")
 
 
 def test_nothing_needs_standard_output(history: Sandbox) -> None:

@@ -133,6 +133,13 @@ def test_reflog(history: Sandbox) -> None:
     assert len(call("reflog", "-n", "1").stdout.splitlines()) == 1
 
 
+def test_a_deleted_branch_that_was_collected_is_no_damage(history: Sandbox) -> None:
+    call("branch", "-D", "high_lr")
+    call("gc", "--grace", "0")
+    said = call("branch", "back", "high_lr@{0}", code=4).stderr
+    assert "which gradient gc has collected since" in said
+
+
 def test_reflog_of_a_deleted_branch(history: Sandbox) -> None:
     call("branch", "-d", "high_lr")
     found = json.loads(call("reflog", "high_lr", "--json").stdout)

@@ -257,6 +257,15 @@ def test_the_metadata_of_a_file_is_no_tensors_name() -> None:
     assert set(state) == {"pt", "tied"}
 
 
+def test_an_epoch_is_a_step_only_where_nothing_else_is(model: torch.nn.Module) -> None:
+    saved = {"model_state_dict": model.state_dict(), "epoch": 3}
+    for name, step in (("step_100.pt", 100), ("last.pt", 3)):
+        torch.save(saved, name)
+        assert only(name).step == step
+    torch.save({**saved, "global_step": 7}, "step_100.pt")
+    assert only("step_100.pt").step == 7
+
+
 def test_onto_branches(model: torch.nn.Module) -> None:
     for step in (3, 1, 2):
         torch.save({"model": model.state_dict(), "loss": step / 2}, f"step_{step}.pt")

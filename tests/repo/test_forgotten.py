@@ -57,6 +57,20 @@ def test_the_error_names_the_policy_and_the_nearest_kept(repo: Repository) -> No
     repo.check_kept(repo.resolve("main@40").oid)
 
 
+def test_a_kept_one_of_the_same_step_is_named_by_its_id(repo: Repository) -> None:
+    kept = repo.resolve("main@50").oid
+    fork_commit(repo, repo.resolve("main@50"), "side")
+    line = Line.open(repo, "side").moved_to(repo.tip("side"))
+    line.publish(60, builder(repo, 60, state=STATE))
+    again = repo.resolve("side@50").oid
+    assert again != kept
+    repo.retention.append([again], drop=None, policy=POLICY)
+    with pytest.raises(ForgottenError) as caught:
+        repo.check_kept(again)
+    assert caught.value.nearest == (kept.short, "side@60")
+    assert repo.resolve(caught.value.nearest[0]).oid == kept
+
+
 def test_words_skip_them_and_steps_back_count_them(repo: Repository) -> None:
     assert repo.resolve("main@best:loss").commit.step == 40
     assert repo.resolve("main@last-finite").commit.step == 40

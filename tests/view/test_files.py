@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -13,10 +14,12 @@ from gradient.repo import moving
 from gradient.repo.foreign import Mark, read_mark
 from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
+from gradient.storage import fs
 from gradient.view import files, manifest
 from gradient.view.files import ViewFiles
 from gradient.view.following import follow_refs
 from gradient.view.naming import file_name
+from tests.storage.faults import observed
 from tests.view.making import captured, commit, make_repo, publish
 
 if TYPE_CHECKING:
@@ -80,6 +83,24 @@ def test_a_full_file_loads_plainly(repo: Repository, line: Line) -> None:
     assert found["data"]["env"] == {"version": None, "state": {"n": 3}}
     assert found["anchor_path"] == path
     assert torch.load(str(path), mmap=True)["data"]["step"] == 5
+
+
+def test_a_full_disk_leaves_a_thin_file(repo: Repository, line: Line) -> None:
+    """The lack of room is met in the middle of the archive, where torch has its own error."""
+    wide = captured(wide=torch.zeros(1 << 20))
+    full: list[str] = []
+
+    def fail_once(call: fs.Call) -> None:
+        if call.operation == "write" and "ckpt_" in call.path and not full:
+            full.append(call.path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with observed(fail_once):
+        path = commit(ViewFiles(repo, "auto"), line, 5, wide)
+
+    assert full
+    assert kinds(repo) == {"ckpt_main_s5.pt": "thin"}
+    assert listed(repo)["main@5"]["file"] == path
 
 
 def test_large_states_are_thin(
