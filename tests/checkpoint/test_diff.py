@@ -56,7 +56,11 @@ def test_what_is_not_finite_is_counted_and_left_out_of_the_norms() -> None:
     assert (sums.not_finite_before, sums.not_finite_after) == (3, 1)
     assert sums.changed == 3
     assert sums.max_abs == 2.0
-    assert sums.relative == pytest.approx(2 / math.sqrt(5))
+    assert sums.relative == math.inf
+    same = Sums()
+    same.add(one, torch.tensor([1.0, NAN, INF, 4.0, INF]))
+    assert (same.not_finite_before, same.not_finite_after) == (3, 3)
+    assert same.relative == pytest.approx(2 / math.sqrt(5))
 
 
 def test_bits_decide_what_changed() -> None:
