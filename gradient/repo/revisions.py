@@ -141,11 +141,29 @@ def moves_ago(repo: Graph, revision: Revision, number: int) -> Oid:
     count = 0
     for record in moves:
         if count == number and record.commit is not None:
+            _check_there(repo, revision, record.commit)
             return record.commit
         count += 1
     reason = f"the log of {revision.base!r} has {count} moves"
     candidates = [f"{revision.base}@{{{count - 1}}}"] if count else _branches(repo)
     raise UnknownRevisionError(revision.text, reason, candidates)
+
+
+def _check_there(repo: Graph, revision: Revision, oid: Oid) -> None:
+    """Raise UnknownRevisionError for a commit that a branch left and a collection took.
+
+    One that the branch still stands on is lost: MissingObjectError.
+    """
+    try:
+        repo.read_commit(oid)
+    except MissingObjectError:
+        last = repo.refs.read(revision.base)
+        if last is not None and last.commit == oid:
+            raise
+        reason = (
+            f"{revision.base!r} stood on {oid.short} then, which gradient gc has collected since"
+        )
+        raise UnknownRevisionError(revision.text, reason, []) from None
 
 
 AT_WORDS: Final[dict[str, Callable[[Graph, Revision], Oid]]] = {
@@ -240,15 +258,7 @@ def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
             first = f"{revision.base}@{repo.link(oid).step}" if through else oid.short
             raise UnknownRevisionError(text, f"the line begins at {first}", [first])
         oid = parent
-    try:
-        return Resolved(oid, repo.read_commit(oid), through)
-    except MissingObjectError:
-        if type(revision.at) is not str or _MOVES.fullmatch(revision.at) is None:
-            raise
-        reason = (
-            f"{revision.base!r} stood on {oid.short} then, which gradient gc has collected since"
-        )
-        raise UnknownRevisionError(text, reason, []) from None
+    return Resolved(oid, repo.read_commit(oid), through)
 
 
 def _resolve_base(repo: Graph, revision: Revision, active: str) -> tuple[Oid, str | None]:

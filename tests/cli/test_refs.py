@@ -138,6 +138,7 @@ def test_a_deleted_branch_that_was_collected_is_no_damage(history: Sandbox) -> N
     call("gc", "--grace", "0")
     said = call("branch", "back", "high_lr@{0}", code=4).stderr
     assert "which gradient gc has collected since" in said
+    assert "has collected since" in call("rev-parse", "high_lr@{0}~1", code=4).stderr
 
 
 def test_reflog_of_a_deleted_branch(history: Sandbox) -> None:

@@ -238,8 +238,9 @@ def test_the_commit_before_stands_in_for_a_lost_tip(
     assert damaged.resolve("latest").oid == oids[1]
     assert damaged.tips() == {"main": oids[1]}
     assert f"({oids[2].short}) is lost" in caplog.text
-    with pytest.raises(IntegrityError):
-        damaged.resolve("main@2")
+    for lost in ("main@2", "main@{0}"):
+        with pytest.raises(IntegrityError):
+            damaged.resolve(lost)
 
 
 def test_going_on_from_where_a_lost_tip_was(repo: Repository) -> None:
