@@ -12,7 +12,6 @@ from gradient.cli import launch
 from gradient.cli.complete import complete_branch
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.place import find_place, is_named, open_repository, place_options
-from gradient.engine import handoff
 from gradient.engine.handoff import Handoff
 from gradient.errors import ContextError
 from gradient.repo import names
@@ -50,12 +49,13 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     words = launch.launched_command(ctx)
     if not words:
         raise click.UsageError("a command to run is missing: gradient run -- CMD", ctx)
-    if branch is None and not _is_elsewhere(ctx):
-        branch = os.environ.get(handoff.BRANCH) or None
+    outer = Handoff.read(os.environ)
+    elsewhere = _is_elsewhere(ctx, outer)
+    branch = branch or (None if elsewhere else outer.branch)
     if branch is not None:
         names.check_branch_name(branch)
-    outer = _outer(ctx, branch)
-    if outer is not None:
+    begins = outer.id is not None and outer.resume not in (None, "auto")
+    if begins and not elsewhere and branch == outer.branch:
         told = replace(outer, autocommit=autocommit or outer.autocommit)
         # The outer launch is noted, and says how to go on.
         ctx.exit(launch.run(words, launch.environment(os.environ, told)))
@@ -74,22 +74,11 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     launch.start(ctx, place, told, words)
 
 
-def _is_elsewhere(ctx: click.Context) -> bool:
-    """Whether a launch around this one, which named a branch, was of another repo."""
-    outer = Handoff.read(os.environ)
+def _is_elsewhere(ctx: click.Context, outer: Handoff) -> bool:
+    """Tell whether the launch around this one, if there is any, is of another repo."""
     if outer.id is None or outer.repo is None:
         return False
     try:
         return find_place(ctx) != locate(workspace=outer.workspace, repo=outer.repo)
     except ContextError:
         return is_named(ctx)
-
-
-def _outer(ctx: click.Context, branch: str | None) -> Handoff | None:
-    """Return the launch around this one, where it says more than this one and options agree."""
-    outer = Handoff.read(os.environ)
-    begins = outer.id is not None and outer.resume not in (None, "auto")
-    if not begins or branch != outer.branch:
-        return None
-    named = locate(workspace=outer.workspace, repo=outer.repo)
-    return outer if find_place(ctx) == named else None

@@ -41,31 +41,30 @@ def _nearest(repo: Graph, oid: Oid, table: Mapping[Oid, Dropped]) -> tuple[str, 
     for branch in sorted(repo.branches(), key=lambda name: (name != commit.branch, name)):
         around = _around(repo, branch, oid, table)
         if around is not None:
-            newest: dict[int, Oid] = {}
-            for at, step in _steps(repo, branch):
-                newest.setdefault(step, at)
             kept = sorted(around.items(), key=lambda each: (abs(each[1] - commit.step), -each[1]))
-            # Two commits of a line may have one step, and the newer one is meant by it.
-            names = (f"{branch}@{s}" if newest[s] == at else at.short for at, s in kept)
-            return branch, tuple(names)
+            return branch, tuple(name for name, _ in kept)
     return commit.branch, ()
 
 
 def _around(
     repo: Graph, branch: str, oid: Oid, table: Mapping[Oid, Dropped]
-) -> dict[Oid, int] | None:
-    """Return the kept commits next to one on a line, with their steps; None if it is not on it."""
-    found: dict[Oid, int] = {}
-    after: dict[Oid, int] = {}
+) -> dict[str, int] | None:
+    """Name the kept commits next to one on a line, with their steps; None if it is not on it."""
+    found: dict[str, int] = {}
+    after: dict[str, int] = {}
+    newer: set[int] = set()
     passed = False
     for at, step in _steps(repo, branch):
+        # Two commits of a line may have one step, and the newer one is meant by it.
+        name = at.short if step in newer else f"{branch}@{step}"
+        newer.add(step)
         if at == oid:
             passed = True
             found |= after
         elif at not in table:
             if passed:
-                return found | {at: step}
-            after = {at: step}
+                return found | {name: step}
+            after = {name: step}
     return found if passed else None
 
 

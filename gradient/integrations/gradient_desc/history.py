@@ -167,9 +167,8 @@ class _Import:
         anchor = self._payload(self._anchor_file(listed, payload))
         if anchor["is_delta"]:
             raise IntegrityError(f"{listed.file}: its anchor is a delta itself")
-        if {type(payload.get("anchor_id")), type(anchor.get("anchor_id"))} == {str} and (
-            payload["anchor_id"] != anchor["anchor_id"]
-        ):
+        meant, found = payload.get("anchor_id"), anchor.get("anchor_id")
+        if type(meant) is type(found) is str and meant != found:
             raise IntegrityError(
                 f"{listed.file}: its anchor was overwritten by another run, so what it held is "
                 f"lost; move this file away to import the others"
