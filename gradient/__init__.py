@@ -14,9 +14,9 @@ from gradient.view import thin
 from gradient.view.thin import thin_file_needs_gradient_export
 
 if TYPE_CHECKING:
+    from gradient.engine.commit.commit_handle import Revision
     from gradient.engine.engine import GradientEngine
     from gradient.engine.load import load
-    from gradient.engine.revision import Revision
     from gradient.errors import (
         AmbiguousRevisionError,
         AuthError,
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
     )
     from gradient.repo.config import GradientConfig, RepoConfig, WorkspaceConfig
     from gradient.repo.discovery import Context, find_repo, find_workspace, resolve_context
-    from gradient.repo.keeping import Keep
+    from gradient.repo.retention_rules import Keep
     from gradient.repo.workspace import init_workspace
-    from gradient.view.create import init_repo
-    from gradient.view.reading.commit import Commit
-    from gradient.view.reading.repo import Repo, open_repo
+    from gradient.view.api.commit import Commit
+    from gradient.view.api.repo import Repo, open_repo
+    from gradient.view.init_repo import init_repo
 
 __all__ = [
     "AmbiguousRevisionError",
@@ -107,21 +107,21 @@ __all__ = [
 ]
 
 HOMES: dict[str, str] = {
-    "Commit": "gradient.view.reading.commit",
+    "Commit": "gradient.view.api.commit",
     "Context": "gradient.repo.discovery",
     "GradientConfig": "gradient.repo.config",
     "GradientEngine": "gradient.engine.engine",
-    "Keep": "gradient.repo.keeping",
-    "Repo": "gradient.view.reading.repo",
+    "Keep": "gradient.repo.retention_rules",
+    "Repo": "gradient.view.api.repo",
     "RepoConfig": "gradient.repo.config",
-    "Revision": "gradient.engine.revision",
+    "Revision": "gradient.engine.commit.commit_handle",
     "WorkspaceConfig": "gradient.repo.config",
     "find_repo": "gradient.repo.discovery",
     "find_workspace": "gradient.repo.discovery",
-    "init_repo": "gradient.view.create",
+    "init_repo": "gradient.view.init_repo",
     "init_workspace": "gradient.repo.workspace",
     "load": "gradient.engine.load",
-    "open_repo": "gradient.view.reading.repo",
+    "open_repo": "gradient.view.api.repo",
     "resolve_context": "gradient.repo.discovery",
 }
 """The module that each public name lives in; the exceptions, all of one module, are not listed."""

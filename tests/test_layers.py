@@ -21,7 +21,7 @@ WITHOUT_TORCH = [
     "gradient.objects",
     "gradient.codec",
     "gradient.storage.directory",
-    "gradient.store.database",
+    "gradient.store.object_store",
     "gradient.store.refs",
     "gradient.repo.discovery",
     "gradient.repo.repository",
@@ -29,13 +29,13 @@ WITHOUT_TORCH = [
 ]
 """What must answer at once: importing torch takes seconds."""
 
-READS_ENVIRONMENT = {"engine/attaching.py"}
+READS_ENVIRONMENT = {"engine/attach_request.py"}
 """The one module outside the command line that may look at environment variables."""
 
-SPEAKS = {"engine/waiting.py", "engine/caretaker.py"}
+SPEAKS = {"engine/shutdown/progress_line.py", "engine/maintenance_worker.py"}
 """Who else writes to the standard streams: the line of a long end, and a child to its parent."""
 
-EXITS = {"engine/outcome.py", "state/workers.py"}
+EXITS = {"engine/commit/commit_future.py", "state/dataloader_workers.py"}
 """Who else may end a process: a failure told to nobody, a loader's worker told to by its parent."""
 
 
@@ -82,7 +82,10 @@ def test_nothing_is_unpickled(module: str) -> None:
     found = calls(parse(module), {"pickle.load", "pickle.loads"})
     assert found == [] or module.startswith(("state/", "view/"))
     # One module looks at pickles: its machine finds stand-ins of ours, and never imports a name.
-    assert calls(parse(module), {"pickle.Unpickler"}) == [] or module == "integrations/inert.py"
+    assert (
+        calls(parse(module), {"pickle.Unpickler"}) == []
+        or module == "integrations/pickle_reader.py"
+    )
 
 
 def imported(module: str) -> set[str]:

@@ -165,7 +165,7 @@ def _rows(command: click.Command, context: click.Context, *, place: bool = True)
 
 
 def summaries() -> str:
-    """Return what gradient/cli/summaries.py should be."""
+    """Return what gradient/cli/command_summaries.py should be."""
     context = click.Context(cli, info_name="gradient")
     rows = []
     for name in cli.list_commands(context):

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from gradient.checkpoint import reader
 from gradient.errors import ForgottenError
-from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck.check import check
+from gradient.maintenance.garbage_collection import collect
 from gradient.repo.repository import Repository
-from gradient.store.retention import Retention
+from gradient.store.retention_log import Retention
 from tools.make_damaged_repository import GOLDEN, pack, unpack, write
 from tools.make_golden_repository import TIME, digest
 

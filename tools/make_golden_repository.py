@@ -28,15 +28,15 @@ from gradient.codec.frame import encode
 from gradient.codec.mode import Mode
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import layout
-from gradient.repo.lines import Line
+from gradient.repo import paths
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.state import rng
 from gradient.state.tensors import memory
 from gradient.storage.directory import DirectoryStorage
 from gradient.storage.memory import MemoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 from gradient.store.pack import PackWriter
 from gradient.store.refs import Refs
 
@@ -162,11 +162,11 @@ class Golden:
         workspace, path = folder / NAME, folder / NAME / "gpt"
         init_workspace(workspace, "golden")
         create_repo(path, "gpt", "a golden repo", workspace)
-        for config in (workspace / ".gradient", path / layout.REPO_FOLDER):
-            _fix_date(config / layout.CONFIG)
+        for config in (workspace / ".gradient", path / paths.REPO_FOLDER):
+            _fix_date(config / paths.CONFIG)
         self.repo = Repository.open(path, workers=1)
         self.repo.refs = FixedRefs(
-            DirectoryStorage(layout.inside(self.repo.path)), clock=lambda: TIME
+            DirectoryStorage(paths.inside(self.repo.path)), clock=lambda: TIME
         )
 
     def build(self) -> None:
@@ -245,7 +245,7 @@ class Golden:
                 branch=branch,
                 time=TIME,
             )
-            pack = PackWriter(DirectoryStorage(layout.inside(self.repo.path)).create())
+            pack = PackWriter(DirectoryStorage(paths.inside(self.repo.path)).create())
             for kind, oid, body in _objects(aside, tree):
                 if oid in self.repo.store:
                     continue

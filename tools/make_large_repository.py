@@ -23,10 +23,10 @@ from gradient.objects.canonical import Json
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.memory import MemoryStorage
-from gradient.store import names
+from gradient.store import ref_names
 from gradient.store.pack import PackWriter
 from gradient.store.refs import RefRecord
 
@@ -90,7 +90,7 @@ class Writer:
         seq = self.seqs.get((space, name), 0) + 1
         self.seqs[space, name] = seq
         record = RefRecord(seq, oid, "move", seq - 1, _time(number), "0" * 32, reason)
-        folder = self.folder / "refs" / space / names.quote(name)
+        folder = self.folder / "refs" / space / ref_names.quote(name)
         folder.mkdir(exist_ok=True)
         (folder / f"{seq:016d}").write_bytes(record.to_bytes(f"{space}/{name}"))
 
@@ -126,7 +126,7 @@ def make(path: Path, *, commits: int, branches: int) -> None:
     """Make the workspace `path` with the repo `large`."""
     init_workspace(path)
     create_repo(path / "large", name="large", workspace_path=path)
-    writer = Writer(Path(layout.inside(str(path / "large"))))
+    writer = Writer(Path(paths.inside(str(path / "large"))))
     side = commits // 10
     others = {f"try-{number}": number for number in range(1, branches)}
     on_main = commits - side * len(others)

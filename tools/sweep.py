@@ -38,8 +38,8 @@ from gradient.objects.canonical import Json
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo import layout
-from gradient.repo.lines import Line
+from gradient.repo import paths
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.directory import DirectoryStorage
@@ -73,7 +73,7 @@ def _commit(
     repo: Repository, step: int, body: bytes, base: bytes | None
 ) -> Callable[[str, Oid | None], Oid]:
     def made(branch: str, parent: Oid | None) -> Oid:
-        with DirectoryStorage(layout.inside(repo.path)).create() as upload:
+        with DirectoryStorage(paths.inside(repo.path)).create() as upload:
             writer = PackWriter(upload)
 
             def put(kind: Kind, body: bytes, base: bytes | None = None) -> Oid:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from gradient.checkpoint.leaves import Leaf
-from gradient.checkpoint.measure import Sums
+from gradient.checkpoint.component_tensors import Leaf
+from gradient.checkpoint.tensor_distance import Sums
 from gradient.codec.chunks import ranges
 from gradient.objects.oid import Oid
 from gradient.state import tensors

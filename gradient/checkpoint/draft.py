@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from gradient.checkpoint import grouping, sharing
+from gradient.checkpoint import shared_memory, subtree_grouping
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.state import tensors, values
@@ -79,7 +79,7 @@ class _Sink:
 
     def __init__(self, holes: list[Hole], value: Any, path: str) -> None:
         self._holes = holes
-        shared, self._places = sharing.shared(value)
+        shared, self._places = shared_memory.shared(value)
         self._starts = [storage.start for storage in shared]
         self._keepalive = [storage.content() for storage in shared]
         self.storages: list[Json] = [
@@ -144,7 +144,7 @@ def encode(value: Any, path: str, holes: list[Hole]) -> Part:
         name: values.encode(item, put=sink, path=f"{path}.{name}") for name, item in value.items()
     }
     has_tensors = any(isinstance(item, torch.Tensor) for item in value.values())
-    grouped = grouping.group(entries) if has_tensors else None
+    grouped = subtree_grouping.group(entries) if has_tensors else None
     kind = type(value).__name__
     if grouped is None:
         return NamedPart(entries, kind, flat=False, storages=sink.storages)
@@ -162,8 +162,8 @@ def _has_names(value: Any) -> bool:
 
 
 def _module(entries: dict[str, Any], level: int = 1) -> NamedPart:
-    large = len(entries) > grouping.SPLIT and level < grouping.LEVELS
-    grouped = grouping.group(entries) if large else None
+    large = len(entries) > subtree_grouping.SPLIT and level < subtree_grouping.LEVELS
+    grouped = subtree_grouping.group(entries) if large else None
     if grouped is None:
         return NamedPart(entries, "dict", flat=True, storages=[])
     for name, item in grouped.items():

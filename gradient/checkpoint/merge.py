@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.leaves import BlobReader, Leaf, leaves
+from gradient.checkpoint.component_tensors import BlobReader, Leaf, leaves
 from gradient.checkpoint.reader import component_entries, component_tree
 from gradient.errors import MisfitError
 from gradient.objects import tree as trees

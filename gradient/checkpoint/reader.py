@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gradient.checkpoint import sharing
+from gradient.checkpoint import shared_memory
 from gradient.checkpoint.references import listed
 from gradient.checkpoint.writer import LISTED_CHUNKS
 from gradient.codec.chunks import ranges
@@ -238,7 +238,7 @@ class _Source:
                 raise MalformedObjectError("a storage lies in a storage")
             storage.tensor = self.tensor(storage.node)
         spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _WINDOW})
-        return sharing.window(storage.tensor, spec, stride=stride, offset=offset)
+        return shared_memory.window(storage.tensor, spec, stride=stride, offset=offset)
 
 
 _CHUNK = next(iter(ranges(1 << 62)))[1]

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import torch
 
-from gradient.checkpoint import walk
+from gradient.checkpoint import chunk_walk
+from gradient.checkpoint.chunk_walk import TreeReader
 from gradient.checkpoint.draft import Draft, Hole, memory
-from gradient.checkpoint.walk import TreeReader
 from gradient.codec.chunks import ranges
 from gradient.errors import GradientError
 from gradient.objects.oid import Oid
@@ -138,7 +138,7 @@ class Snapshots:
         try:
             self._stored = {
                 content.path: _Stored(content.chunks(self.store), None)
-                for content in walk.contents(self.store, root)
+                for content in chunk_walk.contents(self.store, root)
             }
         except GradientError:
             self._stored = {}  # everything is copied, and the writer finds what is wrong

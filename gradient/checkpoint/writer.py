@@ -11,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradient.checkpoint import walk
-from gradient.checkpoint.bases import Bases
+from gradient.checkpoint import chunk_walk
+from gradient.checkpoint.codec_cache import Plans
+from gradient.checkpoint.delta_bases import Bases
 from gradient.checkpoint.draft import Draft, Hole, NamedPart, Part, ValuePart, draft, encode, memory
-from gradient.checkpoint.plans import Plans
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-from gradient.store.pieces import SMALL_BYTES, Piece
+from gradient.store.blob_batches import SMALL_BYTES, Piece
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +83,7 @@ def keep(transaction: Transaction, entries: Mapping[str, Json]) -> None:
     So nothing that lies in the trash alone is relied on.
     """
     for entry in entries.values():
-        transaction.keep(walk.blobs(transaction, entry, visit=transaction.put))
+        transaction.keep(chunk_walk.blobs(transaction, entry, visit=transaction.put))
 
 
 def write_root(transaction: Transaction, entries: Mapping[str, Json]) -> Oid:

@@ -12,16 +12,21 @@ from pathlib import Path
 import click
 
 from gradient.cli import launch, output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.diff import command as diff
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_place, find_repository, place_options
-from gradient.engine.handoff import Handoff
+from gradient.cli.repo_options import (
+    active_branch,
+    find_place,
+    find_repository,
+    place_options,
+)
+from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, GradientError
 from gradient.objects.oid import Oid
-from gradient.repo import bisecting
-from gradient.repo.bisecting import Bisection, Found, Verdict
+from gradient.repo import bisect
+from gradient.repo.bisect import Bisection, Found, Verdict
 from gradient.repo.discovery import Place
 from gradient.repo.repository import Repository
 
@@ -113,7 +118,7 @@ def run(ctx: click.Context, no_file: bool) -> None:
         output.note(f"{_name(repo, oid)}: {verdict}")
         return verdict
 
-    found = bisecting.search(bisection, judge)
+    found = bisect.search(bisection, judge)
     _say_found(ctx, repo, found)
     ctx.exit(0 if len(found.candidates) == 1 else 1)
 
@@ -156,7 +161,7 @@ def log(ctx: click.Context, as_json: bool) -> None:
     Example:
       gradient bisect log
     """
-    state = bisecting.load_state(find_repository(ctx))
+    state = bisect.load_state(find_repository(ctx))
     if as_json:
         output.document({**asdict(state), "log": [asdict(each) for each in state.log]})
         return
@@ -177,7 +182,7 @@ def reset(ctx: click.Context) -> None:
     Example:
       gradient bisect reset
     """
-    known = bisecting.reset(find_repository(ctx))
+    known = bisect.reset(find_repository(ctx))
     output.line("the search was ended" if known else "no search was begun")
 
 

@@ -7,17 +7,17 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.commits import value
-from gradient.cli.complete import complete_revision
+from gradient.cli.commit_format import value
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import UnknownRevisionError
-from gradient.repo import moving, names
-from gradient.repo.bridging import bridged
+from gradient.repo import branch_names, ref_edits
 from gradient.repo.history import History, Summary
-from gradient.repo.metrics import split_metric
+from gradient.repo.metric_spec import split_metric
+from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
-from gradient.view.following import follow_refs
+from gradient.view.view_follow import follow_refs
 
 
 @click.command("branch")
@@ -97,14 +97,14 @@ def _change(
     if rename and len(given) == 1:
         given = (active_branch(repo), *given)
     if rename:
-        moving.rename_branch(repo, *given)
+        ref_edits.rename_branch(repo, *given)
         output.line(f"{given[0]} is called {output.strong(given[1])} now")
     elif delete:
-        oid = moving.delete_branch(repo, given[0])
+        oid = ref_edits.delete_branch(repo, given[0])
         output.line(f"deleted branch {given[0]} (it stood on {oid.short})")
         output.note(f"to have it back: gradient branch {given[0]} '{given[0]}@{{0}}'")
     else:
-        moving.create_branch(repo, given[0], found.oid, reason=f"branch at {found.revision}")
+        ref_edits.create_branch(repo, given[0], found.oid, reason=f"branch at {found.revision}")
         output.line(f"{output.strong(given[0])} is at {found.revision}")
         if given[0] in repo.refs.names(space="tags"):
             output.note(f"{given[0]} is a tag as well, and has to go by its id from now on")
@@ -134,7 +134,7 @@ def describe(repo: Repository, history: History, each: Summary, active: str) -> 
         "anchors": each.anchors,
         "deltas": each.deltas,
         "fork_point": source.revision if source is not None else None,
-        "set_aside": names.is_beside(each.branch),
+        "set_aside": branch_names.is_beside(each.branch),
         "time": tip.time,
         "message": tip.message,
         "metrics": output.plain_numbers(tip.metrics),

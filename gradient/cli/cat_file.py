@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import AmbiguousRevisionError, UnknownRevisionError
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import NotFoundError, UnknownRevisionError
 from gradient.repo import revisions
 from gradient.storage import fs
-from gradient.view.figures import form, heat, not_finite, number
+from gradient.view.number_format import form, heat, not_finite, number
 
 if TYPE_CHECKING:
     from gradient.checkpoint.diff import Difference, LayerChange, TensorChange
@@ -75,7 +75,7 @@ def command(
     """
     # Here alone: they import torch, which `--help` can do without.
     from gradient.view.compare import COMPARED, compare
-    from gradient.view.diff_page import page
+    from gradient.view.diff_html import page
 
     sides = _ends(a) if b is None else (a, b)
     before, after = (_side(ctx, each, optimizer=optimizer) for each in sides)
@@ -97,7 +97,7 @@ def command(
 
 def _ends(text: str) -> tuple[str, str]:
     """Return what to compare where one thing was named: a range's ends, or it and the latest."""
-    from gradient.integrations.live import is_file_name
+    from gradient.integrations.file_tensors import is_file_name
 
     if revisions.is_range(text) and not is_file_name(text):
         return revisions.ends(text)
@@ -105,8 +105,8 @@ def _ends(text: str) -> tuple[str, str]:
 
 
 def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
-    from gradient.integrations.live import SUFFIXES, is_file_name, open_side
-    from gradient.repo.foreign import Mark, read_mark
+    from gradient.integrations.file_tensors import SUFFIXES, is_file_name, open_side
+    from gradient.repo.foreign_files import Mark, read_mark
     from gradient.view.compare import revision_side
 
     if is_file_name(text):

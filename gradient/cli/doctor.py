@@ -9,9 +9,9 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.place import find_place, place_options
+from gradient.cli.repo_options import find_place, place_options
 from gradient.errors import ContextError
-from gradient.maintenance.doctor import examine
+from gradient.maintenance.doctor.probes import examine
 from gradient.storage import fs
 
 _MARKS = {

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.maintenance.statistics import Weight, component_bytes, kept_components, weigh
-from gradient.maintenance.usage import usage
+from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.maintenance.commit_size import usage
+from gradient.maintenance.logical_size import Weight, component_bytes, kept_components, weigh
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved

@@ -8,8 +8,8 @@ from pathlib import PurePath
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.completion_words import complete_revision
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import ConfigError
 
 SUFFIXES = (".pt", ".pth", ".safetensors")

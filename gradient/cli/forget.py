@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.collected import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
+from gradient.cli.gc_report import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
 from gradient.cli.output import json_option
-from gradient.cli.place import find_repository, place_options
+from gradient.cli.repo_options import find_repository, place_options
 from gradient.errors import ConfigError
-from gradient.maintenance.forgetting import Forgotten, forget
+from gradient.maintenance.forget import Forgotten, forget
 from gradient.repo.history import Entry
-from gradient.repo.keeping import Keep
-from gradient.view.following import follow_refs
+from gradient.repo.retention_rules import Keep
+from gradient.view.view_follow import follow_refs
 
 
 @click.command("forget")

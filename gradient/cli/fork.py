@@ -7,14 +7,19 @@ import uuid
 import click
 
 from gradient.cli import launch, output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.launch import LaunchCommand
-from gradient.cli.place import active_branch, find_place, find_repository, place_options
-from gradient.engine.handoff import ForkOptions, Handoff
-from gradient.repo.branching import fork_commit
-from gradient.repo.lines import Line
-from gradient.view.files import ViewFiles
+from gradient.cli.repo_options import (
+    active_branch,
+    find_place,
+    find_repository,
+    place_options,
+)
+from gradient.engine.launch_env import ForkOptions, Handoff
+from gradient.repo.branch_writer import Line
+from gradient.repo.fork import fork_commit
 from gradient.view.folder import Folder
+from gradient.view.updates import ViewFiles
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on

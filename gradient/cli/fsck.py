@@ -15,13 +15,13 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.place import Wanted, find_place, place_options, trust
+from gradient.cli.repo_options import Wanted, find_place, place_options, trust
 from gradient.errors import ConfigError, ContextError, GradientError
 from gradient.maintenance.fsck import repair as repairing
 from gradient.maintenance.fsck.check import Progress, check
 from gradient.maintenance.fsck.findings import CLASSES, Finding, Report
 from gradient.maintenance.fsck.repair import Repaired
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.view.manifest import Manifest
@@ -125,7 +125,7 @@ def _repo(ctx: click.Context) -> str:
     except ContextError:
         start = PurePath(fs.absolute(ctx.ensure_object(Wanted).directory or "."))
         for folder in map(str, (start, *start.parents)):
-            if fs.is_folder(layout.inside(folder)):
+            if fs.is_folder(paths.inside(folder)):
                 return folder
         raise
 

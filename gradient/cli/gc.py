@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from gradient.cli import output
-from gradient.cli.collected import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
+from gradient.cli.gc_report import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
 from gradient.cli.output import json_option
-from gradient.cli.place import find_repository, place_options
-from gradient.maintenance import collection
-from gradient.maintenance.collection import Collected
+from gradient.cli.repo_options import find_repository, place_options
+from gradient.maintenance import garbage_collection
+from gradient.maintenance.garbage_collection import Collected
 from gradient.repo.repository import Repository
 
 
@@ -56,7 +56,7 @@ def command(
         _undo(repo, as_json=as_json)
         return
     with collecting() as progress:
-        done = collection.collect(
+        done = garbage_collection.collect(
             repo, grace=grace, dry_run=dry_run, recompress=recompress, progress=progress
         )
     if as_json:
@@ -91,7 +91,7 @@ def _print(done: Collected, *, dry_run: bool) -> None:
 
 
 def _undo(repo: Repository, *, as_json: bool) -> None:
-    count, size = collection.undo(repo)
+    count, size = garbage_collection.undo(repo)
     if as_json:
         output.document({"restored": count, "restored_bytes": size})
     elif count:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import click
 
 from gradient.cli import output
-from gradient.cli.place import Wanted, find_place, open_repository, place_options
-from gradient.engine import handoff
+from gradient.cli.repo_options import Wanted, find_place, open_repository, place_options
+from gradient.engine import launch_env
 from gradient.errors import ConflictError, ContextError, NotFoundError
-from gradient.repo import discovery, foreign, layout
+from gradient.repo import discovery, foreign_files
+from gradient.repo import paths as repo_paths
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import DEFAULT_BRANCH, check_folder_name
 from gradient.repo.repository import Repository
@@ -70,8 +71,10 @@ def _is_published(path: str) -> bool:
     """Whether a folder looks like a repo of the published package, or of ours."""
     if not fs.is_folder(path):
         return False
-    named = fs.is_file(layout.beside(path, layout.MANIFEST)) or foreign.checkpoint_names(path)
-    return bool(named) or fs.is_folder(layout.inside(path))
+    named = fs.is_file(
+        repo_paths.beside(path, repo_paths.MANIFEST)
+    ) or foreign_files.checkpoint_names(path)
+    return bool(named) or fs.is_folder(repo_paths.inside(path))
 
 
 def _import_history(ctx: click.Context, path: str) -> None:
@@ -105,7 +108,7 @@ def _import_checkpoints(
     workspace, name = ("", "") if existing else _target(ctx, fs.absolute(paths[0]))
     # Here alone: they import torch, which the checks above can do without.
     from gradient.integrations.formats import find
-    from gradient.integrations.importing import Imported, import_checkpoints
+    from gradient.integrations.import_checkpoints import Imported, import_checkpoints
 
     found = [each for path in paths for each in find(path)]
     into = branch or str(DEFAULT_BRANCH)
@@ -141,7 +144,7 @@ def _describe(found: list[Found]) -> str:
 def _existing(ctx: click.Context) -> Repository | None:
     """Open the repo that the options name, if there is one."""
     wanted = ctx.ensure_object(Wanted)
-    if not (wanted.repo or os.environ.get(handoff.REPO)):
+    if not (wanted.repo or os.environ.get(launch_env.REPO)):
         return None
     try:
         place = find_place(ctx)
@@ -154,7 +157,7 @@ def _existing(ctx: click.Context) -> Repository | None:
 def _new_repo(workspace: str, name: str, description: str) -> Iterator[Repository]:
     """Make a repo under a name where nobody looks, and give it its own once it is whole."""
     init_workspace(workspace)
-    unfinished = str(PurePath(workspace, layout.WORKSPACE_FOLDER, f"import-{uuid.uuid4().hex}"))
+    unfinished = str(PurePath(workspace, repo_paths.WORKSPACE_FOLDER, f"import-{uuid.uuid4().hex}"))
     create_repo(unfinished, name, description)
     try:
         yield Repository.open(unfinished)
@@ -176,7 +179,7 @@ def _finish(target: str) -> None:
 def _target(ctx: click.Context, source: str) -> tuple[str, str]:
     """Return the workspace and the name for the new repo; raises ConflictError if it exists."""
     wanted = ctx.ensure_object(Wanted)
-    named = wanted.workspace or os.environ.get(handoff.WORKSPACE)
+    named = wanted.workspace or os.environ.get(launch_env.WORKSPACE)
     if named:
         workspace = fs.absolute(named)
     else:
@@ -186,7 +189,7 @@ def _target(ctx: click.Context, source: str) -> tuple[str, str]:
             workspace = str(PurePath(source).parent)
             if not workspaces.is_workspace(workspace):
                 raise
-    asked = wanted.repo or os.environ.get(handoff.REPO)
+    asked = wanted.repo or os.environ.get(launch_env.REPO)
     if asked:
         name = asked
     else:

@@ -24,15 +24,15 @@ from typing import Any, NoReturn
 import click
 
 from gradient.cli import output
-from gradient.cli.place import find_place, open_repository
-from gradient.engine import handoff
-from gradient.engine.handoff import Handoff
+from gradient.cli.repo_options import find_place, open_repository
+from gradient.engine import launch_env
+from gradient.engine.launch_env import Handoff
 from gradient.errors import GradientError, GradientIOError
-from gradient.repo import again, runs
+from gradient.repo import last_run, resume_command
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import timestamp
 from gradient.repo.discovery import Place
-from gradient.repo.runs import LastRun
+from gradient.repo.last_run import LastRun
 
 PASSED_ON = (
     signal.SIGINT,
@@ -91,7 +91,7 @@ def launched_command(ctx: click.Context) -> list[str]:
 
 def environment(base: Mapping[str, str], told: Handoff) -> dict[str, str]:
     """Return a child's environment: the base with the handoff in place of an older one."""
-    kept = {name: value for name, value in base.items() if name not in handoff.OWNED}
+    kept = {name: value for name, value in base.items() if name not in launch_env.OWNED}
     return kept | told.to_environ()
 
 
@@ -115,7 +115,7 @@ def start(
 def _note(repo: str, this: LastRun) -> None:
     try:
         open_repository(repo).check_writable()
-        runs.record(repo, this)
+        last_run.record(repo, this)
     except GradientIOError as error:
         output.note(f"the command is not noted for `gradient status`: {error}")
     except GradientError:
@@ -127,8 +127,8 @@ def _say_how_to_go_on(
 ) -> None:
     try:
         repo = open_repository(find_place(ctx).repo)  # the command may have made it
-        branch = runs.branch_moved_by(repo, told.reason)
-        found = again.find(repo, branch=branch, run=this, committed=branch is not None)
+        branch = last_run.branch_moved_by(repo, told.reason)
+        found = resume_command.find(repo, branch=branch, run=this, committed=branch is not None)
     except GradientError:
         return  # the command's end is what matters; `gradient status` will say what is wrong
     if found is not None:

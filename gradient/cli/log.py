@@ -10,13 +10,13 @@ from itertools import islice, takewhile
 import click
 
 from gradient.cli import output
-from gradient.cli.commits import JSON_FIELDS, Describer
-from gradient.cli.complete import complete_revision
+from gradient.cli.commit_format import JSON_FIELDS, Describer
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Oid
-from gradient.repo import bridging, ordering, revisions
+from gradient.repo import reflog_walk, revisions, topo_order
 from gradient.repo.repository import Repository
 
 _AGO = re.compile(r"([0-9]{1,6}) *(m|h|d|w)(?:in|our|ay|eek)?(?:ute)?s?(?: ago)?")
@@ -142,8 +142,8 @@ def _chosen(
     if not tips:
         tips = [repo.resolve("latest", branch=active).oid]
     if len(tips) == 1 and not graph:
-        return bridging.commits(repo, tips[0])
-    return ordering.newest_first(repo, tips)
+        return reflog_walk.commits(repo, tips[0])
+    return topo_order.newest_first(repo, tips)
 
 
 def _lines(
@@ -174,7 +174,7 @@ def _graph(
     oneline: bool,
 ) -> Iterator[str]:
     listed = list(commits)
-    rows = ordering.draw((oid, ordering.parents(repo, oid)) for oid, _ in listed)
+    rows = topo_order.draw((oid, topo_order.parents(repo, oid)) for oid, _ in listed)
     for (above, own), each in zip(rows, listed, strict=True):
         yield from above
         lines = iter([describer.line(*each, metrics)])

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import NotFoundError
-from gradient.maintenance.statistics import node_bytes
+from gradient.maintenance.logical_size import node_bytes
 from gradient.objects import tree as trees
 from gradient.objects.canonical import MAX_DEPTH, Json
 from gradient.objects.oid import Kind, Oid

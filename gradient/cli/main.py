@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from gradient._version import __version__
-from gradient.cli import habits, output
-from gradient.cli.place import OPENED, place_options
-from gradient.cli.summaries import SUMMARIES
+from gradient.cli import output, suggestions
+from gradient.cli.command_summaries import SUMMARIES
+from gradient.cli.repo_options import OPENED, place_options
 from gradient.errors import GradientError, IntegrityError
 
 COMMANDS: dict[str, str] = {
@@ -98,7 +98,7 @@ class Gradient(click.Group):
         """Find the command; of one that there is not, say what it is called here."""
         name = args[0]
         if name not in COMMANDS and name[:1].isalpha() and not ctx.resilient_parsing:
-            raise click.UsageError(habits.unknown_command(name, COMMANDS), ctx)
+            raise click.UsageError(suggestions.unknown_command(name, COMMANDS), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -170,7 +170,7 @@ def _tell(error: click.ClickException) -> None:
     if ctx is not None:
         output.note(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help' for help.\n")
         if isinstance(error, click.NoSuchOption):
-            told = habits.unknown_option(ctx.command.name, error.option_name)
+            told = suggestions.unknown_option(ctx.command.name, error.option_name)
             message = f"no such option {error.option_name!r}; {told}" if told else message
     output.error(message[:1].lower() + message[1:])
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.completion_words import complete_revision
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import ConfigError
 from gradient.objects.canonical import Json
-from gradient.repo.merging import line_for, merge_commit
-from gradient.view.files import ViewFiles
+from gradient.repo.merge_commit import line_for, merge_commit
 from gradient.view.folder import Folder
+from gradient.view.updates import ViewFiles
 
 if TYPE_CHECKING:
     from gradient.checkpoint.merge import Rule

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.commits import value
-from gradient.cli.complete import complete_revision
+from gradient.cli.commit_format import value
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Oid
 

@@ -7,9 +7,9 @@ from itertools import islice
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_branch
+from gradient.cli.completion_words import complete_branch
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import UnknownRevisionError
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository

@@ -8,10 +8,10 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.place import find_workspace, old_path_option, place_options
+from gradient.cli.repo_options import find_workspace, old_path_option, place_options
 from gradient.repo.config import check_folder_name
 from gradient.repo.workspace import load_repo
-from gradient.view.create import init_repo
+from gradient.view.init_repo import init_repo
 
 
 @click.group("repo")

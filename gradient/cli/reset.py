@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_branch, complete_revision
-from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.repo import moving
-from gradient.view.following import follow_refs
+from gradient.cli.completion_words import complete_branch, complete_revision
+from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.repo import ref_edits
+from gradient.view.view_follow import follow_refs
 
 
 @click.command("reset")
@@ -38,7 +38,7 @@ def command(ctx: click.Context, rev: str, branch: str | None) -> None:
     found = repo.resolve(rev, branch=name)
     repo.check_writable()
     reason = f"reset to {rev}"
-    aside = moving.reset_branch(repo, name, found.oid, reason=reason)
+    aside = ref_edits.reset_branch(repo, name, found.oid, reason=reason)
     repo.store.tidy()
     follow_refs(repo)
     revision = output.strong(f"{name}@{found.commit.step}")

@@ -10,11 +10,16 @@ from dataclasses import replace
 import click
 
 from gradient.cli import launch, output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.launch import LaunchCommand
-from gradient.cli.place import active_branch, find_place, find_repository, place_options
-from gradient.engine import handoff
-from gradient.engine.handoff import Handoff
+from gradient.cli.repo_options import (
+    active_branch,
+    find_place,
+    find_repository,
+    place_options,
+)
+from gradient.engine import launch_env
+from gradient.engine.launch_env import Handoff
 
 
 @click.command("resume", cls=LaunchCommand)
@@ -50,7 +55,7 @@ def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
     if words:
         launch.start(ctx, place, replace(told, id=uuid.uuid4().hex), words)
     variables = told.to_environ()
-    for name in handoff.OWNED:
+    for name in launch_env.OWNED:
         if name not in variables and name in os.environ:
             output.line(f"unset {name}")
     for name, value in variables.items():

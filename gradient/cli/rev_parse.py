@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.repo import revisions
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved

@@ -9,12 +9,12 @@ from dataclasses import replace
 import click
 
 from gradient.cli import launch
-from gradient.cli.complete import complete_branch
+from gradient.cli.completion_words import complete_branch
 from gradient.cli.launch import LaunchCommand
-from gradient.cli.place import find_place, is_named, open_repository, place_options
-from gradient.engine.handoff import Handoff
+from gradient.cli.repo_options import find_place, is_named, open_repository, place_options
+from gradient.engine.launch_env import Handoff
 from gradient.errors import ContextError
-from gradient.repo import names
+from gradient.repo import branch_names
 from gradient.repo import workspace as workspaces
 from gradient.repo.discovery import locate
 
@@ -53,7 +53,7 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     elsewhere = _is_elsewhere(ctx, outer)
     branch = branch or (None if elsewhere else outer.branch)
     if branch is not None:
-        names.check_branch_name(branch)
+        branch_names.check_branch_name(branch)
     begins = outer.id is not None and outer.resume not in (None, "auto")
     if begins and not elsewhere and branch == outer.branch:
         told = replace(outer, autocommit=autocommit or outer.autocommit)

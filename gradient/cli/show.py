@@ -9,17 +9,17 @@ from typing import Any
 
 import click
 
-from gradient.checkpoint.walk import contents
+from gradient.checkpoint.chunk_walk import contents
 from gradient.cli import output
-from gradient.cli.commits import JSON_FIELDS, Describer
-from gradient.cli.complete import complete_revision
+from gradient.cli.commit_format import JSON_FIELDS, Describer
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.maintenance.statistics import node_bytes
+from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.maintenance.logical_size import node_bytes
 from gradient.objects import tree as trees
 from gradient.objects.oid import Kind
 from gradient.objects.tree import Tree
-from gradient.repo.facts import read_facts
+from gradient.repo.commit_metadata import read_facts
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
 

@@ -14,16 +14,21 @@ import click
 from gradient.cli import output
 from gradient.cli.branch import describe, summary_cells
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_place, find_repository, place_options
-from gradient.engine import handoff
-from gradient.maintenance.components import Share, shares
-from gradient.maintenance.statistics import weigh
+from gradient.cli.repo_options import (
+    active_branch,
+    find_place,
+    find_repository,
+    place_options,
+)
+from gradient.engine import launch_env
+from gradient.maintenance.component_sizes import Share, shares
+from gradient.maintenance.logical_size import weigh
 from gradient.objects.oid import Oid
-from gradient.repo import again, documents, layout, missed
-from gradient.repo.bridging import bridged
+from gradient.repo import failed_commits, json_files, paths, resume_command
+from gradient.repo.active_writers import unfinished
 from gradient.repo.history import History
+from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
-from gradient.repo.unfinished import unfinished
 from gradient.storage import fs
 
 _STATES = {
@@ -104,7 +109,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 def pending_handoff(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of a handoff that are set."""
-    names = (*handoff.OWNED, handoff.AUTOCOMMIT)
+    names = (*launch_env.OWNED, launch_env.AUTOCOMMIT)
     return {name: environ[name] for name in names if environ.get(name)}
 
 
@@ -115,7 +120,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
     weight = weigh(repo, history)
     components, measured = shares(repo, history, weight)
     place = find_place(ctx)
-    last = again.find(repo)
+    last = resume_command.find(repo)
     free = fs.free_bytes(repo.path)
     view = _view(repo.path)
     return {
@@ -129,7 +134,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "set_aside": [row for row in rows if row["set_aside"]],
         "unfinished": [asdict(each) for each in unfinished(repo)],
         "unreadable": [str(oid) for oid in repo.bridges],
-        "missed": [asdict(each) for each in missed.noted(repo.path)],
+        "missed": [asdict(each) for each in failed_commits.noted(repo.path)],
         "checkpoints": weight.commits,
         "anchors": weight.anchors,
         "deltas": weight.deltas,
@@ -145,7 +150,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "pending_handoff": pending_handoff(os.environ),
         "last_run": asdict(last.run) if last is not None else None,
         "resume_command": last.resume if last is not None else None,
-        "active_command": again.on_branch(repo, active, last),
+        "active_command": resume_command.on_branch(repo, active, last),
     }
 
 
@@ -194,7 +199,7 @@ class _View:
 
 def _view(repo_path: str) -> _View:
     """Look at what the manifest lists; one listing, no stats."""
-    raw = documents.read_bytes(layout.beside(repo_path, layout.MANIFEST))
+    raw = json_files.read_bytes(paths.beside(repo_path, paths.MANIFEST))
     if raw is None:
         return _View(1, elsewhere=False)  # which files there were, nothing says
     try:

@@ -8,12 +8,12 @@ import os
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_branch, complete_revision
-from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.engine import handoff
+from gradient.cli.completion_words import complete_branch, complete_revision
+from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.engine import launch_env
 from gradient.errors import UnknownRevisionError
-from gradient.repo import moving, names
-from gradient.view.following import follow_refs
+from gradient.repo import branch_names, ref_edits
+from gradient.view.view_follow import follow_refs
 
 
 @click.command("switch")
@@ -35,11 +35,11 @@ def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> N
     if rev is not None and not create:
         raise click.UsageError("REV goes with -c: gradient switch -c BRANCH REV", ctx)
     repo = find_repository(ctx)
-    names.check_branch_name(branch)
+    branch_names.check_branch_name(branch)
     if create:
         found = repo.resolve(rev or "latest", branch=active_branch(repo))
         repo.check_writable()
-        moving.create_branch(repo, branch, found.oid, reason=f"branch at {found.revision}")
+        ref_edits.create_branch(repo, branch, found.oid, reason=f"branch at {found.revision}")
         repo.store.tidy()
         follow_refs(repo)
     elif branch not in repo.branches():
@@ -50,6 +50,6 @@ def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> N
     repo.check_writable()
     repo.set_head(branch)
     output.line(f"on branch {output.strong(branch)} at step {tip.commit.step}")
-    override = os.environ.get(handoff.BRANCH)
+    override = os.environ.get(launch_env.BRANCH)
     if override and override != branch:
-        output.note(f"{handoff.BRANCH}={override} is set and still wins in this shell")
+        output.note(f"{launch_env.BRANCH}={override} is set and still wins in this shell")

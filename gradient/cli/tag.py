@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from gradient.cli import output
-from gradient.cli.complete import complete_revision, complete_tag
+from gradient.cli.completion_words import complete_revision, complete_tag
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.repo import moving
+from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.repo import ref_edits
 from gradient.repo.repository import Repository
 
 
@@ -58,11 +58,11 @@ def command(
     if delete:
         if rev is not None:
             raise click.UsageError("-d takes one NAME", ctx)
-        oid = moving.delete_tag(repo, name)
+        oid = ref_edits.delete_tag(repo, name)
         output.line(f"deleted tag {name} (it named {oid.short})")
         return
     found = repo.resolve(rev or "latest", branch=active_branch(repo))
-    moving.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
+    ref_edits.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
     repo.store.tidy()
     output.line(f"{output.strong(name)} is {found.revision} ({found.oid.short})")
     if name in repo.branches():

@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradient.cli import launch, output
-from gradient.cli.complete import complete_revision
+from gradient.cli.completion_words import complete_revision
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.output import json_option
-from gradient.cli.place import active_branch, find_repository, place_options
-from gradient.engine.handoff import Handoff
+from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, NotFoundError
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Oid
-from gradient.repo.bisecting import line_between
+from gradient.repo.bisect import line_between
 from gradient.repo.repository import Repository
-from gradient.repo.scratch import make_scratch
+from gradient.repo.scratch_repo import make_scratch
 from gradient.storage import fs
 
 if TYPE_CHECKING:
     from gradient.checkpoint.diff import TensorChange
-    from gradient.engine.reproduction import Outcome
+    from gradient.engine.verify import Outcome
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 15.0
@@ -107,7 +107,7 @@ def _verify(
     try:
         again, began, ended = _repeat(repo, start, end, folder, words)
         # Here alone: it imports torch, which all before can do without.
-        from gradient.engine.reproduction import Stretch, outcome
+        from gradient.engine.verify import Stretch, outcome
 
         found = outcome(Stretch(repo, start, end), Stretch(again, began, ended))
         facts = _facts(repo, start, end, again.read_commit(ended), found)

@@ -7,7 +7,7 @@ import logging
 import click
 
 from gradient.cli import output
-from gradient.cli.place import find_repository, place_options
+from gradient.cli.repo_options import find_repository, place_options
 from gradient.repo.config import VIEW_MODES, ViewMode
 
 

@@ -9,11 +9,11 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.place import Wanted, find_workspace, old_path_option, place_options
+from gradient.cli.repo_options import Wanted, find_workspace, old_path_option, place_options
 from gradient.errors import GradientError
-from gradient.maintenance.statistics import weigh
-from gradient.repo.bridging import bridged
+from gradient.maintenance.logical_size import weigh
 from gradient.repo.history import History
+from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import init_workspace
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.scratch_buffers import SCRATCH
 
 if TYPE_CHECKING:
     Words = npt.NDArray[np.unsignedinteger[Any]]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.scratch_buffers import SCRATCH
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -23,7 +23,7 @@ from gradient.errors import MalformedObjectError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from gradient.codec.scratch import Bytes
+    from gradient.codec.scratch_buffers import Bytes
 
     Counts = npt.NDArray[np.intp]
 

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from gradient.codec import delta, entropy, planes, planning
+from gradient.codec import coding_plan, delta, entropy, planes
+from gradient.codec.coding_plan import Plan
 from gradient.codec.elements import WIDTHS, is_constant, words
 from gradient.codec.entropy import Coder
 from gradient.codec.mode import Mode
-from gradient.codec.planning import Plan
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.plane_survey import PLAIN, survey
+from gradient.codec.scratch_buffers import SCRATCH
 from gradient.codec.stream import NOISE
-from gradient.codec.survey import PLAIN, survey
 from gradient.errors import MalformedObjectError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from gradient.codec.elements import Words
-    from gradient.codec.survey import Survey
+    from gradient.codec.plane_survey import Survey
 
 
 class Codec(IntEnum):
@@ -167,7 +167,7 @@ def _begin(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
 def _begin_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
     """Encode text, and numbers of one byte."""
     octets = words(view, 1)
-    seen = survey(planning.sample(octets), PLAIN)
+    seen = survey(coding_plan.sample(octets), PLAIN)
     if seen.entropies[0] > NOISE[mode]:
         return _raw(view)
     if seen.entropies[0] == 0 and is_constant(octets):
@@ -182,14 +182,14 @@ def _begin_words(view: memoryview, chunk: Chunk, mode: Mode) -> _Choice:
     elements = words(view, width)
     source = None if chunk.base is None else words(chunk.base, width)
     fits = plan is not None and mode is Mode.AUTO and plan.fits(width)
-    known = plan if plan is not None and fits else planning.UNASKED
-    found = planning.ask(elements, source, known, mode)
+    known = plan if plan is not None and fits else coding_plan.UNASKED
+    found = coding_plan.ask(elements, source, known, mode)
     candidates: list[_Candidate] = []
     if source is not None and found.step is not None and (found.leans or mode is Mode.AGGRESSIVE):
         candidates.append(_Candidate(Codec.DELTA, elements, source, found.step))
     if found.alone is not None and (not candidates or mode is Mode.AGGRESSIVE):
         candidates.append(_Candidate(Codec.PLANES, elements, None, found.alone))
-    pays = [each for each in candidates if planning.bits(each.seen, mode) < 8 * width]
+    pays = [each for each in candidates if coding_plan.bits(each.seen, mode) < 8 * width]
     return _Choice(view, pays, found, known, based=source is not None)
 
 
@@ -227,7 +227,7 @@ class _Choice:
     view: memoryview
     candidates: list[_Candidate]
     found: Plan | None = None
-    known: Plan = planning.UNASKED
+    known: Plan = coding_plan.UNASKED
     based: bool = False
 
     def made(self) -> Encoded:
@@ -239,8 +239,8 @@ class _Choice:
         if self.found is None:
             return best
         seen = {each.codec: each.seen for each in self.candidates}
-        found = planning.coded(self.found, seen.get(Codec.PLANES), seen.get(Codec.DELTA))
-        plan = planning.kept(found, self.known, best.size, based=self.based)
+        found = coding_plan.coded(self.found, seen.get(Codec.PLANES), seen.get(Codec.DELTA))
+        plan = coding_plan.kept(found, self.known, best.size, based=self.based)
         return Encoded(best.codec, best.parts, best.size, plan)
 
 

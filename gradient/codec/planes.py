@@ -20,15 +20,15 @@ import numpy as np
 
 from gradient.codec import stream
 from gradient.codec.elements import WIDTHS, words
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.plane_survey import PLAIN, ROTATED
+from gradient.codec.scratch_buffers import SCRATCH
 from gradient.codec.stream import CONSTANT, NOISE, RAW
-from gradient.codec.survey import PLAIN, ROTATED
 from gradient.errors import MalformedObjectError
 
 if TYPE_CHECKING:
     from gradient.codec.elements import Words
     from gradient.codec.mode import Mode
-    from gradient.codec.survey import Survey
+    from gradient.codec.plane_survey import Survey
 
 _HEAD: Final = struct.Struct("<BB")
 _STREAM: Final = struct.Struct("<BBI")

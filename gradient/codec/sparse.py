@@ -20,7 +20,7 @@ from gradient.codec.entropy import Coder
 from gradient.errors import MalformedObjectError
 
 if TYPE_CHECKING:
-    from gradient.codec.scratch import Bytes
+    from gradient.codec.scratch_buffers import Bytes
 
 _HEAD: Final = struct.Struct("<BIIBIBI")
 _RAW: Final = 0

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
-from gradient.codec import entropy, seven, sparse
+from gradient.codec import entropy, seven_bit, sparse
 from gradient.codec.elements import is_constant, words
 from gradient.codec.entropy import Coder
 from gradient.codec.mode import Mode
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.scratch_buffers import SCRATCH
 
 if TYPE_CHECKING:
     from gradient.codec.elements import Words
@@ -74,7 +74,7 @@ def pack(stream: Words, habit: Habit, mode: Mode) -> Packed:
         return Packed(CONSTANT, stream[:1].tobytes())
     octets = stream.view(np.uint8).data
     if mode is Mode.AUTO and habit.bits > _SEVEN and stream.itemsize == 1 and stream.max() < 128:
-        return Packed(SEVEN, seven.pack(stream.view(np.uint8)).data)
+        return Packed(SEVEN, seven_bit.pack(stream.view(np.uint8)).data)
     rare = None
     if habit.share > _COMMON and stream.itemsize == 1:
         rare = sparse.pack(stream.view(np.uint8), habit.common)
@@ -95,7 +95,7 @@ def fits(method: int, stored: int, span: int, count: int) -> bool:
     """Return whether `count` elements of `span` bytes can be `stored` bytes of a method."""
     expected = {RAW: span * count, CONSTANT: span, ZSTD: stored}
     if span == 1:
-        expected |= {SEVEN: seven.packed_size(count), SPARSE: stored}
+        expected |= {SEVEN: seven_bit.packed_size(count), SPARSE: stored}
     return expected.get(method) == stored
 
 
@@ -111,7 +111,7 @@ def unpack(method: int, stored: memoryview, span: int, count: int, *, place: int
         return sparse.unpack(stored, count)
     if method == SEVEN:
         room = SCRATCH.take(f"seven{place}", len(stored) // 7 * 8)
-        return seven.unpack(words(stored, 1), room)[:count]
+        return seven_bit.unpack(words(stored, 1), room)[:count]
     return words(stored, span)
 
 

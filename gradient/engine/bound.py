@@ -9,29 +9,29 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
 from gradient.checkpoint.snapshots import Snapshots
-from gradient.engine import attached
-from gradient.engine.anchoring import Anchoring
-from gradient.engine.background import Background
+from gradient.engine import registry
+from gradient.engine.auto_maintenance import Upkeep
+from gradient.engine.commit.background import Background
+from gradient.engine.commit.commit_writer import Recorder
+from gradient.engine.commit.delta_policy import Anchoring
+from gradient.engine.commit.disk_full import Room
+from gradient.engine.commit.nan_check import Guard
 from gradient.engine.environment import capture_environment
-from gradient.engine.finite import Guard
-from gradient.engine.generators import Generators
-from gradient.engine.preemption import Preemption
-from gradient.engine.recording import Recorder
-from gradient.engine.room import Room
-from gradient.engine.standing import Standing
-from gradient.engine.upkeep import Upkeep
+from gradient.engine.position import Standing
+from gradient.engine.preemption.signals import Preemption
+from gradient.engine.rng_rewind import Generators
 from gradient.errors import EngineClosedError
-from gradient.state import edits
-from gradient.view import cards
-from gradient.view.files import ViewFiles
+from gradient.state import overrides
+from gradient.view import html
+from gradient.view.updates import ViewFiles
 
 if TYPE_CHECKING:
-    from gradient.engine.attaching import Request
+    from gradient.engine.attach_request import Request
     from gradient.engine.epochs import Epochs
-    from gradient.repo.lines import Line
+    from gradient.repo.branch_writer import Line
     from gradient.repo.repository import Repository
+    from gradient.state.live_objects import Run
     from gradient.state.loader import ResumableLoader
-    from gradient.state.run import Run
 
 
 class BoundRun:
@@ -66,7 +66,7 @@ class BoundRun:
             hurried=lambda: preemption.ending,
         )
         self._upkeep = Upkeep(repo, asked.config.keep, asked.config.maintenance)
-        self._baseline = edits.baseline(run.optimizer, run.scheduler)
+        self._baseline = overrides.baseline(run.optimizer, run.scheduler)
         self._generators = Generators(run.optimizer)
         self._guard = Guard(asked.config.on_nonfinite)
         self._every = asked.handoff.autocommit
@@ -105,7 +105,7 @@ class BoundRun:
         try:
             self._drain_at_end()
         finally:
-            attached.forget(self._run.model)
+            registry.forget(self._run.model)
             self._finish()
 
     def __enter__(self) -> Self:
@@ -183,7 +183,7 @@ class BoundRun:
             "registered": ", ".join(self._run.registered),
             "state": "closed" if self._closed else "attached",
         }
-        return cards.card(f"GradientEngine {self.repo_name}", facts)
+        return html.card(f"GradientEngine {self.repo_name}", facts)
 
 
 def _finish(

@@ -8,16 +8,16 @@ from typing import Any
 from gradient.checkpoint.draft import draft
 from gradient.engine import ranks
 from gradient.engine.bound import BoundRun
-from gradient.engine.cycles import uncollected
-from gradient.engine.handoff import check_interval
-from gradient.engine.job import Job, acknowledged
+from gradient.engine.commit.commit_future import Facts
+from gradient.engine.commit.commit_handle import Revision
+from gradient.engine.commit.commit_writer import check_message, check_step
+from gradient.engine.commit.gc_pause import uncollected
+from gradient.engine.commit.pending_commit import Job, acknowledged
+from gradient.engine.launch_env import check_interval
 from gradient.engine.metrics import numbers
-from gradient.engine.outcome import Facts
-from gradient.engine.recording import check_message, check_step
-from gradient.engine.revision import Revision
 from gradient.engine.warning import warn
+from gradient.repo.branch_writer import Published, check_order
 from gradient.repo.config import timestamp
-from gradient.repo.lines import Published, check_order
 from gradient.state.capture import capture
 
 

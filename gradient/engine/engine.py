@@ -6,17 +6,18 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from gradient.engine import attached, attaching, parting, ranks
+from gradient.engine import attach_request, ranks, registry
 from gradient.engine.epochs import Epochs
 from gradient.engine.hparams import check_hparams
 from gradient.engine.moving import MovingRun
-from gradient.engine.standing import Standing
+from gradient.engine.position import Standing
+from gradient.engine.shutdown import crash_hint
 from gradient.engine.warning import warn
-from gradient.repo import runs
+from gradient.repo import last_run
+from gradient.repo.branch_writer import Line
 from gradient.repo.damage import naming_commits
-from gradient.repo.lines import Line
+from gradient.state.live_objects import Run, check_objects
 from gradient.state.loader import ResumableLoader, loader_name
-from gradient.state.run import Run, check_objects
 
 if TYPE_CHECKING:
     import torch
@@ -65,19 +66,19 @@ class GradientEngine(MovingRun):
         check_objects(model, optimizer, scheduler)
         ranks.refuse_sharded(model)
         hparams = None if hparams is None else check_hparams(hparams)
-        asked = attaching.request(workspace=workspace, repo=repo, config=config, resume=resume)
-        before = attached.detach(model)
-        opened = attaching.open_repository(asked)
+        asked = attach_request.request(workspace=workspace, repo=repo, config=config, resume=resume)
+        before = registry.detach(model)
+        opened = attach_request.open_repository(asked)
         line = Line.open(opened, opened.active_branch(asked.branch))
-        parting.remember(line)
+        crash_hint.remember(line)
         engine = cls(opened, line, Run(model, optimizer, scheduler), asked, hparams)
         try:
             engine._begin(before)
         except BaseException:
             engine.close()
             raise
-        parting.remember(engine._at.line)
-        attached.remember(model, engine, engine._at)
+        crash_hint.remember(engine._at.line)
+        registry.remember(model, engine, engine._at)
         return engine
 
     def _begin(self, before: Standing | None) -> None:
@@ -85,8 +86,8 @@ class GradientEngine(MovingRun):
         asked, line = self._asked, self._at.line
         handoff = asked.handoff
         handoff.consume()
-        attaching.tell_outside(self._run)
-        begun = None if handoff.id is None else runs.branch_moved_by(self._repo, asked.reason)
+        attach_request.tell_outside(self._run)
+        begun = None if handoff.id is None else last_run.branch_moved_by(self._repo, asked.reason)
         if begun is not None:
             # An earlier process of this launch has committed already: a restart goes on from there.
             self._at.line = Line.open(self._repo, begun)

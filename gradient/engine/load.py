@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from gradient.engine.revision import settled
+from gradient.engine.commit.commit_handle import settled
 from gradient.errors import MalformedObjectError, NotFoundError
 from gradient.repo import discovery
 from gradient.repo.damage import naming_commits
 from gradient.repo.repository import Repository
-from gradient.state.run import BUILT_IN, RESERVED
+from gradient.state.live_objects import BUILT_IN, RESERVED
 from gradient.storage import fs
-from gradient.view import payload, thin
+from gradient.view import desc_payload, thin
 
 
 def load(
@@ -41,7 +41,7 @@ def load(
     place = discovery.locate(workspace=workspace, repo=repo)
     opened = Repository.open(place.repo)
     with naming_commits(opened):
-        return _plain(payload.read(opened, opened.resolve(os.fspath(ref)).oid))
+        return _plain(desc_payload.read(opened, opened.resolve(os.fspath(ref)).oid))
 
 
 def _read_file(path: str) -> Any:

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gradient.engine import parting, ranks
+from gradient.engine import ranks
+from gradient.engine.commit.commit_future import Facts
+from gradient.engine.commit.commit_handle import Revision, settled
+from gradient.engine.commit.pending_commit import acknowledged
 from gradient.engine.committing import CommittingRun
-from gradient.engine.forking import fork_run, restart_optimizer
-from gradient.engine.handoff import ForkOptions
-from gradient.engine.job import acknowledged
-from gradient.engine.outcome import Facts
-from gradient.engine.registering import registered
-from gradient.engine.restoring import Restored, restore_run
-from gradient.engine.revision import Revision, settled
+from gradient.engine.fork import fork_run, restart_optimizer
+from gradient.engine.launch_env import ForkOptions
+from gradient.engine.registered_state import registered
+from gradient.engine.restore import Restored, restore_run
+from gradient.engine.shutdown import crash_hint
 from gradient.engine.warning import warn
 from gradient.errors import ConfigError, InvalidNameError
+from gradient.repo.branch_writer import Line
 from gradient.repo.damage import naming_commits
-from gradient.repo.lines import Line
-from gradient.state.run import check_name
+from gradient.state.live_objects import check_name
 
 
 class MovingRun(CommittingRun):
@@ -199,7 +200,7 @@ class MovingRun(CommittingRun):
 
     def _moved(self, line: Line, restored: Restored) -> None:
         self._at.moved(line, restored, claimed=self._run.registered)
-        parting.remember(line)
+        crash_hint.remember(line)
         self._generators.hold(restored.generators)
         if restored.generators is not None:
             ranks.tell_generators()

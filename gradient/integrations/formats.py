@@ -8,8 +8,8 @@ from pathlib import PurePath
 from typing import Final
 
 from gradient.errors import NotFoundError
-from gradient.integrations import distributed, torch_file, trainer
-from gradient.integrations.incoming import Incoming, step_of_name
+from gradient.integrations import dcp, hf_trainer, torch_file
+from gradient.integrations.imported_checkpoint import Incoming, step_of_name
 from gradient.storage import fs
 from gradient.view import safetensors
 
@@ -76,19 +76,19 @@ def _file(*suffixes: str) -> Callable[[str], list[str]]:
 
 def _distributed(path: str) -> list[str]:
     """Find one folder, or those directly in it, by the numbers in their names."""
-    if distributed.is_distributed(path):
+    if dcp.is_distributed(path):
         return [path]
     if not fs.is_folder(path):
         return []
     inside = [str(PurePath(path, name)) for name in fs.names(path)]
-    found = [one for one in inside if distributed.is_distributed(one)]
+    found = [one for one in inside if dcp.is_distributed(one)]
     return sorted(found, key=lambda one: (step_of_name(one) or 0, one))
 
 
 def _trainer(path: str) -> list[str]:
     if not fs.is_folder(path):
         return []
-    return trainer.checkpoints(path) or ([path] if trainer.is_checkpoint(path) else [])
+    return hf_trainer.checkpoints(path) or ([path] if hf_trainer.is_checkpoint(path) else [])
 
 
 FORMATS: Final[dict[str, Format]] = {
@@ -98,13 +98,11 @@ FORMATS: Final[dict[str, Format]] = {
         torch_file.read,
     ),
     "safetensors": Format("a .safetensors file", _file(".safetensors"), _read_safetensors),
-    "distributed": Format(
-        "a folder of torch.distributed.checkpoint", _distributed, distributed.read
-    ),
+    "distributed": Format("a folder of torch.distributed.checkpoint", _distributed, dcp.read),
     "trainer": Format(
         "a folder checkpoint-N of transformers' Trainer, or one with such folders",
         _trainer,
-        trainer.read,
+        hf_trainer.read,
     ),
 }
 """Every format of single checkpoints. A repo of the published gradient-desc is a history, and has

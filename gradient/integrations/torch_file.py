@@ -12,10 +12,10 @@ from typing import Any, Final
 import torch
 
 from gradient.errors import MalformedObjectError
-from gradient.integrations import guarded
-from gradient.integrations.incoming import Incoming, as_step, step_of_name
-from gradient.state.names import stripped
-from gradient.state.run import RESERVED
+from gradient.integrations import untrusted_pickle
+from gradient.integrations.imported_checkpoint import Incoming, as_step, step_of_name
+from gradient.state.live_objects import RESERVED
+from gradient.state.parameter_names import stripped
 
 SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
 """How such files are called."""
@@ -58,7 +58,7 @@ _SHAPE: Final = frozenset({"data", "is_delta"})
 
 def read(path: str) -> Incoming:
     """Read a file; raises IntegrityError, UnsupportedValueError, MalformedObjectError."""
-    return arrange(guarded.load(path), path)
+    return arrange(untrusted_pickle.load(path), path)
 
 
 def arrange(content: Any, path: str) -> Incoming:

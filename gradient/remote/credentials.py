@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from gradient.errors import AuthError, MalformedObjectError
 from gradient.remote.token import MAX_LETTERS, Token
 from gradient.remote.verify import Account
-from gradient.repo import documents
+from gradient.repo import json_files
 from gradient.repo.config import timestamp
 from gradient.storage import fs
 
@@ -85,17 +85,20 @@ class Credentials:
 
     def login(self) -> Login | None:
         """Return what is known of the last login; None where there is none."""
-        told = documents.read(self._facts)
+        told = json_files.read(self._facts)
         if told is None:
             return None
         url, kept_in, time = (
-            documents.text(told, name) for name in ("verify_url", "kept_in", "time")
+            json_files.text(told, name) for name in ("verify_url", "kept_in", "time")
         )
         about = told.get("workspace")
         if not url or not kept_in or not time or not isinstance(about, dict):
             raise MalformedObjectError(f"{self._facts} is damaged; log in again: gradient login")
         return Login(
-            url, Account(*(documents.text(about, n) for n in ("name", "slug", "id"))), kept_in, time
+            url,
+            Account(*(json_files.text(about, n) for n in ("name", "slug", "id"))),
+            kept_in,
+            time,
         )
 
     def store(self, token: Token, url: str, account: Account) -> Login:
@@ -122,7 +125,7 @@ class Credentials:
         if login.kept_in == "keyring":
             secret = self._ask(login.verify_url)
         else:
-            raw = documents.read_bytes(self.path, limit=MAX_LETTERS + 1)
+            raw = json_files.read_bytes(self.path, limit=MAX_LETTERS + 1)
             secret = None if raw is None else raw.decode("ascii", "replace")
         if secret is None:
             raise AuthError(f"the token is gone from {login.kept_in}; log in again: gradient login")

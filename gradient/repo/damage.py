@@ -14,7 +14,7 @@ from gradient.errors import (
 )
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.remains import remaining
+from gradient.repo.partial_tree import remaining
 from gradient.repo.repository import Repository
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Kind, Oid
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 from gradient.store.refs import RefRecord, Refs
-from gradient.store.retention import Dropped, Retention
+from gradient.store.retention_log import Dropped, Retention
 
 _LOG = logging.getLogger("gradient")
 

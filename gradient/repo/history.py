@@ -21,10 +21,10 @@ from typing import TypeAlias
 
 from gradient.objects.commit import Commit, Link
 from gradient.objects.oid import Oid
-from gradient.repo import names
+from gradient.repo import branch_names
 from gradient.repo.graph import Graph
 from gradient.repo.repository import Repository
-from gradient.store.retention import Dropped
+from gradient.store.retention_log import Dropped
 
 Chain: TypeAlias = Callable[[Graph, Oid | None], Iterator[tuple[Oid, Link]]]
 """Yields a commit and those before it on its line, as `Graph.chain` does."""
@@ -108,7 +108,7 @@ class History:
         self._depths: dict[Oid, int] = {}
         self._segments: dict[str, _Segment] = {}
         self._beside: dict[str, list[str]] = {}
-        for branch in sorted(self.tips, key=lambda name: (names.is_beside(name), name)):
+        for branch in sorted(self.tips, key=lambda name: (branch_names.is_beside(name), name)):
             self._segments[branch] = self._cut(branch)
         self.entries: dict[Oid, Entry] = {
             oid: self._entry(oid, segment, index) for oid, (segment, index) in self._places.items()
@@ -196,6 +196,6 @@ class History:
         if segment.branch == made_on or self.has(made_on, oid):
             return made_on
         if made_on not in self._beside:
-            self._beside[made_on] = names.lines_beside(made_on, self.tips)
+            self._beside[made_on] = branch_names.lines_beside(made_on, self.tips)
         found = (beside for beside in self._beside[made_on] if self.has(beside, oid))
         return next(found, segment.branch)

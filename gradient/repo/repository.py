@@ -10,17 +10,24 @@ from collections.abc import Collection
 
 from gradient.errors import ContextError, MalformedObjectError
 from gradient.objects.oid import Oid
-from gradient.repo import documents, foreign, forgotten, layout, names, revisions
+from gradient.repo import (
+    branch_names,
+    foreign_files,
+    forgotten_error,
+    json_files,
+    paths,
+    revisions,
+)
 from gradient.repo.config import DEFAULT_BRANCH, RepoConfig
 from gradient.repo.graph import Graph
 from gradient.repo.trust import Trust
 from gradient.repo.workspace import load_repo
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
-from gradient.store.database import ObjectStore
 from gradient.store.leases import Leases
+from gradient.store.object_store import ObjectStore
 from gradient.store.refs import Refs
-from gradient.store.retention import Retention
+from gradient.store.retention_log import Retention
 
 
 class Repository(Graph):
@@ -33,7 +40,7 @@ class Repository(Graph):
         self.trust = trust or Trust()
         """Whose repos the user lets us write to, beside their own."""
         self.path = config.repo_path
-        self.storage = DirectoryStorage(layout.inside(self.path))
+        self.storage = DirectoryStorage(paths.inside(self.path))
         self.leases = Leases(self.storage)
         super().__init__(
             ObjectStore(self.storage, workers=workers),
@@ -55,7 +62,7 @@ class Repository(Graph):
         ForeignRepoError for one of the published package.
         """
         root = fs.absolute(path)
-        foreign.check_format(root)
+        foreign_files.check_format(root)
         config = load_repo(root)
         if config is None:
             raise ContextError(f"{root} is not a repo; make it one: gradient repo init")
@@ -71,19 +78,19 @@ class Repository(Graph):
         data.
         """
         self.trust.check(self.path)
-        foreign.refuse_writing(self.path)
+        foreign_files.refuse_writing(self.path)
 
     @property
     def head(self) -> str | None:
         """The branch that HEAD names; None where HEAD was never set."""
-        raw = documents.read_bytes(layout.inside(self.path, layout.HEAD), limit=documents.MAX_BYTES)
+        raw = json_files.read_bytes(paths.inside(self.path, paths.HEAD), limit=json_files.MAX_BYTES)
         if raw is None:
             return None
         try:
             branch = raw.decode("utf-8").removesuffix("\n")
         except UnicodeDecodeError:
             branch = ""
-        if not names.is_branch_name(branch):
+        if not branch_names.is_branch_name(branch):
             raise MalformedObjectError(
                 f"HEAD of {self.path} names no branch; set it again: gradient switch BRANCH"
             )
@@ -91,8 +98,8 @@ class Repository(Graph):
 
     def set_head(self, branch: str) -> None:
         """Make `branch` the active one, durably; it need not have commits yet."""
-        names.check_branch_name(branch)
-        path = layout.inside(self.path, layout.HEAD)
+        branch_names.check_branch_name(branch)
+        path = paths.inside(self.path, paths.HEAD)
         fs.replace_file(path, f"{branch}\n".encode(), durable=True)
 
     def active_branch(self, explicit: str | None = None) -> str:
@@ -113,4 +120,4 @@ class Repository(Graph):
 
     def check_kept(self, oid: Oid, *, components: Collection[str] | None = None) -> None:
         """Raise ForgottenError where retention has let go of a commit, or one of its components."""
-        forgotten.check(self, oid, components)
+        forgotten_error.check(self, oid, components)

@@ -30,10 +30,10 @@ from gradient.errors import (
 )
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import names
-from gradient.repo.bridging import before, bridged
+from gradient.repo import branch_names
 from gradient.repo.graph import Graph
-from gradient.repo.metrics import split_metric
+from gradient.repo.metric_spec import split_metric
+from gradient.repo.reflog_walk import before, bridged
 
 _SUFFIX = re.compile(r"~([0-9]{0,9})|\^")
 _BASE = re.compile(r"(?P<base>[^~^]*)(?P<suffix>(?:~[0-9]{0,9}|\^)*)", re.DOTALL)
@@ -187,7 +187,12 @@ def parse(text: str) -> Revision:
         return Revision(text, "HEAD", None, back)
     if not base and not sign:
         raise _malformed(text, "it names nothing")
-    if base and base not in _ACTIVE and not names.is_branch_name(base) and not _ID.fullmatch(base):
+    if (
+        base
+        and base not in _ACTIVE
+        and not branch_names.is_branch_name(base)
+        and not _ID.fullmatch(base)
+    ):
         raise _malformed(text, f"{base!r} can not be the name of a branch or tag")
     if not sign:
         return Revision(text, base, None, back)
@@ -272,10 +277,10 @@ def _resolve_base(repo: Graph, revision: Revision, active: str) -> tuple[Oid, st
         if moves is not None:
             return moves_ago(repo, revision, int(moves[1])), base
         return AT_WORDS[at](repo, revision), base
-    tip = repo.tip(base) if names.is_branch_name(base) else None
+    tip = repo.tip(base) if branch_names.is_branch_name(base) else None
     if tip is not None:
         return tip, base
-    tag = repo.refs.read(base, space="tags") if names.is_branch_name(base) else None
+    tag = repo.refs.read(base, space="tags") if branch_names.is_branch_name(base) else None
     if tag is not None and tag.commit is not None:
         return tag.commit, None
     return _by_id(repo, revision), None
@@ -311,7 +316,7 @@ def _at_step(repo: Graph, revision: Revision, step: int) -> Oid:
     if found is not None:
         return found
     repo.check_tip(branch)  # before saying that the step never was
-    beside = names.lines_beside(branch, repo.branches())
+    beside = branch_names.lines_beside(branch, repo.branches())
     having = [f"{name}@{step}" for name in beside if _find_step(repo, name, step)]
     steps = _nearest_steps(step, (link.step for _, link in repo.chain(repo.tip(branch))))
     reason = f"the line of {branch!r} has no step {step}"

@@ -14,7 +14,7 @@ from pathlib import PurePath
 from typing import Final, Self
 
 from gradient.errors import OwnershipError
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.storage import fs
 
 SAFE_DIRECTORY: Final = "GRADIENT_SAFE_DIRECTORY"
@@ -45,7 +45,7 @@ class Trust:
 
     def check(self, repo: str) -> None:
         """Raise OwnershipError for a repo of another user that is not trusted."""
-        facts = fs.status(layout.inside(repo))
+        facts = fs.status(paths.inside(repo))
         if facts is None or self._is_ours(facts.st_uid) or self._names(repo):
             return
         raise OwnershipError(repo, fs.user(facts.st_uid), fs.user(os.geteuid()))

@@ -10,7 +10,7 @@ import os
 from pathlib import PurePath
 
 from gradient.errors import ConfigError, ContextError
-from gradient.repo import documents, foreign, layout
+from gradient.repo import foreign_files, json_files, paths
 from gradient.repo.config import RepoConfig, WorkspaceConfig, check_folder_name, timestamp
 from gradient.storage import fs
 
@@ -28,11 +28,11 @@ def init_workspace(path: str | os.PathLike[str], name: str | None = None) -> Wor
         raise ContextError(
             f"{root} is a repo; a workspace is a folder that holds repos: {PurePath(root).parent}"
         )
-    fs.make_folders(str(PurePath(root, layout.WORKSPACE_FOLDER)), durable=True)
-    documents.write_durable(
-        layout.workspace_config(root),
+    fs.make_folders(str(PurePath(root, paths.WORKSPACE_FOLDER)), durable=True)
+    json_files.write_durable(
+        paths.workspace_config(root),
         {
-            "format": layout.FORMAT,
+            "format": paths.FORMAT,
             "workspace_name": name or PurePath(root).name or "workspace",
             "created_at": timestamp(),
         },
@@ -58,14 +58,14 @@ def create_repo(
         return found
     if name is not None:
         check_folder_name(name)
-    foreign.refuse_writing(root)
-    for folder in layout.FOLDERS:
-        fs.make_folders(layout.inside(root, folder), durable=True)
+    foreign_files.refuse_writing(root)
+    for folder in paths.FOLDERS:
+        fs.make_folders(paths.inside(root, folder), durable=True)
     # IMPORTANT: the config comes last: it is what makes the folder a repo.
-    documents.write_durable(
-        layout.inside(root, layout.CONFIG),
+    json_files.write_durable(
+        paths.inside(root, paths.CONFIG),
         {
-            "format": layout.FORMAT,
+            "format": paths.FORMAT,
             "repo_name": name or PurePath(root).name or "repo",
             "description": description or "",
             "created_at": timestamp(),
@@ -76,14 +76,14 @@ def create_repo(
 
 def load_workspace(path: str) -> WorkspaceConfig | None:
     """Read a workspace's config and look for its repos; None where there is no workspace."""
-    document = documents.read(layout.workspace_config(path))
+    document = json_files.read(paths.workspace_config(path))
     if document is None:
         return None
     return WorkspaceConfig(
-        name=documents.text(document, "workspace_name") or PurePath(path).name,
+        name=json_files.text(document, "workspace_name") or PurePath(path).name,
         root_path=path,
         repos=list_repos(path),
-        created_at=documents.text(document, "created_at"),
+        created_at=json_files.text(document, "created_at"),
     )
 
 
@@ -97,16 +97,16 @@ def open_workspace(path: str) -> WorkspaceConfig:
 
 def load_repo(path: str) -> RepoConfig | None:
     """Read a repo's config, whoever wrote it; None where there is no repo."""
-    document = documents.read(layout.inside(path, layout.CONFIG))
+    document = json_files.read(paths.inside(path, paths.CONFIG))
     if document is None:
         return None
     above = str(PurePath(path).parent)
     return RepoConfig(
-        name=documents.text(document, "repo_name") or PurePath(path).name,
+        name=json_files.text(document, "repo_name") or PurePath(path).name,
         repo_path=path,
         workspace_path=above if is_workspace(above) else None,
-        description=documents.text(document, "description") or "",
-        created_at=documents.text(document, "created_at"),
+        description=json_files.text(document, "description") or "",
+        created_at=json_files.text(document, "created_at"),
     )
 
 
@@ -125,12 +125,12 @@ def list_repos(workspace: str) -> list[str]:
 
 def is_workspace(path: str) -> bool:
     """Whether the folder is a workspace."""
-    return fs.is_file(layout.workspace_config(path))
+    return fs.is_file(paths.workspace_config(path))
 
 
 def is_repo(path: str) -> bool:
     """Whether the folder is a repo."""
-    return fs.is_file(layout.inside(path, layout.CONFIG))
+    return fs.is_file(paths.inside(path, paths.CONFIG))
 
 
 def _check_inside(repo: str, workspace: str) -> None:

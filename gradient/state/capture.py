@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.state import rng
+from gradient.state.live_objects import Run
 from gradient.state.model import capture_model
-from gradient.state.names import ParameterNames
 from gradient.state.optimizer import capture_optimizer
-from gradient.state.run import Run
+from gradient.state.parameter_names import ParameterNames
 from gradient.state.scheduler import capture_scheduler
 from gradient.state.tags import Pickled
 

@@ -12,7 +12,7 @@ import torch
 from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
-from gradient.state import arrays
+from gradient.state import numpy_arrays
 from gradient.state.encoder import check_key
 from gradient.state.tags import CHUNKED_BYTES, FACTORIES, INLINE_BYTES, VALUE_DTYPES, Get, Pickled
 
@@ -102,12 +102,12 @@ class Decoder:
         if type(node) is not dict or "data" not in node:
             raise _malformed("an array", node)
         fields = {name: item for name, item in node.items() if name != "data"}
-        return arrays.build(fields, self._bytes(node["data"]))
+        return numpy_arrays.build(fields, self._bytes(node["data"]))
 
     def _numpy(self, node: Json) -> Any:
         if type(node) is not list or len(node) != 2 or type(node[1]) is not str:
             raise _malformed("a NumPy scalar", node)
-        return arrays.scalar(node[0], _unhex(node[1], len(node[1])))
+        return numpy_arrays.scalar(node[0], _unhex(node[1], len(node[1])))
 
     def _complex(self, node: Json) -> complex:
         parts = self._list(node)

@@ -17,7 +17,7 @@ import torch
 from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
-from gradient.state import arrays
+from gradient.state import numpy_arrays
 from gradient.state.tags import (
     FACTORY_NAMES,
     INLINE_BYTES,
@@ -101,12 +101,12 @@ class Encoder:
         return view.hex() if view.nbytes <= INLINE_BYTES else self._put.data(data, width, path)
 
     def _array(self, value: Any, path: str) -> Json:
-        name = arrays.dtype_name(value.dtype)
-        if name is None or not arrays.is_exact(value):
+        name = numpy_arrays.dtype_name(value.dtype)
+        if name is None or not numpy_arrays.is_exact(value):
             _refuse(value, path, f"a NumPy value of dtype {value.dtype}")
         if type(value) is np.ndarray:
-            data = self._bytes(arrays.memory(value), arrays.width(value.dtype), path)
-            return {"ndarray": arrays.describe(value, name) | {"data": data}}
+            data = self._bytes(numpy_arrays.memory(value), numpy_arrays.width(value.dtype), path)
+            return {"ndarray": numpy_arrays.describe(value, name) | {"data": data}}
         return {"numpy": [name, value.tobytes().hex()]}
 
     def _items(self, values: Iterable[object], path: str, depth: int) -> list[Json]:

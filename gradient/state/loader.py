@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
-from gradient.state.workers import Spared, held_back
+from gradient.state.dataloader_workers import Spared, held_back
 
 _NAME = "loader"
 

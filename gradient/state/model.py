@@ -18,7 +18,7 @@ import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gradient.errors import MisfitError
-from gradient.state.names import stripped
+from gradient.state.parameter_names import stripped
 from gradient.state.snapshot import snapshot
 from gradient.state.tensors import extent, same_bits
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gradient.state.names import ParameterNames
+from gradient.state.parameter_names import ParameterNames
 
 if TYPE_CHECKING:
     import torch

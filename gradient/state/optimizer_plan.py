@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from gradient.state.model import APART, Misfit
-from gradient.state.names import ParameterNames
 from gradient.state.optimizer import Stateful, same_class, to_state_dict
+from gradient.state.parameter_names import ParameterNames
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
+from gradient.state.live_objects import BUILT_IN, Registered, Run
 from gradient.state.model import Misfit, ModelPlan, capture_model
-from gradient.state.names import ParameterNames
 from gradient.state.optimizer import Stateful
 from gradient.state.optimizer_plan import Difference, OptimizerPlan
-from gradient.state.run import BUILT_IN, Registered, Run
+from gradient.state.parameter_names import ParameterNames
 from gradient.state.scheduler import SchedulerPlan
 from gradient.state.snapshot import snapshot
 from gradient.state.tags import Pickled

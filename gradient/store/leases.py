@@ -23,8 +23,8 @@ from gradient.errors import GradientIOError, MalformedObjectError
 from gradient.objects import canonical
 from gradient.storage import fs
 from gradient.storage.base import Storage
-from gradient.store import owner
-from gradient.store.owner import Owner
+from gradient.store import process_id
+from gradient.store.process_id import Owner
 
 _LOG = logging.getLogger("gradient")
 
@@ -63,7 +63,7 @@ class Leases:
         """Return a lease that begins with its first `cover`."""
         for name in [*self._left]:
             _remove(self._storage, name, self._left)
-        name = f"{owner.current()}.{int(self._clock())}.{uuid.uuid4().hex}"
+        name = f"{process_id.current()}.{int(self._clock())}.{uuid.uuid4().hex}"
         return Lease(self._storage, f"{FOLDER}/{name}", self._left)
 
     def held(self) -> list[Held]:

@@ -11,8 +11,8 @@ from blake3 import blake3
 
 from gradient.errors import CorruptPackError, FormatVersionError, GradientIOError
 from gradient.objects.oid import Kind, Oid
-from gradient.store import layout
-from gradient.store.layout import HEADER, ROW, TRAILER, Row
+from gradient.store import pack_format
+from gradient.store.pack_format import HEADER, ROW, TRAILER, Row
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -80,10 +80,12 @@ class Pack:
         self._places: dict[int, int] | None = None
 
     @property
-    def index(self) -> layout.Index:
+    def index(self) -> pack_format.Index:
         """The rows, and what they have to agree with."""
         length = self.rows.nbytes + len(self._bases)
-        return layout.Index(self.rows, len(self._bases) // 32, self.size - TRAILER.size - length)
+        return pack_format.Index(
+            self.rows, len(self._bases) // 32, self.size - TRAILER.size - length
+        )
 
     @property
     def index_bytes(self) -> bytes:
@@ -106,7 +108,7 @@ class Pack:
         if flags:
             number = self._base_places()[position]
             base = Oid(self._bases[32 * number : 32 * number + 32])
-        return Row(Oid(bytes(oid)), offset, stored, raw, layout.KINDS[kind], codec, base)
+        return Row(Oid(bytes(oid)), offset, stored, raw, pack_format.KINDS[kind], codec, base)
 
     def based(self) -> Iterator[tuple[int, Oid]]:
         """Yield the positions of the rows that have a base, and that."""
@@ -128,7 +130,7 @@ class PackWriter:
         self._upload = upload
         self._hasher = blake3()
         self._rows: list[Row] = []
-        self._small = bytearray(HEADER.pack(layout.MAGIC, layout.VERSION, 0))
+        self._small = bytearray(HEADER.pack(pack_format.MAGIC, pack_format.VERSION, 0))
         self.pack_id: str | None = None
         """The id, known when everything is written: also when publishing then failed."""
 
@@ -155,15 +157,15 @@ class PackWriter:
     def publish(self) -> Pack:
         """Write index and trailer, make the pack durable, and return it."""
         offset = self.size
-        index, bases = layout.index_bytes(self._rows)
+        index, bases = pack_format.index_bytes(self._rows)
         digest = blake3(index).digest()
         count = len(self._rows)
         trailer = TRAILER.pack(
-            offset, len(index), count, bases, digest, bytes(32), layout.END_MAGIC
+            offset, len(index), count, bases, digest, bytes(32), pack_format.END_MAGIC
         )
-        self._write(index, trailer[: layout.HASHED_TRAILER_BYTES])
+        self._write(index, trailer[: pack_format.HASHED_TRAILER_BYTES])
         pack_hash = self._hasher.digest()
-        self._upload.write(pack_hash, layout.END_MAGIC)
+        self._upload.write(pack_hash, pack_format.END_MAGIC)
         self.pack_id = pack_hash.hex()
         pack = Pack(self.pack_id, index, count, self.size)
         self._upload.publish(pack.name)
@@ -197,7 +199,7 @@ def open_packs(
             pack = problem
         opened.append(pack)
     packs = [pack for pack in opened if isinstance(pack, Pack)]
-    faulty = layout.faulty([pack.index for pack in packs])
+    faulty = pack_format.faulty([pack.index for pack in packs])
     damaged = {packs[number].id: reason for number, reason in faulty.items()}
     for each in opened:
         if isinstance(each, Pack) and each.id in damaged:
@@ -214,14 +216,15 @@ def _open(pack_id: str, reader: Reader) -> Pack:
     tail = _read(reader, max(size - _TAIL_BYTES, 0), min(size, _TAIL_BYTES))
     head = tail if len(tail) == size else _read(reader, 0, HEADER.size)
     magic, version, reserved = HEADER.unpack_from(head)
-    if magic != layout.MAGIC:
+    if magic != pack_format.MAGIC:
         raise CorruptPackError(pack_id, "it does not start like a pack")
-    if version != layout.VERSION or reserved:
+    if version != pack_format.VERSION or reserved:
         raise FormatVersionError(
-            f"pack {pack_id} has version {version}; this Gradient reads version {layout.VERSION}"
+            f"pack {pack_id} has version {version}; "
+            f"this Gradient reads version {pack_format.VERSION}"
         )
     offset, length, count, bases, digest, pack_hash, magic = TRAILER.unpack(tail[-TRAILER.size :])
-    if magic != layout.END_MAGIC:
+    if magic != pack_format.END_MAGIC:
         raise CorruptPackError(pack_id, "it does not end like a pack: cut off or overwritten")
     if pack_hash.hex() != pack_id:
         raise CorruptPackError(pack_id, f"it is pack {pack_hash.hex()} by its own account")

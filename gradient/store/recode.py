@@ -11,13 +11,13 @@ from typing import Final
 from gradient.codec.elements import WIDTHS
 from gradient.codec.frame import Codec, Encoded, decode_into, encode
 from gradient.codec.mode import Mode
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.scratch_buffers import SCRATCH
 from gradient.errors import CorruptObjectError
 from gradient.objects.oid import Kind, Oid
-from gradient.store.catalogue import Catalogue
-from gradient.store.frames import body_of, copy_of, read_object
-from gradient.store.layout import Row
+from gradient.store.frame_reader import body_of, copy_of, read_object
 from gradient.store.pack import Pack
+from gradient.store.pack_catalogue import Catalogue
+from gradient.store.pack_format import Row
 
 _WORTH: Final = 0.99
 """Another form is taken where it has at most so much of the old one's bytes."""

@@ -29,7 +29,7 @@ from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.storage import fs
 from gradient.storage.base import Storage
-from gradient.store import names
+from gradient.store import ref_names
 
 _LOG = logging.getLogger("gradient")
 _SEQ: Final = re.compile(r"[0-9]{16}")
@@ -134,7 +134,7 @@ class Refs:
 
     def known(self, space: Space = "heads") -> list[str]:
         """Return the sorted names of the refs that exist or were deleted: those with a log."""
-        found = map(names.unquote, self._storage.names(f"refs/{space}"))
+        found = map(ref_names.unquote, self._storage.names(f"refs/{space}"))
         return sorted(name for name in found if name is not None)
 
     def read(self, name: str, space: Space = "heads") -> RefRecord | None:
@@ -169,13 +169,13 @@ class Refs:
         """
         found: dict[str, list[RefRecord]] = {}
         for folder in self._storage.names(f"refs/{space}"):
-            name = names.unquote(folder)
+            name = ref_names.unquote(folder)
             try:
                 inside = self._storage.names(f"refs/{space}/{folder}")
             except InvalidNameError:
                 # Not ours (`.DS_Store`, `@eaDir`), unless it is but for the case of its letters.
                 inside = []
-                if names.unquote(folder.lower()) is not None:
+                if ref_names.unquote(folder.lower()) is not None:
                     raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name") from None
             numbers = [entry for entry in inside if _SEQ.fullmatch(entry)]
             if name is None:
@@ -211,7 +211,7 @@ class Refs:
         again.
         """
         if after is None:
-            names.check_name(name, self.names(space))
+            ref_names.check_name(name, self.names(space))
         return self._append(name, commit, "move", after, reason, space, last)
 
     def fence(self, name: str, *, reason: str, space: Space = "heads") -> RefRecord:
@@ -332,7 +332,7 @@ class Refs:
         return found
 
     def _numbers(self, name: str, space: Space) -> list[int]:
-        found = self._storage.names(f"refs/{space}/{names.quote(name)}")
+        found = self._storage.names(f"refs/{space}/{ref_names.quote(name)}")
         return [int(entry) for entry in found if _SEQ.fullmatch(entry)]
 
     def _record(self, name: str, space: Space, seq: int) -> RefRecord | None:
@@ -362,4 +362,4 @@ _WAITS: Final = (0.05, 0.2, 0.75)
 
 
 def _path(name: str, space: Space, seq: int) -> str:
-    return f"refs/{space}/{names.quote(name)}/{seq:016d}"
+    return f"refs/{space}/{ref_names.quote(name)}/{seq:016d}"

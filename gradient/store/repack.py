@@ -19,11 +19,11 @@ import numpy as np
 from gradient.codec.frame import Codec, Encoded
 from gradient.objects.oid import Oid
 from gradient.storage.base import Storage
-from gradient.store import layout, recode
-from gradient.store.catalogue import Catalogue
-from gradient.store.frames import copy_of
-from gradient.store.layout import Row
+from gradient.store import pack_format, recode
+from gradient.store.frame_reader import copy_of
 from gradient.store.pack import Pack, PackWriter
+from gradient.store.pack_catalogue import Catalogue
+from gradient.store.pack_format import Row
 
 WASTE: Final = 0.3
 """A pack is rewritten when this share of its frames' bytes is of no use."""
@@ -150,7 +150,7 @@ class Plan:
     @property
     def saved_bytes(self) -> int:
         """About how much less there is in the end."""
-        new = layout.EMPTY_BYTES if self.rewritten else 0
+        new = pack_format.EMPTY_BYTES if self.rewritten else 0
         return sum(pack.size - self.useful.get(pack.id, 0) for pack in self.going) - new
 
     def costly(self) -> set[str]:
@@ -171,7 +171,10 @@ def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
         if not kept:
             found.dead.append(pack)
             continue
-        (useful, index), total = _bytes_of(pack, kept, choice), pack.index.end - layout.HEADER.size
+        (useful, index), total = (
+            _bytes_of(pack, kept, choice),
+            pack.index.end - pack_format.HEADER.size,
+        )
         found.useful[pack.id] = useful + index
         if total - useful > WASTE * total or _must_change(pack, kept, choice):
             found.rewritten.append(pack)
@@ -197,8 +200,10 @@ def _bytes_of(pack: Pack, positions: list[int], choice: Choice) -> tuple[int, in
     """Return what the chosen frames take, and their rows in an index."""
     rows = pack.rows[positions]
     based = np.asarray(positions)[rows["flags"] != 0].tolist()
-    frames = int(rows["stored"].sum(dtype="u8")) + layout.FRAME.size * len(rows) + 32 * len(based)
-    index = layout.ROW.itemsize * len(rows) + 32 * len(based)
+    frames = (
+        int(rows["stored"].sum(dtype="u8")) + pack_format.FRAME.size * len(rows) + 32 * len(based)
+    )
+    index = pack_format.ROW.itemsize * len(rows) + 32 * len(based)
     for position in based if choice.alone else ():
         row = pack.row(position)
         if row.oid in choice.alone:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from gradient.codec.frame import Chunk, Codec, Encoded, encode_all
 from gradient.codec.mode import Mode
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.scratch_buffers import SCRATCH
 from gradient.errors import (
     EngineClosedError,
     GradientError,
@@ -23,11 +23,11 @@ from gradient.errors import (
 )
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
-from gradient.store import layout
-from gradient.store.catalogue import Catalogue
-from gradient.store.frames import MAX_DEPTH, read_object
+from gradient.store import pack_format
+from gradient.store.blob_batches import Piece, Stored, jobs
+from gradient.store.frame_reader import MAX_DEPTH, read_object
 from gradient.store.pack import Pack, PackWriter
-from gradient.store.pieces import Piece, Stored, jobs
+from gradient.store.pack_catalogue import Catalogue
 from gradient.store.workers import ForkLock, Workers
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Transaction:
         return coded
 
     def _name(self, kind: Kind, view: memoryview) -> Oid:
-        limit = layout.MAX_RAW[kind]
+        limit = pack_format.MAX_RAW[kind]
         if view.nbytes > limit:
             raise MalformedObjectError(f"a {kind.value} of {view.nbytes} bytes; at most {limit}")
         return Oid.of(kind, view)

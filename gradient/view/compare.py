@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gradient.checkpoint import diff
+from gradient.checkpoint.component_tensors import leaves
 from gradient.checkpoint.diff import Difference, Source
-from gradient.checkpoint.leaves import leaves
 from gradient.checkpoint.reader import component_entries, component_tree, read_entries, read_value
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid

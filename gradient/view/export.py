@@ -19,11 +19,11 @@ import torch
 from gradient.checkpoint.reader import component_entries, read_state
 from gradient.errors import ConfigError, ConflictError, NotFoundError
 from gradient.objects.oid import Oid
-from gradient.repo.foreign import Mark
+from gradient.repo.foreign_files import Mark
 from gradient.repo.repository import Repository
-from gradient.state.run import BUILT_IN
+from gradient.state.live_objects import BUILT_IN
 from gradient.storage import fs
-from gradient.view import marking, naming, payload
+from gradient.view import desc_payload, file_names, zip_comment
 from gradient.view.weights import Weights, find_weights
 
 _LOG = logging.getLogger("gradient")
@@ -145,7 +145,7 @@ def _pt(repo: Repository, oid: Oid, path: str, selection: Selection) -> Exported
 
     def write(out: IO[bytes]) -> None:
         # Marked as ours, so that a copy that ends up in a repo's folder is nobody else's data.
-        marking.save(content, out, Mark("full", oid))
+        zip_comment.save(content, out, Mark("full", oid))
 
     fs.replace_file(path, write, durable=True)
     return Exported(path, _load_line(path, selection), {})
@@ -158,7 +158,7 @@ def _content(repo: Repository, oid: Oid, selection: Selection) -> Any:
     state = read_state(repo.store, commit.tree, components=wanted or None)
     if "model" in state:
         state["model"] = _weights(state["model"], selection)
-    data = payload.portable(payload.build(commit, oid, state, path=""))["data"]
+    data = desc_payload.portable(desc_payload.build(commit, oid, state, path=""))["data"]
     parts = {name: _part(name, data[name]) for name in state if name in data}
     if len(wanted) == 1:
         return next(iter(parts.values()))
@@ -300,7 +300,7 @@ def _inside(folder: str, name: str) -> str:
 
 def _file_name(component: str) -> str:
     """Spell a component's name so that it cannot leave the folder."""
-    return naming.spelled(component, plain=naming.PLAIN - {ord(".")})
+    return file_names.spelled(component, plain=file_names.PLAIN - {ord(".")})
 
 
 FORMATS: Final[dict[str, _Writer]] = {

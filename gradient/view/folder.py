@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from gradient.errors import ForeignRepoError, MissingObjectError
 from gradient.objects.oid import Oid
-from gradient.repo import foreign, layout
-from gradient.repo.foreign import Mark
+from gradient.repo import foreign_files, paths
+from gradient.repo.foreign_files import Mark
 from gradient.repo.history import Entry, History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from gradient.view import marking, thin
-from gradient.view.naming import file_name
+from gradient.view import thin, zip_comment
+from gradient.view.file_names import file_name
 
 _LOG = logging.getLogger("gradient")
 _TEMPORARY = re.compile(r"\.(?:ckpt_.*\.pt|manifest\.json)\.tmp-[0-9a-f]{32}", re.DOTALL)
@@ -31,7 +31,7 @@ class Folder:
 
     def path(self, name: str) -> str:
         """Return a file's absolute path."""
-        return layout.beside(self.repo.path, name)
+        return paths.beside(self.repo.path, name)
 
     def mark(self, name: str) -> Mark | None:
         """Return the mark of a file of ours; None where there is none that counts.
@@ -41,7 +41,7 @@ class Folder:
         path = self.path(name)
         if not fs.is_plain_file(path) and not fs.exists(path):
             return None
-        found = foreign.read_mark(path)
+        found = foreign_files.read_mark(path)
         if found in ("foreign", "no file"):
             raise ForeignRepoError(f"{path} was not written by this store; it is left as it is")
         return found if isinstance(found, Mark) else None
@@ -49,8 +49,8 @@ class Folder:
     def marks(self) -> dict[str, Mark]:
         """Return the marks of all files of ours."""
         read = (
-            (name, foreign.read_mark(self.path(name)))
-            for name in foreign.checkpoint_names(self.repo.path)
+            (name, foreign_files.read_mark(self.path(name)))
+            for name in foreign_files.checkpoint_names(self.repo.path)
         )
         return {name: mark for name, mark in read if isinstance(mark, Mark)}
 
@@ -73,7 +73,7 @@ class Folder:
         """Write a portable payload for a commit, in place of ours."""
         self.mark(name)
         mark = Mark("full", oid)
-        fs.replace_file(self.path(name), lambda out: marking.save(payload, out, mark))
+        fs.replace_file(self.path(name), lambda out: zip_comment.save(payload, out, mark))
 
     def remove(self, name: str) -> None:
         """Remove a file of ours, if it is there."""

@@ -13,12 +13,12 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from gradient.errors import ForeignRepoError
-from gradient.repo import documents, foreign, layout
+from gradient.repo import foreign_files, json_files, paths
 from gradient.repo.history import Entry, History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from gradient.store.retention import Dropped
-from gradient.view.naming import file_name
+from gradient.store.retention_log import Dropped
+from gradient.view.file_names import file_name
 
 LARGE: Final = 200
 """From so many entries on, it is not written at every commit."""
@@ -38,7 +38,7 @@ class Manifest:
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._path = layout.beside(repo.path, layout.MANIFEST)
+        self._path = paths.beside(repo.path, paths.MANIFEST)
         self._lines: dict[tuple[object, ...], str] = {}
         self._stamp: tuple[int, int, int] | None = None
         self._count = 0
@@ -52,7 +52,7 @@ class Manifest:
 
     def is_current(self) -> bool:
         """Whether there is one that was written where the repo lies now."""
-        raw = documents.read_bytes(self._path)
+        raw = json_files.read_bytes(self._path)
         if raw is None:
             return False
         try:
@@ -93,8 +93,8 @@ class Manifest:
         stamp = self._stamp_now()
         if stamp is None or stamp == self._stamp:
             return
-        raw = documents.read_bytes(self._path)
-        theirs = foreign.foreign_entries(raw) if raw is not None else []
+        raw = json_files.read_bytes(self._path)
+        theirs = foreign_files.foreign_entries(raw) if raw is not None else []
         if theirs:
             raise ForeignRepoError(
                 f"{self._path} lists checkpoints that this store did not write "
@@ -146,7 +146,7 @@ class Manifest:
         return f"    {_json(document)}"
 
     def _file(self, name: str) -> str:
-        return layout.beside(self._repo.path, name)
+        return paths.beside(self._repo.path, name)
 
 
 def _key(history: History, entry: Entry, here: set[str]) -> tuple[object, ...]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from gradient.repo.config import ViewMode
 from gradient.repo.repository import Repository
-from gradient.view.files import MOST_FULL_BYTES, ViewFiles
 from gradient.view.manifest import Manifest
+from gradient.view.updates import MOST_FULL_BYTES, ViewFiles
 
 
 @dataclass(frozen=True, slots=True)

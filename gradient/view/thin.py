@@ -32,7 +32,7 @@ def thin_file_needs_gradient_export(commit: str, revision: str, repo: str) -> di
     ``gradient export REVISION PATH`` where the repo is.
     """
     # Lazily, so that `import gradient` and torch's unpickler stay light until a file is opened.
-    from gradient.view.lookup import find_payload
+    from gradient.view.thin_resolver import find_payload
 
     return find_payload(commit, revision, repo)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from gradient.checkpoint.leaves import Leaf, leaves, other_names
+from gradient.checkpoint.component_tensors import Leaf, leaves, other_names
 from gradient.checkpoint.reader import component_entries
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, UnsupportedValueError

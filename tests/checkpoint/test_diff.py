@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
+from gradient.checkpoint.component_tensors import Leaf, leaves
 from gradient.checkpoint.diff import Difference, TensorChange, compare, layer_of
-from gradient.checkpoint.leaves import Leaf, leaves
-from gradient.checkpoint.measure import Sums
 from gradient.checkpoint.reader import component_entries
+from gradient.checkpoint.tensor_distance import Sums
 from gradient.checkpoint.writer import write_state
 from gradient.codec.mode import Mode
 from gradient.objects.oid import Oid
 from gradient.storage.directory import DirectoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 
 NAN, INF = float("nan"), float("inf")
 

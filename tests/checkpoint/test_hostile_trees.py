@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gradient.checkpoint.leaves import leaves
+from gradient.checkpoint.component_tensors import leaves
 from gradient.checkpoint.reader import read_state
 from gradient.errors import IntegrityError, MalformedObjectError
 from gradient.objects import canonical

@@ -15,7 +15,7 @@ from gradient.checkpoint.writer import write_state
 from gradient.codec.mode import Mode
 from gradient.errors import MisfitError
 from gradient.storage.memory import MemoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

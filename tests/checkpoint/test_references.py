@@ -13,7 +13,7 @@ from gradient.objects import tree as trees
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
 from gradient.storage.memory import MemoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 
 ONE, OTHER = Oid(bytes([1]) * 32), Oid(bytes([2]) * 32)
 

@@ -15,7 +15,7 @@ from gradient.checkpoint.snapshots import PAUSE, Snapshot, Snapshots
 from gradient.codec.mode import Mode
 from gradient.objects.oid import Oid
 from gradient.storage.memory import MemoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 from tests.state.holding import same
 
 STORE = pytest.fixture(lambda: ObjectStore(MemoryStorage(), workers=2), name="store")

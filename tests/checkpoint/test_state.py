@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradient.checkpoint import grouping, reader, walk, writer
+from gradient.checkpoint import chunk_walk, reader, subtree_grouping, writer
 from gradient.codec.mode import Mode
 from gradient.errors import MissingObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.memory import MemoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 from tests.state.holding import same
 from tests.strategies import tensors, values
 
@@ -185,7 +185,9 @@ def test_modules_of_any_depth_come_back() -> None:
     state = {}
     for depth in (49, 50, 51, 99, 200):
         path = ".".join(["inner"] * depth)
-        state |= {f"{depth}.{path}.{n}": torch.full((2,), n) for n in range(grouping.SPLIT + 1)}
+        state |= {
+            f"{depth}.{path}.{n}": torch.full((2,), n) for n in range(subtree_grouping.SPLIT + 1)
+        }
     check({"model": state})
 
 
@@ -239,7 +241,9 @@ def test_more_than_64_chunks_are_listed_apart() -> None:
     beyond[-1] = 1
     store = make()
     oid, _ = write(store, {"model": {"at": at, "beyond": beyond}})
-    nodes: dict[str, Any] = {content.path: content.node for content in walk.contents(store, oid)}
+    nodes: dict[str, Any] = {
+        content.path: content.node for content in chunk_walk.contents(store, oid)
+    }
     assert len(nodes["model.at"]["chunks"]) == 64
     assert nodes["model.beyond"].keys() == {"dtype", "shape", "nbytes", "list"}
     raw = store.read(Oid.parse(nodes["model.beyond"]["list"]), Kind.LIST)

@@ -16,7 +16,7 @@ from gradient.codec.mode import Mode
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 
 if TYPE_CHECKING:

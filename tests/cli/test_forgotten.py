@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gradient.cli.commits import JSON_FIELDS
+from gradient.cli.commit_format import JSON_FIELDS
 from gradient.objects.oid import Oid
 from tests.cli.sandbox import STATE_BYTES, call
 

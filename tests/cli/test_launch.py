@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.cli import launch
-from gradient.engine.handoff import OWNED, ForkOptions, Handoff
+from gradient.engine.launch_env import OWNED, ForkOptions, Handoff
 from tests.cli.sandbox import ROOT, call, finish, spawn
 
 if TYPE_CHECKING:

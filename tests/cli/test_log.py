@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gradient.cli.commits import JSON_FIELDS
+from gradient.cli.commit_format import JSON_FIELDS
 from tests.cli.golden import printed
 from tests.cli.sandbox import call
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 import pytest
 
-from gradient.cli import habits
+from gradient.cli import suggestions
+from gradient.cli.command_summaries import SUMMARIES
 from gradient.cli.main import COMMANDS, EXIT_CODES, cli
-from gradient.cli.summaries import SUMMARIES
 from gradient.errors import GradientError
 from tests.cli.sandbox import ROOT, call
 
@@ -123,22 +123,25 @@ def test_of_an_unknown_command_the_nearest_are_named() -> None:
     assert told("repo", "lst").startswith("error: no such command 'lst'.")
 
 
-@pytest.mark.parametrize("word", habits.COMMANDS)
+@pytest.mark.parametrize("word", suggestions.COMMANDS)
 def test_of_gits_commands_ours_are_named(word: str) -> None:
     assert word not in COMMANDS
-    assert told(word, "x") == f"error: no such command {word!r}; {habits.COMMANDS[word]}"
+    assert told(word, "x") == f"error: no such command {word!r}; {suggestions.COMMANDS[word]}"
 
 
-HABITS = [(name, option) for name, known in habits.OPTIONS.items() for option in known]
+HABITS = [(name, option) for name, known in suggestions.OPTIONS.items() for option in known]
 
 
 @pytest.mark.parametrize(("name", "option"), HABITS)
 def test_of_gits_options_ours_are_named(name: str, option: str) -> None:
-    advice = habits.OPTIONS[name][option]
+    advice = suggestions.OPTIONS[name][option]
     assert told(name, option, "x") == f"error: no such option {option!r}; {advice}"
 
 
-ADVICE = {*habits.COMMANDS.values(), *(habits.OPTIONS[name][option] for name, option in HABITS)}
+ADVICE = {
+    *suggestions.COMMANDS.values(),
+    *(suggestions.OPTIONS[name][option] for name, option in HABITS),
+}
 
 
 @pytest.mark.parametrize("advice", sorted(ADVICE))

@@ -13,7 +13,7 @@ from gradient.engine.engine import GradientEngine
 from gradient.errors import MisfitError
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from tests.cli.sandbox import Sandbox, call
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import pytest
 
 from gradient.cli.output import JSON_FIELDS
 from gradient.cli.status import command
-from gradient.repo import missed
-from gradient.repo.lines import Line
+from gradient.repo import failed_commits
+from gradient.repo.branch_writer import Line
 from gradient.storage import fs
 from tests.cli.sandbox import ROOT, STATE_BYTES, call
 
@@ -122,8 +122,8 @@ def test_a_commit_in_another_process_and_one_that_was_cut_off(history: Sandbox) 
 
 
 def test_commits_that_were_not_made(history: Sandbox) -> None:
-    missed.note(history.repo.path, "main", 110, "skipped", "no room")
-    missed.note(history.repo.path, "main", 120, "failed", "No space left on device")
+    failed_commits.note(history.repo.path, "main", 110, "skipped", "no room")
+    failed_commits.note(history.repo.path, "main", 120, "failed", "No space left on device")
     [found] = facts()["missed"]
     assert found.pop("time") > "2026"
     assert found == {

@@ -12,7 +12,7 @@ from gradient import GradientEngine
 from tests.cli.sandbox import call
 
 if TYPE_CHECKING:
-    from gradient.engine.revision import Revision
+    from gradient.engine.commit.commit_handle import Revision
 
 REPO = Path("runs/gpt")
 

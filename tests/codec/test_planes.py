@@ -8,7 +8,7 @@ import pytest
 from gradient.codec import planes, stream
 from gradient.codec.elements import Words
 from gradient.codec.mode import Mode
-from gradient.codec.survey import PLAIN, ROTATED, Survey, survey
+from gradient.codec.plane_survey import PLAIN, ROTATED, Survey, survey
 
 
 def seen_as(transform: int, entropies: tuple[float, ...]) -> Survey:

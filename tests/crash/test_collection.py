@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gradient.maintenance.collection import collect
+from gradient.maintenance.garbage_collection import collect
 from gradient.repo.repository import Repository
 from tests.processes import ForkServer
 from tests.repo.making import make_repo
@@ -27,7 +27,7 @@ POOL = 24
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ForkServer]]:
     """One server for each process that runs beside the others."""
-    modules = ("gradient.maintenance.collection", "tests.crash.test_collection")
+    modules = ("gradient.maintenance.garbage_collection", "tests.crash.test_collection")
     folder = tmp_path_factory.mktemp("lives")
     found = []
     for number in range(2):

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.errors import GradientIOError
-from gradient.maintenance.forgetting import forget
+from gradient.maintenance.forget import forget
 from gradient.maintenance.fsck.check import check
-from gradient.repo.keeping import Keep
-from gradient.repo.reachable import Marker
+from gradient.repo.reachability import Marker
 from gradient.repo.repository import Repository
+from gradient.repo.retention_rules import Keep
 from tests.processes import ForkServer
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, observed

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gradient import EngineClosedError, GradientEngine
-from gradient.engine import waiting
-from gradient.engine.revision import Revision
+from gradient.engine.commit.commit_handle import Revision
+from gradient.engine.shutdown import progress_line
 from gradient.storage import fs
 from tests.engine.rig import Rig, config, network
 from tests.storage.faults import Fault, observed
@@ -104,9 +104,9 @@ def end_slowly(ending: str, terminal: str) -> None:
     engine.handle_preemption()
     engine.commit(1).wait()
     shown = threading.Event()
-    draw = waiting.Line._draw
+    draw = progress_line.Line._draw
 
-    def noting(line: waiting.Line, text: str, end: str = "") -> None:
+    def noting(line: progress_line.Line, text: str, end: str = "") -> None:
         if ending == "gone" and not shown.is_set():
             Path("showing").touch()
             while Path("showing").exists():
@@ -114,7 +114,7 @@ def end_slowly(ending: str, terminal: str) -> None:
         draw(line, text, end)
         shown.set()
 
-    waiting.Line._draw = noting  # type: ignore[method-assign]
+    progress_line.Line._draw = noting  # type: ignore[method-assign]
     fs.observer = lambda _: None if shown.wait(LIMIT) else os._exit(9)
     engine.commit(2)
     engine.commit(3)

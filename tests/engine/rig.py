@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from gradient import GradientConfig, GradientEngine
 from gradient.state.capture import capture
-from gradient.state.run import Run
+from gradient.state.live_objects import Run
 from gradient.state.snapshot import snapshot
 from tests.state.holding import same
 

@@ -30,10 +30,10 @@ from gradient import (
 from gradient.checkpoint.draft import Draft
 from gradient.checkpoint.reader import read_state
 from gradient.checkpoint.snapshots import Snapshot
-from gradient.engine.revision import Revision
-from gradient.maintenance.collection import collect
+from gradient.engine.commit.commit_handle import Revision
+from gradient.maintenance.garbage_collection import collect
+from gradient.repo.active_writers import unfinished
 from gradient.repo.repository import Repository
-from gradient.repo.unfinished import unfinished
 from gradient.state.snapshot import snapshot
 from tests.engine.behind import LIMIT, gate, settle, started
 from tests.engine.rig import Rig, assert_same, config, network

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
-from gradient.engine.waiting import INTERVAL
+from gradient.engine.shutdown.progress_line import INTERVAL
 from gradient.repo.repository import Repository
 from tests.engine.behind import (
     commit_at_exit,

@@ -11,12 +11,12 @@ import torch
 
 import gradient
 from gradient import ForgottenError, GradientEngine
-from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck.check import check
+from gradient.maintenance.garbage_collection import collect
 from gradient.repo.repository import Repository
 from gradient.view.compare import compare, revision_side
 from gradient.view.export import Selection, export
-from gradient.view.following import follow_refs
+from gradient.view.view_follow import follow_refs
 from tests.engine.rig import Rig, assert_same, config, network, trained
 from tests.state.holding import same
 

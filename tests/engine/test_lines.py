@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradient import GradientConfig, GradientEngine, GradientIOError, UnknownRevisionError
-from gradient.engine import moving, restoring
+from gradient.engine import moving, restore
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, trained
 from tests.processes import ForkServer
@@ -124,10 +124,10 @@ def test_a_commit_during_a_resume_is_another_writers(monkeypatch: pytest.MonkeyP
     trained(1, 2)
     one, first = resumed()
     two, second = resumed()
-    restore = restoring.restore_run
+    original = restore.restore_run
 
     def slow(*arguments: object, **options: object) -> object:
-        done = restore(*arguments, **options)  # type: ignore[arg-type]
+        done = original(*arguments, **options)  # type: ignore[arg-type]
         one.train(first, 3)
         return done
 

@@ -14,25 +14,25 @@ import numpy
 import pytest
 import torch
 
-from gradient.checkpoint import grouping, reader, writer
+from gradient.checkpoint import reader, subtree_grouping, writer
 from gradient.codec import stream
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.frame import Codec, Encoded, decode_into
 from gradient.codec.mode import Mode
 from gradient.errors import MalformedObjectError
-from gradient.maintenance.fsck import values
+from gradient.maintenance.fsck import tree_values
 from gradient.objects import canonical, tree
 from gradient.objects.commit import MAX_STEP, Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.state import decoder, tags, tensors
 from gradient.storage.memory import MemoryStorage
-from gradient.store import frames, layout, leases, names
-from gradient.store.database import ObjectStore
-from gradient.store.layout import Row
+from gradient.store import frame_reader, leases, pack_format, ref_names
+from gradient.store.object_store import ObjectStore
 from gradient.store.pack import PackWriter
+from gradient.store.pack_format import Row
 from gradient.store.refs import RefRecord
-from gradient.store.retention import MOST_BYTES, RetentionRecord
+from gradient.store.retention_log import MOST_BYTES, RetentionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,8 +266,8 @@ def test_the_example_of_a_retention_record_can_be_read() -> None:
 
 @pytest.mark.parametrize(("name", "quoted"), QUOTED)
 def test_names_are_quoted_as_the_page_says(name: str, quoted: str) -> None:
-    assert names.quote(name) == quoted
-    assert names.unquote(quoted) == name
+    assert ref_names.quote(name) == quoted
+    assert ref_names.unquote(quoted) == name
 
 
 def section(title: str) -> str:
@@ -301,7 +301,7 @@ def test_the_page_lists_the_dtypes() -> None:
 def test_the_page_lists_the_kinds() -> None:
     rows = re.findall(r"^\| (\w+) \| `(\w+)` \| (\d) \|", section("## Object ids"), re.MULTILINE)
     assert {(name, word, int(number)) for name, word, number in rows} == {
-        (kind.name.lower(), kind.value, number) for kind, number in layout.KIND_IDS.items()
+        (kind.name.lower(), kind.value, number) for kind, number in pack_format.KIND_IDS.items()
     }
 
 
@@ -322,34 +322,42 @@ def test_the_page_lists_the_codecs_and_methods() -> None:
 def test_the_page_names_the_limits() -> None:
     limits = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", section("## Limits"), re.MULTILINE))
     assert limits["body of a blob"] == "2^20 bytes"
-    assert layout.MAX_RAW[Kind.BLOB] == CHUNK_BYTES == 2**20
+    assert pack_format.MAX_RAW[Kind.BLOB] == CHUNK_BYTES == 2**20
     assert limits["body of a list, tree or commit"] == "2^26 bytes"
     assert canonical.MAX_BYTES == 2**26
     nesting = limits["nesting of canonical JSON; of one value"]
     assert nesting == f"{canonical.MAX_DEPTH} levels; {tags.MAX_DEPTH}"
     assert limits["bytes of data or of a tensor inline"] == str(tags.INLINE_BYTES)
     assert limits["bytes above which a reader takes chunks as well"] == str(tags.CHUNKED_BYTES)
-    assert (values.INLINE_BYTES, values.CHUNKED_BYTES) == (tags.INLINE_BYTES, tags.CHUNKED_BYTES)
+    assert (tree_values.INLINE_BYTES, tree_values.CHUNKED_BYTES) == (
+        tags.INLINE_BYTES,
+        tags.CHUNKED_BYTES,
+    )
     assert limits["chunks named in the tree"] == str(writer.LISTED_CHUNKS)
     assert limits["step"] == "2^53 - 1"
     assert MAX_STEP == 2**53 - 1
-    assert limits["chain of bases"] == str(frames.MAX_DEPTH)
-    assert limits["quoted ref name"] == f"{names.MAX_QUOTED} characters"
+    assert limits["chain of bases"] == str(frame_reader.MAX_DEPTH)
+    assert limits["quoted ref name"] == f"{ref_names.MAX_QUOTED} characters"
     assert limits["retention record"] == "2^20 bytes"
     assert MOST_BYTES == 2**20
 
 
 def test_the_page_says_how_components_are_cut() -> None:
     text = section("## Trees")
-    assert f"more than {grouping.SPLIT} names" in text
+    assert f"more than {subtree_grouping.SPLIT} names" in text
     assert f"longer than\n{writer.SUBTREE_BYTES} bytes" in text
 
 
 def test_the_tables_of_bytes_add_up() -> None:
-    for title, struct_size in (("header", layout.HEADER.size), ("trailer", layout.TRAILER.size)):
+    for title, struct_size in (
+        ("header", pack_format.HEADER.size),
+        ("trailer", pack_format.TRAILER.size),
+    ):
         assert re.search(rf"\*\*{title}\*\* has {struct_size} bytes", PAGE)
-    assert f"Its header has {layout.FRAME.size} bytes, or {layout.FRAME.size + 32}" in PAGE
-    assert f"one row of {layout.ROW.itemsize} bytes" in PAGE
+    assert (
+        f"Its header has {pack_format.FRAME.size} bytes, or {pack_format.FRAME.size + 32}" in PAGE
+    )
+    assert f"one row of {pack_format.ROW.itemsize} bytes" in PAGE
 
 
 def test_an_order_that_is_the_names_is_left_out() -> None:

@@ -16,7 +16,7 @@ from gradient.codec.frame import Codec
 from gradient.maintenance.fsck.check import check
 from gradient.repo.discovery import find_repo, find_workspace
 from gradient.repo.repository import Repository
-from gradient.store import layout
+from gradient.store import pack_format
 from tools import make_golden_repository as golden
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def test_it_has_every_kind_and_every_codec(tmp_path: Path) -> None:
         offset, _, count = struct.unpack_from("<QQI", content, len(content) - 96)
         rows += [struct.unpack_from("<BBB", content, offset + 52 * n + 48) for n in range(count)]
     kinds, codecs, flags = map(set, zip(*rows, strict=True))
-    assert kinds == set(layout.KINDS)
+    assert kinds == set(pack_format.KINDS)
     assert codecs == set(Codec)
     assert flags == {0, 1}
 

@@ -25,16 +25,16 @@ from gradient.errors import (
     NotFoundError,
     StepError,
 )
+from gradient.integrations.file_tensors import open_side
 from gradient.integrations.formats import Found, find
-from gradient.integrations.importing import import_checkpoints
-from gradient.integrations.incoming import Incoming, step_of_name
-from gradient.integrations.live import open_side
-from gradient.maintenance.collection import collect
-from gradient.repo.lines import Line
+from gradient.integrations.import_checkpoints import import_checkpoints
+from gradient.integrations.imported_checkpoint import Incoming, step_of_name
+from gradient.maintenance.garbage_collection import collect
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.state import rng
 from gradient.state.tensors import same_bits
-from gradient.view.create import init_repo
+from gradient.view.init_repo import init_repo
 
 
 class Tied(torch.nn.Module):

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from gradient.errors import GradientError
+from gradient.integrations.file_tensors import open_side
 from gradient.integrations.formats import find
-from gradient.integrations.live import open_side
 from tests.integrations.hostile import files as hostile
 from tests.integrations.hostile.making import Run
 from tests.processes import ForkServer

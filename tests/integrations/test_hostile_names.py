@@ -13,11 +13,11 @@ import torch
 from gradient.checkpoint.reader import read_state
 from gradient.errors import MalformedObjectError
 from gradient.integrations.formats import find
-from gradient.integrations.importing import import_checkpoints
-from gradient.repo.lines import Line
+from gradient.integrations.import_checkpoints import import_checkpoints
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.view.export import Selection, export
-from gradient.view.files import ViewFiles
+from gradient.view.updates import ViewFiles
 from tests.repo.test_hostile_names import NAMES, outside_of
 from tests.view.making import captured, make_repo, publish
 

@@ -16,8 +16,8 @@ from gradient.objects.canonical import Json
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo import layout
-from gradient.repo.lines import Build, Line
+from gradient.repo import paths
+from gradient.repo.branch_writer import Build, Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.directory import DirectoryStorage
@@ -47,7 +47,7 @@ def builder(repo: Repository, step: int, body: bytes, base: bytes | None = None)
     """Return what `Line.publish` asks for: a commit of one tensor in a pack of its own."""
 
     def build_commit(branch: str, parent: Oid | None) -> Oid:
-        storage = DirectoryStorage(layout.inside(repo.path))
+        storage = DirectoryStorage(paths.inside(repo.path))
         with storage.create() as upload:
             writer = PackWriter(upload)
             chunk = put(writer, Kind.BLOB, body, base)
@@ -79,7 +79,7 @@ def put(writer: PackWriter, kind: Kind, body: bytes, base: bytes | None = None) 
 
 def write_pack(root: Path, *objects: tuple[Kind, bytes]) -> str:
     """Add a pack of objects to a repo; returns the pack's id."""
-    storage = DirectoryStorage(layout.inside(str(root)))
+    storage = DirectoryStorage(paths.inside(str(root)))
     with storage.create() as upload:
         writer = PackWriter(upload)
         for kind, body in objects:

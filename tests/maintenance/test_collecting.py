@@ -16,18 +16,18 @@ from gradient.errors import (
     MalformedObjectError,
     MissingObjectError,
 )
-from gradient.maintenance import collection
-from gradient.maintenance.collection import collect, undo
-from gradient.maintenance.forgetting import forget
+from gradient.maintenance import garbage_collection
+from gradient.maintenance.forget import forget
+from gradient.maintenance.garbage_collection import collect, undo
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import layout, moving
-from gradient.repo.keeping import Keep
+from gradient.repo import paths, ref_edits
 from gradient.repo.repository import Repository
+from gradient.repo.retention_rules import Keep
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
-from gradient.store import bookkeeping, repack
-from gradient.store.database import ObjectStore
-from gradient.store.ledger import Page
+from gradient.store import ledger_compaction, repack
+from gradient.store.multi_pack_index import Page
+from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
 from tests.maintenance.moments import DAY, hooked
 from tests.repo.making import make_repo
@@ -153,7 +153,7 @@ def test_a_ledger_that_lies_is_not_believed(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that main's own pack has the chunk for which another is kept."""
-    page = bookkeeping._page
+    page = ledger_compaction._page
     wanted, other = (bytes(Oid.of(Kind.BLOB, content(n))) for n in (8, 24))
 
     def lying(catalogue: Any, pack: Pack) -> Page | None:
@@ -162,10 +162,10 @@ def test_a_ledger_that_lies_is_not_believed(
         index = bytes(told.index).replace(other, wanted)
         return Page(told.id, told.size, index, told.rows, told.commits)
 
-    monkeypatch.setattr(bookkeeping, "_page", lying)
+    monkeypatch.setattr(ledger_compaction, "_page", lying)
     store = ObjectStore(repo.storage, workers=1)
     store.refresh()
-    bookkeeping.tidy(store.catalogue, repo.storage, least=1)
+    ledger_compaction.tidy(store.catalogue, repo.storage, least=1)
     assert len(repo.storage.names("ledgers")) == 1
     collect(repo, grace=0.0)
     assert read_everything(repo.path) == {"main": [0, 1]}
@@ -175,7 +175,7 @@ def test_a_ledger_that_lies_is_not_believed(
 def test_a_long_history_gets_a_ledger_of_its_new_packs(
     long: int, ledgers: int, repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collection, "_LONG", long)
+    monkeypatch.setattr(garbage_collection, "_LONG", long)
     assert collect(repo, grace=0.0).written == 1
     assert len(repo.storage.names("ledgers")) == ledgers
     for name in repo.storage.names("ledgers"):
@@ -190,13 +190,13 @@ def test_what_file_servers_and_desktops_leave_behind_is_passed_over(repo: Reposi
     stores = ("", "objects", "objects/pack", "objects/trash", "tmp", "leases", "gc", "ledgers")
     for folder in (*stores, "refs", "refs/heads", "refs/heads/main", "refs/tags", "retention"):
         for name in left:
-            Path(layout.inside(repo.path, folder), name).mkdir(parents=True)
+            Path(paths.inside(repo.path, folder), name).mkdir(parents=True)
     found = Repository.open(repo.path, workers=1)
     assert found.branches() == ["main"]
     done = forget(found, Keep(last=1), grace=0.0)
     assert (done.collected.commits, done.collected.in_trash) == (2, 0)
     assert Repository.open(repo.path).store.read(Oid.of(Kind.BLOB, content(24)), Kind.BLOB)
-    (upper := Path(layout.inside(repo.path, "refs/heads/MAIN"))).mkdir()
+    (upper := Path(paths.inside(repo.path, "refs/heads/MAIN"))).mkdir()
     with pytest.raises(MalformedObjectError, match="MAIN is no ref's name"):
         collect(found, grace=0.0)
     upper.rmdir()
@@ -253,7 +253,7 @@ def test_a_pack_that_appears_meanwhile_is_left(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing leads to it yet, and who wrote it may be about to."""
-    drain, new = collection.drain, []
+    drain, new = garbage_collection.drain, []
 
     def meanwhile(*arguments: Any, **options: Any) -> Any:
         if not new:
@@ -263,7 +263,7 @@ def test_a_pack_that_appears_meanwhile_is_left(
             new.extend(set(packs_of(repo)) - before)
         return drain(*arguments, **options)
 
-    monkeypatch.setattr(collection, "drain", meanwhile)
+    monkeypatch.setattr(garbage_collection, "drain", meanwhile)
     collect(repo, grace=0.0)
     assert len(new) == 1
     assert new[0] in packs_of(repo)
@@ -351,7 +351,7 @@ def test_who_makes_a_branch_is_waited_for(repo: Repository) -> None:
         waiting.append(done.waiting)
 
     with hooked(repo, meanwhile):
-        moving.create_branch(repo, "back", tip)
+        ref_edits.create_branch(repo, "back", tip)
     assert waiting == [1]
     collect(repo, grace=0.0)
     assert read_everything(repo.path) == {"main": [0, 1], "back": [0]}

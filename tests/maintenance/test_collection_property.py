@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gradient.maintenance.collection import collect, undo
-from gradient.repo.lines import Line
+from gradient.maintenance.garbage_collection import collect, undo
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from tests.repo.making import make_repo
 from tools.campaigns.repos import commit, delete, go_on, read_everything

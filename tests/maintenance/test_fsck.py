@@ -12,27 +12,27 @@ from blake3 import blake3
 
 from gradient.codec.frame import Codec, Encoded
 from gradient.errors import ContextError
-from gradient.maintenance.collection import collect
-from gradient.maintenance.fsck import values
+from gradient.maintenance.fsck import tree_values
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.findings import CLASSES
 from gradient.maintenance.fsck.repair import repair
+from gradient.maintenance.garbage_collection import collect
 from gradient.objects import canonical
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-from gradient.repo.branching import fork_commit
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
+from gradient.repo.fork import fork_commit
 from gradient.repo.repository import Repository
 from gradient.state import tensors
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
-from gradient.store import ledger as ledgers
-from gradient.store.layout import FRAME_MAGIC, HEADER, TRAILER
-from gradient.store.ledger import Page
+from gradient.store import multi_pack_index as ledgers
+from gradient.store.multi_pack_index import Page
 from gradient.store.pack import PackWriter, open_packs
+from gradient.store.pack_format import FRAME_MAGIC, HEADER, TRAILER
 from gradient.store.refs import RefRecord
-from gradient.store.retention import RetentionRecord
+from gradient.store.retention_log import RetentionRecord
 from gradient.view.manifest import Manifest
 from tests.maintenance import rig
 from tests.maintenance.rig import TIME
@@ -556,7 +556,7 @@ def test_where_there_is_no_repo(tmp_path: Path) -> None:
 
 
 def test_the_sizes_of_elements_are_those_of_tensors() -> None:
-    assert values.ITEM_SIZES == tensors.ITEM_SIZES
+    assert tree_values.ITEM_SIZES == tensors.ITEM_SIZES
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["no ref", "a ref's past"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-from gradient.repo.foreign import Mark
+from gradient.repo.foreign_files import Mark
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import DAMAGE, INSIDE, add_commit, add_model
 

@@ -11,12 +11,12 @@ import pytest
 
 from gradient.codec.mode import Mode
 from gradient.errors import CorruptObjectError
-from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck.check import check
+from gradient.maintenance.garbage_collection import collect
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store import recode

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from gradient.errors import ConflictError, FormatVersionError, GradientIOError
-from gradient.maintenance.claim import only_one
-from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck import repair as repairing
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.repair import Repaired, _Repair, repair
+from gradient.maintenance.garbage_collection import collect
+from gradient.maintenance.lock import only_one
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from gradient.store import owner
+from gradient.store import process_id
 from gradient.store.leases import EXPIRY, Leases
 from gradient.store.pack import trashed_name_of
 from tests.maintenance import rig
@@ -137,8 +137,8 @@ def test_a_commit_begun_before_a_restart_is_waited_for_by_the_clock(
     torn = root / HEADS / f"{4:016d}"
     torn.write_bytes(b"")
     repo = Repository.open(root)
-    before = replace(owner.current(), machine="0" * 16)
-    monkeypatch.setattr(owner, "current", lambda: before)
+    before = replace(process_id.current(), machine="0" * 16)
+    monkeypatch.setattr(process_id, "current", lambda: before)
     repo.leases.take().cover("heads/main")
     monkeypatch.undo()
     monkeypatch.setattr(repairing, "WAIT", 0.0)

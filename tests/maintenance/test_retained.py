@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from gradient.errors import MalformedObjectError, MissingObjectError
-from gradient.maintenance import forgetting
-from gradient.maintenance.collection import collect
+from gradient.maintenance.forget import forget as forget_and_collect
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.repair import repair
+from gradient.maintenance.garbage_collection import collect
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import moving
-from gradient.repo.keeping import Keep
+from gradient.repo import ref_edits
 from gradient.repo.repository import Repository
+from gradient.repo.retention_rules import Keep
 from gradient.storage import fs
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
@@ -105,13 +105,13 @@ def test_a_difference_that_nobody_needs_does_not_outlive_its_base(tmp_path: Path
 
 def test_a_tag_keeps_a_forgotten_commit_whole(tmp_path: Path) -> None:
     repo, oids = made(tmp_path, [0, 8], [1, 16], [2, 24])
-    moving.create_tag(repo, "good", oids[1], reason="tag", force=False)
+    ref_edits.create_tag(repo, "good", oids[1], reason="tag", force=False)
     forget(repo, *oids[:2])
     for _ in range(2):
         collect(repo, grace=0.0)
     assert [has(repo, number) for number in (8, 1, 16)] == [False, True, True]
     assert sound(repo)
-    moving.delete_tag(repo, "good")
+    ref_edits.delete_tag(repo, "good")
     collect(repo, grace=0.0)
     assert [has(repo, number) for number in (1, 16, 2)] == [False, False, True]
     assert sound(repo)
@@ -129,7 +129,7 @@ def test_a_tag_that_is_made_between_the_two_marks_counts(
         # The commit is not marked whole, and its pack has not gone yet.
         if progress == "copying" and not tagged:
             tagged.append(True)
-            moving.create_tag(other, "good", oids[0], reason="tag", force=False)
+            ref_edits.create_tag(other, "good", oids[0], reason="tag", force=False)
 
     done = collect(repo, grace=0.0, progress=tag)
     assert tagged
@@ -152,7 +152,7 @@ def test_a_damaged_record_ends_a_collection(tmp_path: Path) -> None:
 
 def test_a_record_that_was_moved_away_is_made_again_by_the_same_rules(tmp_path: Path) -> None:
     repo, oids = made(tmp_path, [0, 8], [16, 24], [32, 40], lean=False)
-    forgetting.forget(repo, Keep(last=1), grace=0.0)
+    forget_and_collect(repo, Keep(last=1), grace=0.0)
     record = tmp_path / "run/.gradient-repo/retention" / f"{1:016d}"
     record.chmod(0o600)
     record.write_bytes(b"half")
@@ -160,7 +160,7 @@ def test_a_record_that_was_moved_away_is_made_again_by_the_same_rules(tmp_path: 
     assert "object-missing" in {finding.id for finding in repaired.after.findings}
     with pytest.raises(MissingObjectError):
         collect(Repository.open(repo.path), grace=0.0)
-    done = forgetting.forget(Repository.open(repo.path), Keep(last=1), grace=0.0)
+    done = forget_and_collect(Repository.open(repo.path), Keep(last=1), grace=0.0)
     assert {entry.oid for entry in done.plan.leaving} == set(oids[:2])
     assert check(repo.path, workers=1).findings == ()
 
@@ -212,7 +212,7 @@ def test_without_room_to_rewrite_bases_stay_and_what_is_dead_goes(
 ) -> None:
     repo, oids = made(tmp_path, [0, 80], [1, 80], [88], [96])
     forget(repo, oids[0], oids[1], oids[2])
-    moving.create_tag(repo, "good", oids[1], reason="tag", force=False)
+    ref_edits.create_tag(repo, "good", oids[1], reason="tag", force=False)
     with room_for(0):
         done = collect(repo, grace=0.0)
     assert done.full

@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 
 from gradient.errors import ConflictError, ForgottenError, GradientError, GradientIOError
-from gradient.maintenance.collection import collect
-from gradient.maintenance.forgetting import forget
+from gradient.maintenance.forget import forget
+from gradient.maintenance.garbage_collection import collect
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import moving
-from gradient.repo.branching import fork_commit
-from gradient.repo.keeping import Keep
-from gradient.repo.lines import Line
-from gradient.repo.reachable import Marker
+from gradient.repo import ref_edits
+from gradient.repo.branch_writer import Line
+from gradient.repo.fork import fork_commit
+from gradient.repo.reachability import Marker
 from gradient.repo.repository import Repository
+from gradient.repo.retention_rules import Keep
 from gradient.repo.revisions import Resolved
 from tests.repo.making import make_repo
 from tools.campaigns.repos import commit
@@ -114,18 +114,18 @@ class Schedule:
         source = self.any_commit()
         if source is not None:
             try:
-                moving.create_tag(self.other, "t", source, reason="tag", force=True)
+                ref_edits.create_tag(self.other, "t", source, reason="tag", force=True)
             except ConflictError:
                 assert source in self.other.dropped()
 
     def delete_tag(self) -> None:
         if "t" in self.other.refs.names("tags"):
-            moving.delete_tag(self.other, "t")
+            ref_edits.delete_tag(self.other, "t")
 
     def delete_branch(self) -> None:
         names = [name for name in self.other.branches() if name not in BRANCHES]
         if names:
-            moving.delete_branch(self.other, self.draw.choice(names))
+            ref_edits.delete_branch(self.other, self.draw.choice(names))
 
     def forget(self) -> None:
         self.last = self.draw.choice([0, 1, 1, 2, 3])

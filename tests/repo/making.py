@@ -8,7 +8,7 @@ from gradient.codec.mode import Mode
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.lines import Build, Line, Published
+from gradient.repo.branch_writer import Build, Line, Published
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.bases import Bases
+from gradient.checkpoint.delta_bases import Bases
 from gradient.codec.mode import Mode
 from gradient.errors import CorruptObjectError, CorruptPackError, MissingObjectError
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
+from gradient.repo.branch_writer import Line
 from gradient.repo.damage import damaged_commits, naming_commits
-from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from tests.repo.making import TIME, make_repo
 

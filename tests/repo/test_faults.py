@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.errors import GradientIOError
+from gradient.repo.branch_writer import Line
 from gradient.repo.history import History
-from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.repo.making import commit, make_repo, run, steps

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gradient.repo.branch_writer import Line
 from gradient.repo.history import History
-from gradient.repo.lines import Line
 from tests.repo.making import commit, fork, make_repo, run
 
 if TYPE_CHECKING:

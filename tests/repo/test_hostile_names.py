@@ -11,13 +11,13 @@ import pytest
 
 from gradient.errors import GradientError
 from gradient.objects.oid import Oid
-from gradient.repo import moving
-from gradient.repo.lines import Line
+from gradient.repo import ref_edits
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.directory import DirectoryStorage
-from gradient.view.files import ViewFiles
-from gradient.view.naming import file_name
+from gradient.view.file_names import file_name
+from gradient.view.updates import ViewFiles
 from tests.repo.making import commit, make_repo
 
 SLASHES = ["/", "\\", "%2f", "%2F", "%5c", "%252f", "\u2215", "\u2044", "\uff0f"]
@@ -130,8 +130,8 @@ def test_refs_and_view_files_stay_inside(part: int, repo: Repository, tmp_path: 
     refused = 0
     for name in NAMES[part::8]:
         for attempt in (
-            lambda name=name: moving.create_branch(repo, name, tip),
-            lambda name=name: moving.create_tag(repo, name, tip, reason="x", force=True),
+            lambda name=name: ref_edits.create_branch(repo, name, tip),
+            lambda name=name: ref_edits.create_tag(repo, name, tip, reason="x", force=True),
             lambda name=name: repo.set_head(name),
             lambda name=name: commit(Line.open(repo, name), 2),
             lambda name=name: repo.resolve(name),

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradient.errors import BranchExistsError, StepError
+from gradient.repo.branch_writer import Line
 from gradient.repo.history import History
-from gradient.repo.lines import Line
 from tests.repo.making import commit, make_repo, steps
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from gradient.errors import (
     MissingObjectError,
 )
 from gradient.objects.oid import Oid
-from gradient.repo import foreign
-from gradient.repo.foreign import Mark
-from gradient.repo.lines import Line
+from gradient.repo import foreign_files
+from gradient.repo.branch_writer import Line
+from gradient.repo.foreign_files import Mark
 from gradient.repo.repository import Repository
 from tests.repo.making import commit, make_repo, run, steps
 
@@ -91,7 +91,7 @@ def test_our_files_are_known_by_their_mark(repo: Repository, kind: str) -> None:
     path = Path(repo.path, "ckpt_main_s0.pt")
     path.write_bytes(OURS[kind])
 
-    mark = foreign.read_mark(str(path))
+    mark = foreign_files.read_mark(str(path))
 
     assert isinstance(mark, Mark)
     assert mark.kind == kind

@@ -14,11 +14,11 @@ from gradient.errors import (
     UnknownRevisionError,
 )
 from gradient.repo import revisions
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Revision
-from gradient.store import catalogue
-from gradient.store.bookkeeping import tidy
+from gradient.store import pack_catalogue
+from gradient.store.ledger_compaction import tidy
 from tests.repo.making import builder, commit, fork, make_repo, run
 
 if TYPE_CHECKING:
@@ -355,7 +355,7 @@ def test_words_agree_with_a_search_by_hand(
     with_ledger.store.refresh()
     tidy(with_ledger.store._catalogue, with_ledger.store._storage, least=1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(catalogue, "_FEW", 0)
+        patch.setattr(pack_catalogue, "_FEW", 0)
         again = Repository.open(repo.path)
         assert [again.resolve(f"main@{step}").oid for step in range(len(oids))] == oids
         assert again.store.known_commit(oids[0]) is not None

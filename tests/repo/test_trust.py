@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradient import init_repo
-from gradient.engine import caretaker
+from gradient.engine import maintenance_worker
 from gradient.errors import OwnershipError
 from gradient.repo.repository import Repository
 from gradient.repo.trust import SAFE_DIRECTORY, Trust
@@ -108,4 +108,4 @@ def test_what_others_make_of_it_is_left_to_the_owner(foreign: Path) -> None:
 
 @needs_root
 def test_the_caretaker_may_what_its_engine_may(foreign: Path) -> None:
-    assert "0 commits forgotten" in caretaker.look_after(str(foreign), None)
+    assert "0 commits forgotten" in maintenance_worker.look_after(str(foreign), None)

@@ -9,8 +9,8 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gradient.state.capture import capture
+from gradient.state.live_objects import Run
 from gradient.state.restore import Report, prepare
-from gradient.state.run import Run
 from gradient.state.snapshot import snapshot
 from tests.state.holding import same, through
 

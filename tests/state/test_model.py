@@ -7,9 +7,9 @@ import torch
 
 from gradient.errors import MisfitError, UnsupportedValueError
 from gradient.state.capture import capture
+from gradient.state.live_objects import Run
 from gradient.state.model import ModelPlan, capture_model
 from gradient.state.restore import prepare
-from gradient.state.run import Run
 from gradient.state.snapshot import snapshot
 from gradient.state.tensors import describe
 from tests.state.holding import same, through

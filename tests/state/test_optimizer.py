@@ -9,11 +9,11 @@ import torch
 
 from gradient.errors import MisfitError
 from gradient.state.capture import capture
-from gradient.state.names import ParameterNames, strip, stripped
+from gradient.state.live_objects import Run
 from gradient.state.optimizer import capture_optimizer, to_state_dict
 from gradient.state.optimizer_plan import same_value
+from gradient.state.parameter_names import ParameterNames, strip, stripped
 from gradient.state.restore import prepare
-from gradient.state.run import Run
 from gradient.state.snapshot import snapshot
 from tests.state.holding import same, through
 from tests.state.runs import assert_continues, make, network, restore, train

@@ -11,8 +11,8 @@ import torch
 
 from gradient.errors import ConfigError, InvalidNameError, MisfitError
 from gradient.state.capture import capture
+from gradient.state.live_objects import RESERVED, Registered, Run, check_name
 from gradient.state.restore import prepare, unpack
-from gradient.state.run import RESERVED, Registered, Run, check_name
 from gradient.state.snapshot import snapshot
 from gradient.state.tags import Pickled
 from tests.state.holding import same, through

@@ -10,8 +10,8 @@ from torch.optim.swa_utils import SWALR
 
 from gradient.errors import MisfitError
 from gradient.state.capture import capture
+from gradient.state.live_objects import Run
 from gradient.state.restore import prepare
-from gradient.state.run import Run
 from gradient.state.scheduler import capture_scheduler
 from gradient.state.snapshot import snapshot
 from tests.state.holding import same

@@ -12,7 +12,7 @@ from gradient.errors import GradientIOError
 from gradient.objects.oid import Kind, Oid
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 from gradient.store.refs import RefRecord, Refs
 from tests.storage.faults import Fault, observed
 

@@ -11,9 +11,9 @@ import pytest
 
 from gradient.errors import GradientIOError
 from gradient.storage.memory import MemoryStorage
-from gradient.store import leases, owner
+from gradient.store import leases, process_id
 from gradient.store.leases import EXPIRY, Leases
-from gradient.store.owner import Owner
+from gradient.store.process_id import Owner
 
 
 def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
@@ -25,7 +25,7 @@ def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
         lease.cover("heads/main.run2")
         lease.cover("heads/main")
         (held,) = found.held()
-        assert held.owner == owner.current()
+        assert held.owner == process_id.current()
         assert found.refs(held) == ["heads/main", "heads/main.run2"]
         assert found.exists(held)
         assert not found.forgotten(held)
@@ -59,7 +59,7 @@ def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
     (held,) = found.held()
     now[0] += 2 * EXPIRY
     assert not found.forgotten(held), "this process runs"
-    monkeypatch.setattr(owner, "_machine", lambda: "0" * 16)
+    monkeypatch.setattr(process_id, "_machine", lambda: "0" * 16)
     assert found.forgotten(held)
     now[0] -= EXPIRY
     assert not found.forgotten(held)
@@ -105,21 +105,21 @@ def test_what_a_lease_says_is_what_is_written() -> None:
 
 
 def test_an_owner_is_spelled_one_way() -> None:
-    me = owner.current()
+    me = process_id.current()
     assert Owner.parse(str(me)) == me
     for text in ("", "x", f"{me}-1", f"-{me}", str(me).upper() + "x"):
         assert Owner.parse(text) is None
 
 
 def test_whether_an_owner_runs() -> None:
-    me = owner.current()
+    me = process_id.current()
     assert me.runs() is True
     assert Owner("0" * 16, me.process, me.started).runs() is None
     if me.started != "0":
         assert Owner(me.machine, me.process, "1").runs() is False
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        facts = owner._facts(child.pid)
+        facts = process_id._facts(child.pid)
         other = Owner(me.machine, child.pid, facts[0] if facts else "0")
         assert other.runs() is True
         os.kill(child.pid, signal.SIGSTOP)

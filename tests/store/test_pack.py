@@ -14,10 +14,10 @@ from gradient.codec.mode import Mode
 from gradient.errors import CorruptPackError, FormatVersionError, GradientError
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.memory import MemoryStorage
-from gradient.store import layout
-from gradient.store.database import ObjectStore
-from gradient.store.layout import FRAME, HEADER, ROW, TRAILER, Row
+from gradient.store import pack_format
+from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack, PackWriter, id_of, name_of, open_packs
+from gradient.store.pack_format import FRAME, HEADER, ROW, TRAILER, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def reseal(pack: bytes, index: bytes) -> tuple[str, bytes]:
     head = struct.pack("<QQII32s", offset, len(index), count, bases, blake3(index).digest())
     body = pack[:offset] + index + head
     digest = blake3(body).digest()
-    return digest.hex(), body + digest + layout.END_MAGIC
+    return digest.hex(), body + digest + pack_format.END_MAGIC
 
 
 def open_bytes(pack_id: str, content: bytes) -> Pack:
@@ -115,9 +115,9 @@ def test_sizes_are_those_of_the_format() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_has_a_number(kind: Kind) -> None:
-    number = layout.KIND_IDS[kind]
-    assert layout.KINDS[number] is kind
-    assert kind in layout.MAX_RAW
+    number = pack_format.KIND_IDS[kind]
+    assert pack_format.KINDS[number] is kind
+    assert kind in pack_format.MAX_RAW
 
 
 def test_bases_come_back() -> None:

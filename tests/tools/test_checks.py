@@ -14,11 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_list_is_read_from_the_code() -> None:
     found = {mutant.name for mutant in checks.mutants()}
-    assert "store/frames.py: no: Oid.of(kind, out) != row.oid" in found
-    assert "store/catalogue.py: yes: self._storage.size(pack.name) == pack.size" in found
-    assert "maintenance/draining.py: yes: leases.forgotten(held)" in found
-    assert "maintenance/collection.py: left out: self._sweep(lying)" in found
-    assert "repo/lines.py: left out: lease.cover(f'heads/{branch}')" in found
+    assert "store/frame_reader.py: no: Oid.of(kind, out) != row.oid" in found
+    assert "store/pack_catalogue.py: yes: self._storage.size(pack.name) == pack.size" in found
+    assert "maintenance/lease_drain.py: yes: leases.forgotten(held)" in found
+    assert "maintenance/garbage_collection.py: left out: self._sweep(lying)" in found
+    assert "repo/branch_writer.py: left out: lease.cover(f'heads/{branch}')" in found
     assert len(found) > 300
 
 
@@ -40,10 +40,10 @@ def test_a_check_that_nobody_tests_is_found(tmp_path: Path) -> None:
     (mutant,) = [m for m in checks.mutants() if "Oid.of(kind, out) != row.oid" in m.text]
     assert mutant.kind == "guard"
     passing = tmp_path / "test_nothing.py"
-    passing.write_text("def test_nothing():\n    import gradient.store.frames\n")
+    passing.write_text("def test_nothing():\n    import gradient.store.frame_reader\n")
     script = (
         "import sys\n"
-        "import gradient.store.frames\n"
+        "import gradient.store.frame_reader\n"
         "from tools.campaigns import checks\n"
         f"mutant = [m for m in checks.mutants() if m.name == {mutant.name!r}][0]\n"
         f"sys.exit(checks.attempt(mutant, ({str(passing)!r},), seconds=60))\n"

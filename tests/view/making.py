@@ -13,13 +13,13 @@ from gradient.checkpoint.writer import write_state
 from gradient.codec.mode import Mode
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
+from gradient.repo.branch_writer import Line, Published
 from gradient.repo.config import timestamp
-from gradient.repo.lines import Line, Published
 from gradient.repo.repository import Repository
 from gradient.state.capture import capture
-from gradient.state.run import Registered, Run
-from gradient.view.create import init_repo
-from gradient.view.files import ViewFiles
+from gradient.state.live_objects import Registered, Run
+from gradient.view.init_repo import init_repo
+from gradient.view.updates import ViewFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from gradient.errors import ConfigError, ConflictError, NotFoundError, UnsupportedValueError
 from gradient.objects.oid import Oid
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.state.tensors import same_bits
 from gradient.view import safetensors as format

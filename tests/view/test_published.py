@@ -14,17 +14,17 @@ import pytest
 import torch
 
 from gradient.errors import ForeignRepoError
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import init_workspace
 from gradient.state.capture import capture
-from gradient.state.run import Registered
-from gradient.view.files import ViewFiles
+from gradient.state.live_objects import Registered
+from gradient.view.updates import ViewFiles
 from tests.view import published
 from tests.view.making import Box, commit, make_repo, make_run
 
 if TYPE_CHECKING:
-    from gradient.state.run import Run
+    from gradient.state.live_objects import Run
 
 REQUIREMENT = "gradient-desc==0.1.17"
 

@@ -13,10 +13,10 @@ import torch
 import gradient
 from gradient.engine.engine import GradientEngine
 from gradient.errors import ContextError, UnknownRevisionError
-from gradient.view import cards
-from gradient.view.reading.commit import Commit
-from gradient.view.reading.component import Component
-from gradient.view.reading.repo import Repo
+from gradient.view import html
+from gradient.view.api.commit import Commit
+from gradient.view.api.component import Component
+from gradient.view.api.repo import Repo
 from tests.cli.sandbox import ROOT
 
 EVIL = "<script>alert('&\"')</script>"
@@ -170,7 +170,7 @@ def test_components_are_compared_by_id(repo: Repo) -> None:
 
 
 def test_cards_leave_out_what_is_not_there() -> None:
-    page = Tags(cards.card(EVIL, {"a": None, "b": "", "c": 0, EVIL: EVIL}))
+    page = Tags(html.card(EVIL, {"a": None, "b": "", "c": 0, EVIL: EVIL}))
     assert page.text == f"{EVIL}c0{EVIL}{EVIL}"
 
 

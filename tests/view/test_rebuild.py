@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from tests.view.test_files import FOREIGN, STATE, kinds, listed
 
 from gradient.errors import ForeignRepoError
-from gradient.repo.lines import Line
-from gradient.view import files, rebuild
-from gradient.view.files import ViewFiles
+from gradient.repo.branch_writer import Line
+from gradient.view import rebuild, updates
+from gradient.view.updates import ViewFiles
 from tests.view.making import commit, make_repo
-from tests.view.test_files import FOREIGN, STATE, kinds, listed
 
 if TYPE_CHECKING:
     from gradient.repo.repository import Repository
@@ -56,7 +56,7 @@ def test_the_newest_are_full(repo: Repository, monkeypatch: pytest.MonkeyPatch) 
     size = Path(repo.path, "ckpt_main_s0.pt").stat().st_size
     for path in Path(repo.path).glob("*.pt"):
         path.unlink()
-    monkeypatch.setattr(files, "MOST_FULL_BYTES", size * 5 // 2)
+    monkeypatch.setattr(updates, "MOST_FULL_BYTES", size * 5 // 2)
 
     rebuild.rebuild(repo)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from tests.view.test_payload import same
 
 import gradient
 from gradient.errors import ContextError
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.view import thin
-from gradient.view.files import ViewFiles
+from gradient.view.updates import ViewFiles
 from tests.view.making import PLAIN, captured, commit, make_repo
-from tests.view.test_payload import same
 
 if TYPE_CHECKING:
     from gradient.repo.repository import Repository

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradient.codec.chunks import ranges
+from gradient.codec.coding_plan import Plan
 from gradient.codec.frame import Codec, decode_into, encode
 from gradient.codec.mode import Mode
-from gradient.codec.planning import Plan
 
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16}
 ZIPNN_NAMES: Final = {"fp32": "float32", "bf16": "bfloat16"}

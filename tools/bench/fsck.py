@@ -24,7 +24,7 @@ from gradient.maintenance.fsck.check import check
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 

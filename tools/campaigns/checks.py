@@ -43,31 +43,32 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = Path(gradient.__file__).parent
 
 _COLLECTING: Final = tuple(
-    f"maintenance/test_{name}.py" for name in ("collecting", "collection", "recompress", "retained")
+    f"maintenance/test_{name}.py"
+    for name in ("collecting", "garbage_collection", "recompress", "retained")
 )
 _FSCK: Final = ("maintenance/test_fsck.py", "maintenance/test_repair.py")
 _TREES: Final = ("checkpoint/test_hostile_trees.py", "checkpoint/test_references.py", "checkpoint")
 
 BYTES: Final[dict[str, tuple[str, ...]]] = {
-    "checkpoint/leaves.py": _TREES,
+    "checkpoint/component_tensors.py": _TREES,
     "checkpoint/reader.py": _TREES,
     "checkpoint/references.py": _TREES,
-    "checkpoint/sharing.py": _TREES,
+    "checkpoint/shared_memory.py": _TREES,
     "codec/": ("codec",),
     "maintenance/fsck/frames.py": _FSCK,
     "maintenance/fsck/packs.py": _FSCK,
     "maintenance/fsck/refs.py": _FSCK,
     "objects/": ("objects",),
     "storage/": ("storage",),
-    "store/": ("store", "repo/test_lines.py", *_COLLECTING),
+    "store/": ("store", "repo/test_branch_writer.py", *_COLLECTING),
 }
 """Where stored bytes are read, and which tests must notice, the nearest first."""
 
 RULES: Final[dict[str, tuple[str, ...]]] = {
-    "maintenance/claim.py": (*_COLLECTING, "maintenance/test_repair.py"),
-    "maintenance/collection.py": _COLLECTING,
-    "maintenance/draining.py": _COLLECTING,
-    "store/leases.py": ("store/test_leases.py", "maintenance/test_draining.py", *_COLLECTING),
+    "maintenance/lock.py": (*_COLLECTING, "maintenance/test_repair.py"),
+    "maintenance/garbage_collection.py": _COLLECTING,
+    "maintenance/lease_drain.py": _COLLECTING,
+    "store/leases.py": ("store/test_leases.py", "maintenance/test_lease_drain.py", *_COLLECTING),
 }
 """What keeps writers and collections apart."""
 
@@ -84,17 +85,17 @@ _SECONDS: Final = 30
 _ANYWAY: Final = "whatever it answers, the packs themselves are asked next"
 
 UNNEEDED: Final[dict[str, str]] = {
-    "codec/planning.py: yes: len(seen.entropies) == width": "it chooses how to code, which is "
+    "codec/coding_plan.py: yes: len(seen.entropies) == width": "it chooses how to code, which is "
     "proved",
-    "store/catalogue.py: no: not fs.is_missing(error) and self._storage.size(pack.name) is not "
-    "None": "it is opened once more, and that fails, too",
-    "store/catalogue.py: yes: self.recheck()": _ANYWAY,
-    "store/catalogue.py: no: self.recheck()": _ANYWAY,
+    "store/pack_catalogue.py: no: not fs.is_missing(error) and self._storage.size(pack.name) is "
+    "not None": "it is opened once more, and that fails, too",
+    "store/pack_catalogue.py: yes: self.recheck()": _ANYWAY,
+    "store/pack_catalogue.py: no: self.recheck()": _ANYWAY,
     "store/transaction.py: no: places[0][1].raw != len(out)": "reading it would fail, after a "
     "search",
     "store/leases.py: yes: self._refs": "to remove what is not there is no harm",
-    "store/frames.py: no: catalogue.recheck()": _ANYWAY,
-    "store/frames.py: yes: catalogue.recheck()": "it looks at the same places once more",
+    "store/frame_reader.py: no: catalogue.recheck()": _ANYWAY,
+    "store/frame_reader.py: yes: catalogue.recheck()": "it looks at the same places once more",
 }
 """Mutants that change nothing which a test could see, and why; by file, answer and text."""
 
@@ -132,7 +133,9 @@ def mutants() -> list[Mutant]:
         for kind, node, answer in _checks(tree, file, bool(read)):
             if (node, answer) not in seen:
                 seen.add((node, answer))
-                tests = _tests(file, RULES.get(file, read or ("repo/test_lines.py", *_COLLECTING)))
+                tests = _tests(
+                    file, RULES.get(file, read or ("repo/test_branch_writer.py", *_COLLECTING))
+                )
                 text = " ".join(ast.unparse(node).split())
                 found.append(Mutant(kind, file, node.lineno, node.col_offset, answer, text, tests))
     return found

@@ -33,8 +33,8 @@ _SYNCS: Final = frozenset({"sync", "sync_folder", "write_durable"})
 _NAMES: Final = frozenset({"rename", "link"})
 
 NO_STORE: Final = {
-    "maintenance/doctor.py": "it tries out what a sync costs; nothing relies on what it writes",
-    "maintenance/contender.py": "it tries out what a link does",
+    "maintenance/doctor/probes.py": "it tries out a sync; nothing relies on what it writes",
+    "maintenance/doctor/link_race.py": "it tries out what a link does",
     "remote/credentials.py": "a token that is lost is asked for again",
     "view/export.py": "what is exported is a copy, of a commit that is still there",
     "cli/import_.py": "what is imported is still where it was",

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from gradient.errors import GradientIOError
-from gradient.maintenance.collection import collect
+from gradient.maintenance.garbage_collection import collect
 from gradient.storage.directory import NO_ROOM
 from tools.campaigns import operations, repos
 from tools.campaigns.lives import Inspector, Life, ViolationError, allowed

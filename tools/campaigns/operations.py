@@ -17,23 +17,23 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from unittest.mock import patch
 
-from gradient.maintenance.collection import collect, undo
-from gradient.maintenance.forgetting import forget
+from gradient.maintenance.forget import forget
 from gradient.maintenance.fsck.repair import repair
+from gradient.maintenance.garbage_collection import collect, undo
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import layout, moving
-from gradient.repo.branching import fork_commit
-from gradient.repo.keeping import Keep
-from gradient.repo.lines import Line
+from gradient.repo import paths, ref_edits
+from gradient.repo.branch_writer import Line
+from gradient.repo.fork import fork_commit
 from gradient.repo.repository import Repository
+from gradient.repo.retention_rules import Keep
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage import fs
-from gradient.store import bookkeeping, repack
-from gradient.view.create import init_repo
-from gradient.view.files import ViewFiles
-from gradient.view.following import follow_refs
+from gradient.store import ledger_compaction, repack
+from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
+from gradient.view.updates import ViewFiles
+from gradient.view.view_follow import follow_refs
 from tools.campaigns import repos
 from tools.campaigns.lives import Life, Refs
 
@@ -82,11 +82,11 @@ def make_world(folder: Path) -> tuple[Path, Refs]:
 def begin(life: Life) -> None:
     """Make another repo, with a workspace of its own, and commit there."""
     workspace = life.path.parent / "other"
-    inside = workspace / "run" / layout.REPO_FOLDER
-    config = Path(layout.workspace_config(str(workspace)))
+    inside = workspace / "run" / paths.REPO_FOLDER
+    config = Path(paths.workspace_config(str(workspace)))
     with life.towards(life.refs, promise=lambda: [config]):
         init_workspace(workspace)
-    folders = [inside / name for name in (layout.CONFIG, *layout.FOLDERS)]
+    folders = [inside / name for name in (paths.CONFIG, *paths.FOLDERS)]
     with life.towards(life.refs, promise=lambda: folders):
         init_repo(workspace / "run", "run", None, workspace)
     with life.towards(life.refs, promise=lambda: [*inside.glob("[or]*/[ph]*/**/*")]):
@@ -145,13 +145,13 @@ def branch(life: Life, name: str = "") -> None:
     tip = repo.tip("main")
     assert tip is not None
     with life.towards(life.with_line(f"heads/{name}", life.refs[MAIN])):
-        moving.create_branch(repo, name, tip)
+        ref_edits.create_branch(repo, name, tip)
 
 
 def branch_with_another(life: Life) -> None:
     """Name the tip; the branch's folder was made by a process that did not live to sync it."""
     name = f"shared{following(life, 'heads/shared')}"
-    fs.make_folders(str(life.path / layout.REPO_FOLDER / "refs/heads" / name))
+    fs.make_folders(str(life.path / paths.REPO_FOLDER / "refs/heads" / name))
     branch(life, name)
 
 
@@ -192,7 +192,7 @@ def rename(life: Life) -> None:
     name = f"side{following(life, 'heads/side')}"
     both = life.with_line(f"heads/{name}", life.refs[f"heads/{old}"])
     with life.towards(both, {ref: line for ref, line in both.items() if ref != f"heads/{old}"}):
-        moving.rename_branch(life.open(), old, name)
+        ref_edits.rename_branch(life.open(), old, name)
         follow_refs(life.open())
 
 
@@ -203,7 +203,7 @@ def delete(life: Life, name: str = "") -> None:
     if repo.active_branch() == name:
         repo.set_head("main")
     with life.towards(life.with_line(f"heads/{name}", None)):
-        moving.delete_branch(repo, name)
+        ref_edits.delete_branch(repo, name)
 
 
 def tag(life: Life) -> None:
@@ -213,19 +213,19 @@ def tag(life: Life) -> None:
     tip = repo.tip("main")
     assert tip is not None
     with life.towards(life.with_line(f"tags/{name}", life.refs[MAIN])):
-        moving.create_tag(repo, name, tip, reason="tag", force=False)
+        ref_edits.create_tag(repo, name, tip, reason="tag", force=False)
 
 
 def untag(life: Life) -> None:
     """End a tag."""
     name = pick(life, "tags/tag")
     with life.towards(life.with_line(f"tags/{name}", None)):
-        moving.delete_tag(life.open(), name)
+        ref_edits.delete_tag(life.open(), name)
 
 
 def switch(life: Life) -> None:
     """Choose another active branch, and main again."""
-    head = life.path / layout.REPO_FOLDER / layout.HEAD
+    head = life.path / paths.REPO_FOLDER / paths.HEAD
     for name in (pick(life, "heads/side"), "main"):
         with life.towards(life.refs, promise=lambda: [head]):
             life.open().set_head(name)
@@ -247,7 +247,7 @@ def take_back(life: Life) -> None:
     with life.towards(life.with_line(f"heads/{name}", line)):
         collect(life.open(), grace=3600.0, wait=1.0, clock=lambda: time.time() + 7200.0)
         undo(life.open())
-        moving.create_branch(life.open(), name, oid)
+        ref_edits.create_branch(life.open(), name, oid)
 
 
 def let_go(life: Life) -> None:
@@ -258,13 +258,13 @@ def let_go(life: Life) -> None:
 
 def mend(life: Life) -> None:
     """Repair a repo with damage that loses nothing: of HEAD, of a pack's end, of a record."""
-    inside = life.path / layout.REPO_FOLDER
+    inside = life.path / paths.REPO_FOLDER
     pack = max(inside.glob("objects/pack/*"))
     record = max(inside.glob("refs/heads/main/*"))
     damage = {
         pack: pack.read_bytes() + b"x",
         record.with_name(f"{int(record.name) + 1:016d}"): b"{",
-        inside / layout.HEAD: b"..\n",
+        inside / paths.HEAD: b"..\n",
     }
     classes = (*_WITHOUT_A_PACK, "head-malformed", "record-torn")
     kept = inside / "lost+found"
@@ -276,7 +276,7 @@ def mend(life: Life) -> None:
 
 def mend_config(life: Life) -> None:
     """Repair a repo whose config was damaged."""
-    config = life.path / layout.REPO_FOLDER / layout.CONFIG
+    config = life.path / paths.REPO_FOLDER / paths.CONFIG
     classes = ("config-malformed", "config-missing")
     with life.towards(life.refs, damage=classes, promise=lambda: [config]):
         life.spoil(config, b"{")
@@ -305,7 +305,7 @@ def ledger(life: Life) -> None:
     with life.towards(life.refs):
         repo = life.open()
         repo.store.refresh()
-        bookkeeping.tidy(repo.store.catalogue, repo.storage, least=1)
+        ledger_compaction.tidy(repo.store.catalogue, repo.storage, least=1)
 
 
 def view(life: Life) -> None:

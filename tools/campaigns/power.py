@@ -30,7 +30,7 @@ from unittest import mock
 
 import gradient
 from gradient.storage import fs
-from gradient.store import owner
+from gradient.store import process_id
 from tests.storage.faults import observed
 from tools.campaigns.kills import READING
 from tools.campaigns.lives import Inspector, Life, ViolationError, allowed, scratch_folder
@@ -300,8 +300,8 @@ class Campaign:
         recorder = Recorder(world)
         life = Life(world / self._inside, self._refs, recorder.say, names)
         # Whoever looks at what is left must take the one who wrote for gone, as it is by then.
-        gone = replace(owner.current(), started="1")
-        with observed(recorder), mock.patch.object(owner, "current", return_value=gone):
+        gone = replace(process_id.current(), started="1")
+        with observed(recorder), mock.patch.object(process_id, "current", return_value=gone):
             for name in names:
                 self.stage.operations[name](life)
         return recorder.events

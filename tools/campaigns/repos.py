@@ -12,7 +12,7 @@ from gradient.objects.canonical import Json
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.lines import Line
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 

@@ -15,9 +15,9 @@ from gradient.objects.oid import Oid
 from gradient.repo.config import ViewMode
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import init_workspace
-from gradient.view import payload
-from gradient.view.create import init_repo
-from gradient.view.naming import file_name
+from gradient.view import desc_payload
+from gradient.view.file_names import file_name
+from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
 from tools.campaigns.lives import Life, Refs, ViolationError
 from tools.campaigns.operations import MAIN, OPERATIONS, following
@@ -127,7 +127,7 @@ def rebuild_view(life: Life) -> None:
 def is_right(repo: Repository, oid: Oid, commit: Commit) -> bool:
     """Whether commit and view file hold the state of the step."""
     run = Run().fill(commit.step)
-    states = [payload.read(repo, oid)["data"]]
+    states = [desc_payload.read(repo, oid)["data"]]
     file = Path(repo.path, file_name(commit.branch, commit.step))
     if file.exists():
         states.append(load(file))

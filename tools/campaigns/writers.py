@@ -29,9 +29,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from gradient.maintenance.collection import collect
 from gradient.maintenance.fsck.check import check
-from gradient.repo.lines import Line
+from gradient.maintenance.garbage_collection import collect
+from gradient.repo.branch_writer import Line
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store.leases import Leases

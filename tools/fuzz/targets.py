@@ -15,30 +15,30 @@ from blake3 import blake3
 
 from gradient.codec.frame import Codec, decode_into
 from gradient.errors import GradientError
-from gradient.maintenance.fsck.scan import scan
-from gradient.maintenance.fsck.values import Judge
+from gradient.maintenance.fsck.pack_scan import scan
+from gradient.maintenance.fsck.tree_values import Judge
 from gradient.objects import canonical
 from gradient.objects import tree as trees
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import ValueTree
-from gradient.repo import documents, foreign, layout
+from gradient.repo import foreign_files, json_files, paths
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 from gradient.state import values
 from gradient.storage import fs
 from gradient.storage.memory import MemoryStorage
-from gradient.store import ledger as ledgers
+from gradient.store import multi_pack_index as ledgers
 from gradient.store import pack as packs
-from gradient.store.database import ObjectStore
-from gradient.store.layout import TRAILER
+from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
+from gradient.store.pack_format import TRAILER
 from gradient.store.refs import RefRecord
-from gradient.store.retention import RetentionRecord
+from gradient.store.retention_log import RetentionRecord
 
 GOLDEN: Final = Path(__file__).resolve().parents[2] / "tests" / "format" / "golden-v1.tar"
 _MOST_RAW: Final = 1 << 16
-_MARK: Final = foreign.Mark("thin", Oid(bytes(32)))
+_MARK: Final = foreign_files.Mark("thin", Oid(bytes(32)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "head": Target([*golden.files(".gradient-repo/HEAD"), b"main\n"], repo.head),
         "manifest": Target([_MANIFEST], repo.manifest),
         "mark": Target(
-            [b"PK" + bytes(40) + foreign.Mark("thin", Oid(bytes(32))).to_bytes()], repo.mark
+            [b"PK" + bytes(40) + foreign_files.Mark("thin", Oid(bytes(32))).to_bytes()], repo.mark
         ),
         "value": Target(list(_values(golden)), _value),
     }
@@ -279,11 +279,11 @@ class _Repo:
     def __init__(self, root: Path) -> None:
         create_repo(root)
         self._root = root
-        self._config = (root / layout.REPO_FOLDER / layout.CONFIG).read_bytes()
+        self._config = (root / paths.REPO_FOLDER / paths.CONFIG).read_bytes()
 
     def config(self, data: bytes) -> None:
         """Open a repo with this config."""
-        path = self._root / layout.REPO_FOLDER / layout.CONFIG
+        path = self._root / paths.REPO_FOLDER / paths.CONFIG
         path.write_bytes(data)
         try:
             Repository.open(self._root, workers=1)
@@ -292,17 +292,17 @@ class _Repo:
 
     def head(self, data: bytes) -> None:
         """Read the active branch."""
-        (self._root / layout.REPO_FOLDER / layout.HEAD).write_bytes(data)
+        (self._root / paths.REPO_FOLDER / paths.HEAD).write_bytes(data)
         _ = Repository.open(self._root, workers=1).head
 
     def manifest(self, data: bytes) -> None:
         """Tell whose a manifest is."""
-        path = self._root / layout.MANIFEST
+        path = self._root / paths.MANIFEST
         path.write_bytes(data)
         try:
-            foreign.foreign_entries(data)
-            foreign.refuse_writing(str(self._root))
-            documents.read(str(path))
+            foreign_files.foreign_entries(data)
+            foreign_files.refuse_writing(str(self._root))
+            json_files.read(str(path))
         finally:
             path.unlink()
 
@@ -310,5 +310,5 @@ class _Repo:
         """Tell whose a view file is."""
         path = self._root / "ckpt_main_s0.pt"
         path.write_bytes(data)
-        foreign.read_mark(str(path))
+        foreign_files.read_mark(str(path))
         path.unlink()

@@ -13,17 +13,17 @@ import torch
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
 from gradient.errors import IntegrityError, MalformedObjectError
-from gradient.integrations import guarded
+from gradient.integrations import untrusted_pickle
 from gradient.integrations.gradient_desc.deltas import add, has_compressed, has_tensors
 from gradient.integrations.gradient_desc.source import Listed, Source
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import layout, names
+from gradient.repo import branch_names, paths
+from gradient.repo.branch_writer import Line
 from gradient.repo.config import timestamp
-from gradient.repo.lines import Line
 from gradient.repo.repository import Repository
-from gradient.state.names import stripped
-from gradient.state.run import BUILT_IN, RESERVED
+from gradient.state.live_objects import BUILT_IN, RESERVED
+from gradient.state.parameter_names import stripped
 from gradient.storage import fs
 
 _OWN_KEYS = frozenset({"step", "meta"})
@@ -103,7 +103,7 @@ class _Import:
         taken = self._repo.branches()
         branch = name
         number = 2
-        while not names.is_branch_name(branch, taken) or branch in taken:
+        while not branch_names.is_branch_name(branch, taken) or branch in taken:
             safe = "".join(c if c.isalnum() or c in "-_./" else "-" for c in name).strip("./-")
             branch = f"{safe or 'branch'}-{number}"
             number += 1
@@ -153,7 +153,7 @@ class _Import:
         """Read one file; the last anchor is kept for the deltas that follow it."""
         if self._anchor is not None and self._anchor[0] == file:
             return self._anchor[1]
-        payload = guarded.load(file)
+        payload = untrusted_pickle.load(file)
         data = payload.get("data") if isinstance(payload, dict) else None
         if not isinstance(data, dict) or "is_delta" not in payload:
             raise MalformedObjectError(f"{file} is not a checkpoint of gradient-desc")
@@ -187,7 +187,7 @@ class _Import:
         if type(ref) is str and ref in self._files:
             return self._files[ref]
         if type(path) is str:
-            beside = layout.beside(self._source.path, PurePath(path).name)
+            beside = paths.beside(self._source.path, PurePath(path).name)
             if fs.is_file(beside):
                 return beside
         raise IntegrityError(f"{listed.file}: its anchor {ref or path} is not there")

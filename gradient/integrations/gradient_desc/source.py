@@ -9,9 +9,9 @@ from pathlib import PurePath
 from typing import Any
 
 from gradient.errors import MalformedObjectError, NotFoundError
-from gradient.integrations import guarded
+from gradient.integrations import untrusted_pickle
 from gradient.objects.commit import MAX_STEP
-from gradient.repo import documents, foreign, layout
+from gradient.repo import foreign_files, json_files, paths
 from gradient.storage import fs
 
 
@@ -54,11 +54,11 @@ def open_source(path: str) -> Source:
     Raises NotFoundError where there is none, MalformedObjectError for a damaged manifest.
     """
     root = fs.absolute(path)
-    raw = documents.read_bytes(layout.beside(root, layout.MANIFEST))
-    files = foreign.checkpoint_names(root) if fs.is_folder(root) else []
+    raw = json_files.read_bytes(paths.beside(root, paths.MANIFEST))
+    files = foreign_files.checkpoint_names(root) if fs.is_folder(root) else []
     if raw is None and not files:
         raise NotFoundError(f"{root} holds neither a manifest.json nor ckpt_*.pt files")
-    config = documents.read(layout.inside(root, layout.CONFIG)) or {}
+    config = json_files.read(paths.inside(root, paths.CONFIG)) or {}
     if "format" in config:
         raise NotFoundError(f"{root} is a repo of this Gradient: there is nothing to import")
     manifest = _manifest(root, raw)
@@ -66,11 +66,11 @@ def open_source(path: str) -> Source:
     listed = [each for each in found if isinstance(each, Listed)]
     absent = [each for each in found if isinstance(each, str)]
     known = {PurePath(each.file).name for each in listed}
-    unlisted = [layout.beside(root, name) for name in files if name not in known]
+    unlisted = [paths.beside(root, name) for name in files if name not in known]
     listed.extend(_read_unlisted(unlisted, {each.ref for each in listed}))
     return Source(
         path=root,
-        name=documents.text(config, "repo_name") or PurePath(root).name,
+        name=json_files.text(config, "repo_name") or PurePath(root).name,
         description=str(manifest.get("description") or config.get("description") or ""),
         checkpoints=tuple(sorted(listed, key=lambda each: (each.branch, each.step))),
         absent=tuple(absent),
@@ -98,14 +98,14 @@ def _listed(root: str, entry: Any) -> Listed | str:
     file = entry.get("file")
     name = PurePath(file).name if type(file) is str else f"ckpt_{branch}_s{step}.pt"
     # Beside the manifest first: the repo may have been moved, and the path be stale.
-    for path in (layout.beside(root, name), file):
+    for path in (paths.beside(root, name), file):
         if type(path) is str and fs.is_file(path):
             return Listed(
                 branch=branch,
                 step=step,
                 file=path,
-                created_at=documents.text(entry, "created_at"),
-                id=documents.text(entry, "id"),
+                created_at=json_files.text(entry, "created_at"),
+                id=json_files.text(entry, "id"),
             )
     return f"{branch}@{step}"
 
@@ -113,7 +113,7 @@ def _listed(root: str, entry: Any) -> Listed | str:
 def _read_unlisted(files: list[str], known: set[str]) -> Iterator[Listed]:
     """Take in files that the manifest lacks, by what they say themselves."""
     for file in files:
-        payload = guarded.load(file)
+        payload = untrusted_pickle.load(file)
         data = payload.get("data") if isinstance(payload, dict) else None
         meta = data.get("meta") if isinstance(data, dict) else None
         if isinstance(data, dict) and isinstance(meta, dict) and type(meta.get("branch")) is str:

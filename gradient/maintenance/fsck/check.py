@@ -18,19 +18,19 @@ from gradient.maintenance.fsck import derived, packs, settings
 from gradient.maintenance.fsck.findings import Finding, Report, ordered
 from gradient.maintenance.fsck.frames import Fault, FrameCheck, Verified
 from gradient.maintenance.fsck.objects import ObjectCheck
+from gradient.maintenance.fsck.pack_scan import Scanned, scan
 from gradient.maintenance.fsck.refs import RefCheck, check_refs, path_of
 from gradient.maintenance.fsck.retention import RetentionCheck, check_retention
-from gradient.maintenance.fsck.scan import Scanned, scan
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.repo.config import RepoConfig
-from gradient.repo.foreign import refuse_without_store
+from gradient.repo.foreign_files import refuse_without_store
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from gradient.store import names, pack
-from gradient.store.index import Index
-from gradient.store.layout import Row
+from gradient.store import pack, ref_names
+from gradient.store.object_index import Index
+from gradient.store.pack_format import Row
 from gradient.store.workers import Workers
 
 Progress: TypeAlias = Callable[[str, int, int | None], object]
@@ -60,7 +60,7 @@ def check(
     for the frames: they are begun at another pack each time.
     """
     root = fs.absolute(path)
-    if fs.kind(layout.inside(root)) is None:
+    if fs.kind(paths.inside(root)) is None:
         raise ContextError(f"{root} is not a repo; make it one: gradient repo init")
     refuse_without_store(root)
     return Check(root, workers).run(quick, subset, max_time, progress)
@@ -146,7 +146,7 @@ class Check:
         return faults or any(self.objects.bad.values()) or bool(self.objects.findings)
 
     def _pack_names(self) -> list[str]:
-        return fs.names(layout.inside(self.root, pack.FOLDER))
+        return fs.names(paths.inside(self.root, pack.FOLDER))
 
     def _walk(self, progress: Progress) -> None:
         lost = set(self._lost())
@@ -278,7 +278,7 @@ class Check:
     def _judge_refs(self) -> Iterator[Finding]:
         for oid, log, is_tip in self.refs.commits():
             if oid not in self.objects.commits:
-                path = path_of(log.space, names.quote(log.name))
+                path = path_of(log.space, ref_names.quote(log.name))
                 message = f"{log.space}/{log.name} names {oid}, which "
                 if is_tip:
                     called = (self.objects.names.get(oid, f"{log.name} ({oid.short})"),)
@@ -292,7 +292,7 @@ class Check:
         name = PurePath(finding.path).name
         if quick or not affected or name not in self.shelf.broken:
             return finding
-        held = self.scan(layout.inside(self.root, pack.FOLDER, name)).named
+        held = self.scan(paths.inside(self.root, pack.FOLDER, name)).named
         needed = dict.fromkeys(word for oid in held & affected.keys() for word in affected[oid])
         return replace(finding, commits=tuple(needed))
 

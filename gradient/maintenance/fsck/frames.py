@@ -15,19 +15,19 @@ import numpy as np
 from blake3 import blake3
 
 from gradient.codec.frame import Codec, decode_into
-from gradient.codec.scratch import SCRATCH
+from gradient.codec.scratch_buffers import SCRATCH
 from gradient.errors import GradientIOError, IntegrityError, MalformedObjectError
 from gradient.maintenance.fsck.findings import Finding
 from gradient.maintenance.fsck.packs import path_of
 from gradient.objects.oid import Oid
-from gradient.repo import layout as places
+from gradient.repo import paths as places
 from gradient.storage import fs
-from gradient.store import layout, pack
-from gradient.store.database import ObjectStore
-from gradient.store.frames import MAX_DEPTH
-from gradient.store.index import Index
-from gradient.store.layout import Row
+from gradient.store import pack, pack_format
+from gradient.store.frame_reader import MAX_DEPTH
+from gradient.store.object_index import Index
+from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
+from gradient.store.pack_format import Row
 from gradient.store.workers import Workers
 
 PART_BYTES: Final = 4 << 20
@@ -174,7 +174,7 @@ class FrameCheck:
             path = places.inside(self._repo, each.name)
             try:
                 with fs.open_file(path) as file:
-                    hasher = blake3(_read(file, 0, layout.HEADER.size))
+                    hasher = blake3(_read(file, 0, pack_format.HEADER.size))
                     for rows in _runs(each):
                         if deadline is not None and time.monotonic() > deadline:
                             done.complete = False

@@ -19,16 +19,16 @@ from gradient.errors import (
     MissingObjectError,
 )
 from gradient.maintenance.fsck.findings import Finding
-from gradient.maintenance.fsck.values import Judge, MalformedTensorError
+from gradient.maintenance.fsck.tree_values import Judge, MalformedTensorError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import MAX_DEPTH
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.remains import remaining
-from gradient.store.database import ObjectStore
-from gradient.store.index import Index
-from gradient.store.retention import Dropped
+from gradient.repo.partial_tree import remaining
+from gradient.store.object_index import Index
+from gradient.store.object_store import ObjectStore
+from gradient.store.retention_log import Dropped
 
 _NOTHING: frozenset[Oid] = frozenset()
 

@@ -9,12 +9,12 @@ from blake3 import blake3
 
 from gradient.errors import FormatVersionError, GradientIOError
 from gradient.maintenance.fsck.findings import Finding
-from gradient.repo import layout as places
+from gradient.repo import paths as places
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
-from gradient.store import layout, pack
-from gradient.store.layout import HEADER, TRAILER
+from gradient.store import pack, pack_format
 from gradient.store.pack import Pack
+from gradient.store.pack_format import HEADER, TRAILER
 
 _BLOCK = 4 << 20
 _TAIL = 64 << 10
@@ -90,11 +90,11 @@ def _class(file: fs.File, pack_id: str, problem: Exception) -> str:
         # What a newer version wrote is whole; else it is damage that reads like a version.
         return "pack-version" if _whole_hash(file, size) == pack_id else "pack-header"
     magic, _, _ = HEADER.unpack(_read(file, 0, HEADER.size))
-    if magic != layout.MAGIC:
+    if magic != pack_format.MAGIC:
         return "pack-header"
     tail = _read(file, max(size - _TAIL, 0), min(size, _TAIL))
-    if not tail.endswith(layout.END_MAGIC):
-        if layout.END_MAGIC in tail:
+    if not tail.endswith(pack_format.END_MAGIC):
+        if pack_format.END_MAGIC in tail:
             return "pack-extended"
         return "pack-cut" if _ends_in_a_frame(file, size) else "pack-trailer"
     offset, length, _, _, digest, pack_hash, _ = TRAILER.unpack(tail[-TRAILER.size :])
@@ -123,14 +123,14 @@ def blocks(file: fs.File, size: int) -> Iterator[bytes]:
 def _ends_in_a_frame(file: fs.File, size: int) -> bool:
     """Whether the frames, each followed by the next, lead beyond the end of the file."""
     offset = HEADER.size
-    while offset + layout.FRAME.size <= size:
-        magic, _, _, flags, _, _, stored, _ = layout.FRAME.unpack(
-            _read(file, offset, layout.FRAME.size)
+    while offset + pack_format.FRAME.size <= size:
+        magic, _, _, flags, _, _, stored, _ = pack_format.FRAME.unpack(
+            _read(file, offset, pack_format.FRAME.size)
         )
-        if magic != layout.FRAME_MAGIC:
+        if magic != pack_format.FRAME_MAGIC:
             return False
-        offset += layout.FRAME.size + 32 * (flags & layout.HAS_BASE) + stored
-    return offset > size or _read(file, offset, 4) == layout.FRAME_MAGIC[: size - offset]
+        offset += pack_format.FRAME.size + 32 * (flags & pack_format.HAS_BASE) + stored
+    return offset > size or _read(file, offset, 4) == pack_format.FRAME_MAGIC[: size - offset]
 
 
 def _read(file: fs.File, offset: int, length: int) -> bytes:

@@ -15,11 +15,11 @@ from gradient.codec.mode import Mode
 from gradient.errors import GradientError
 from gradient.objects.commit import Commit
 from gradient.objects.oid import Kind, Oid
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.repo.discovery import find_workspace
 from gradient.repo.workspace import list_repos
 from gradient.storage.directory import DirectoryStorage
-from gradient.store.database import ObjectStore
+from gradient.store.object_store import ObjectStore
 
 _MOST_BYTES: Final = 64 << 20
 """What one pack is made of at most; so little is lost if it is interrupted."""
@@ -39,8 +39,8 @@ def refetch(root: str, lost: Iterable[Oid], source: str) -> Iterator[int]:
     Yields the number of objects of each pack that was written. A source that can not be read has
     nothing.
     """
-    own = ObjectStore(DirectoryStorage(layout.inside(root)))
-    found = _found(own, ObjectStore(DirectoryStorage(layout.inside(source))), lost)
+    own = ObjectStore(DirectoryStorage(paths.inside(root)))
+    found = _found(own, ObjectStore(DirectoryStorage(paths.inside(source))), lost)
     while True:
         count = size = 0
         with own.begin(mode=Mode.AUTO) as transaction:

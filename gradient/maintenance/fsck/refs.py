@@ -12,9 +12,9 @@ from gradient.errors import GradientIOError, InvalidNameError, MalformedObjectEr
 from gradient.maintenance.fsck.findings import Finding
 from gradient.objects import canonical
 from gradient.objects.oid import Oid
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.storage import fs
-from gradient.store import names
+from gradient.store import ref_names
 from gradient.store.refs import RefRecord, Space
 
 SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
@@ -64,19 +64,19 @@ class RefCheck:
 
 def path_of(*parts: str) -> str:
     """Return a path among the refs relative to the repo's folder."""
-    return "/".join((layout.REPO_FOLDER, "refs", *parts))
+    return "/".join((paths.REPO_FOLDER, "refs", *parts))
 
 
 def check_refs(repo: str) -> RefCheck:
     """Look at everything among the refs."""
     check = RefCheck()
     for space in SPACES:
-        folder = layout.inside(repo, "refs", space)
+        folder = paths.inside(repo, "refs", space)
         if fs.kind(folder) != "folder":
             continue  # said elsewhere
         folded: dict[str, str] = {}
         for quoted in fs.names(folder):
-            name = names.unquote(quoted)
+            name = ref_names.unquote(quoted)
             what = fs.kind(f"{folder}/{quoted}")
             path = path_of(space, quoted)
             if name is None:
@@ -91,7 +91,7 @@ def check_refs(repo: str) -> RefCheck:
 
 def _judge_name(name: str, path: str, folded: dict[str, str]) -> Iterator[Finding]:
     try:
-        names.check_name(name)
+        ref_names.check_name(name)
     except InvalidNameError as error:
         yield Finding("ref-name", path, str(error))
     other = folded.setdefault(name.casefold(), name)
@@ -101,8 +101,8 @@ def _judge_name(name: str, path: str, folded: dict[str, str]) -> Iterator[Findin
 
 def _read_log(check: RefCheck, repo: str, name: str, space: Space) -> Log:
     log = Log(name, space)
-    quoted = names.quote(name)
-    folder = layout.inside(repo, "refs", space, quoted)
+    quoted = ref_names.quote(name)
+    folder = paths.inside(repo, "refs", space, quoted)
     taken = []
     for entry in fs.names(folder):
         path = path_of(space, quoted, entry)
@@ -151,7 +151,7 @@ def classify(raw: bytes) -> str:
     except MalformedObjectError as error:
         return "record-check" if "check" in str(error) else "record-malformed"
     space, _, name = ref.partition("/")
-    known = space in SPACES and bool(name) and len(names.quote(name)) <= names.MAX_QUOTED
+    known = space in SPACES and bool(name) and len(ref_names.quote(name)) <= ref_names.MAX_QUOTED
     return "record-misplaced" if known and seq < 10**16 else "record-malformed"
 
 
@@ -160,11 +160,11 @@ def _home(raw: bytes) -> str:
     body = canonical.loads(raw)
     assert type(body) is dict
     space, _, name = str(body["ref"]).partition("/")
-    return f"refs/{space}/{names.quote(name)}/{body['seq']:016d}"
+    return f"refs/{space}/{ref_names.quote(name)}/{body['seq']:016d}"
 
 
 def _judge_log(log: Log, taken: list[int]) -> Iterator[Finding]:
-    path = path_of(log.space, names.quote(log.name))
+    path = path_of(log.space, ref_names.quote(log.name))
     gaps = sorted(set(range(1, max(taken, default=0))) - set(taken)) if taken else []
     if gaps:
         shown = ", ".join(map(str, gaps[:5])) + (" …" if len(gaps) > 5 else "")

@@ -17,18 +17,18 @@ from pathlib import PurePath
 from typing import Final
 
 from gradient.errors import FormatVersionError, GradientIOError
-from gradient.maintenance.claim import only_one
-from gradient.maintenance.draining import WAIT, drain
 from gradient.maintenance.fsck import refetch, settings
 from gradient.maintenance.fsck.check import Check, Progress
 from gradient.maintenance.fsck.findings import Finding, Report
 from gradient.maintenance.fsck.refs import check_refs
 from gradient.maintenance.fsck.retention import check_retention
 from gradient.maintenance.fsck.salvage import Salvage
+from gradient.maintenance.lease_drain import WAIT, drain
+from gradient.maintenance.lock import only_one
 from gradient.objects.oid import Oid
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.repo.config import timestamp
-from gradient.repo.foreign import refuse_without_store
+from gradient.repo.foreign_files import refuse_without_store
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import pack as packs
@@ -100,10 +100,10 @@ def repair(
     root = fs.absolute(root)
     refuse_without_store(root)
     _refuse(root, settings.check_config(root))
-    if fs.kind(layout.inside(root)) != "folder":
+    if fs.kind(paths.inside(root)) != "folder":
         found = Check(root, workers).run(progress=progress)
         return Repaired(found, found, (), ())
-    with only_one(DirectoryStorage(layout.inside(root))):
+    with only_one(DirectoryStorage(paths.inside(root))):
         return _repair(root, sources, workers, progress)
 
 
@@ -146,7 +146,7 @@ class _Repair:
             if not finding.id.startswith(_RECORDS):
                 self._attempt(finding.path, self._move, finding.path)
         if any(finding.id.startswith(_RECORDS) for finding in moved):
-            self._attempt(f"{layout.REPO_FOLDER}/refs", self._move_records)
+            self._attempt(f"{paths.REPO_FOLDER}/refs", self._move_records)
 
     def _move_records(self) -> None:
         """Move records aside that do not count, and whole ones to where they belong.
@@ -155,7 +155,7 @@ class _Repair:
         content (no hard links), one that is being written looks torn, and may be acknowledged by
         now.
         """
-        storage = DirectoryStorage(layout.inside(self.check.root))
+        storage = DirectoryStorage(paths.inside(self.check.root))
         left = drain(Leases(storage), Refs(storage), wait=WAIT)
         refs = check_refs(self.check.root)
         for finding in [*refs.findings, *check_retention(self.check.root).findings]:
@@ -183,22 +183,22 @@ class _Repair:
         salvage = Salvage(self.check)
         moved: dict[str, str] = {}
         for name in [*self.check.shelf.broken, *sorted(self.check.frames.damaged)]:
-            shown = f"{layout.REPO_FOLDER}/{packs.FOLDER}/{name}"
+            shown = f"{paths.REPO_FOLDER}/{packs.FOLDER}/{name}"
             rows = salvage.rows(name)
             kept = self._move(shown)
             if kept is not None:
-                moved[kept] = layout.beside(self.check.root, shown)
+                moved[kept] = paths.beside(self.check.root, shown)
                 salvage.take(kept, rows)
         if any(
             finding.id in ("object-missing", "ref-tip-lost") for finding in self.report.findings
         ):
-            folder = layout.inside(self.check.root, LOST, packs.FOLDER)
+            folder = paths.inside(self.check.root, LOST, packs.FOLDER)
             for name in fs.names(folder):
                 salvage.take(f"{folder}/{name}", None)
         try:
             for source, pack_id, count in salvage.write():
                 moved.pop(source, None)
-                target = f"{layout.REPO_FOLDER}/{packs.name_of(pack_id)}"
+                target = f"{paths.REPO_FOLDER}/{packs.name_of(pack_id)}"
                 shown = str(PurePath(source).relative_to(self.check.root))
                 self.actions.append(Action("saved", target, f"{count} objects of {shown}"))
         except GradientIOError:
@@ -218,16 +218,16 @@ class _Repair:
         for source in refetch.places(self.check.root, self.sources):
             count = sum(refetch.refetch(self.check.root, lost, source))
             if count:
-                place = f"{layout.REPO_FOLDER}/{packs.FOLDER}"
+                place = f"{paths.REPO_FOLDER}/{packs.FOLDER}"
                 self.actions.append(Action("fetched", place, f"{count} objects of {source}"))
 
     def _move(self, path: str) -> str | None:
         """Move a file of the repo aside and return where to; what lies there keeps its name."""
-        source = layout.beside(self.check.root, path)
+        source = paths.beside(self.check.root, path)
         if fs.kind(source) is None:
             return None
-        inside = str(PurePath(path).relative_to(layout.REPO_FOLDER))
-        target = layout.inside(self.check.root, LOST, inside)
+        inside = str(PurePath(path).relative_to(paths.REPO_FOLDER))
+        target = paths.inside(self.check.root, LOST, inside)
         fs.make_folders(str(PurePath(target).parent), durable=True)
         if fs.kind(target) is not None:
             target += f".{uuid.uuid4().hex[:8]}"
@@ -238,9 +238,9 @@ class _Repair:
 
     def _restore_record(self, name: str, raw: bytes) -> None:
         """Put a whole record back under the number that it names, where nothing has it."""
-        storage = DirectoryStorage(layout.inside(self.check.root))
+        storage = DirectoryStorage(paths.inside(self.check.root))
         if storage.put_if_absent(name, raw):
-            path = f"{layout.REPO_FOLDER}/{name}"
+            path = f"{paths.REPO_FOLDER}/{name}"
             self.actions.append(Action("restored", path, "the record names this as its place"))
 
     def _write_config(self, finding: Finding) -> None:
@@ -249,18 +249,18 @@ class _Repair:
         if finding.id != "config-missing":
             self._move(finding.path)
         document = {
-            "format": layout.FORMAT,
+            "format": paths.FORMAT,
             "repo_name": kept.get("repo_name", PurePath(self.check.root).name),
             "description": kept.get("description", ""),
             "created_at": kept.get("created_at", timestamp()),
         }
         raw = json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
-        fs.replace_file(layout.inside(self.check.root, layout.CONFIG), raw, durable=True)
+        fs.replace_file(paths.inside(self.check.root, paths.CONFIG), raw, durable=True)
         self.actions.append(Action("written", finding.path, "name and date may have to be set"))
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         try:
-            raw = fs.read_file(layout.inside(self.check.root, layout.CONFIG), limit=1 << 20)
+            raw = fs.read_file(paths.inside(self.check.root, paths.CONFIG), limit=1 << 20)
             document = json.loads(raw)
         except (GradientIOError, ValueError, RecursionError):
             return

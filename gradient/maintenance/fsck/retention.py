@@ -11,10 +11,10 @@ from gradient.errors import GradientIOError, MalformedObjectError
 from gradient.maintenance.fsck.findings import Finding
 from gradient.objects import canonical
 from gradient.objects.oid import Oid
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.storage import fs
-from gradient.store import retention
-from gradient.store.retention import Dropped, RetentionRecord
+from gradient.store import retention_log
+from gradient.store.retention_log import Dropped, RetentionRecord
 
 _SEQ: Final = re.compile(r"[0-9]{16}")
 
@@ -29,18 +29,18 @@ class RetentionCheck:
 
     def dropped(self) -> Mapping[Oid, Dropped]:
         """Return what they let go of, by commit."""
-        return retention.dropped_by(self.records)
+        return retention_log.dropped_by(self.records)
 
 
 def path_of(*parts: str) -> str:
     """Return a path among the retention records relative to the repo's folder."""
-    return "/".join((layout.REPO_FOLDER, retention.FOLDER, *parts))
+    return "/".join((paths.REPO_FOLDER, retention_log.FOLDER, *parts))
 
 
 def check_retention(repo: str) -> RetentionCheck:
     """Look at everything in the folder; there may be none."""
     check = RetentionCheck()
-    folder = layout.inside(repo, retention.FOLDER)
+    folder = paths.inside(repo, retention_log.FOLDER)
     what = fs.kind(folder)
     if what not in (None, "folder"):
         check.findings.append(Finding("retention-replaced", path_of(), f"it is a {what}"))
@@ -58,7 +58,7 @@ def check_retention(repo: str) -> RetentionCheck:
             check.findings.append(Finding("retention-replaced", path, f"it is a {what}"))
             continue
         try:
-            raw = fs.read_file(f"{folder}/{entry}", limit=retention.MOST_BYTES)
+            raw = fs.read_file(f"{folder}/{entry}", limit=retention_log.MOST_BYTES)
             check.records.append(RetentionRecord.from_bytes(raw, int(entry)))
         except MalformedObjectError as error:
             check.findings.append(Finding(classify(raw), path, str(error)))

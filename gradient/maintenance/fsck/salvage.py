@@ -10,13 +10,13 @@ from gradient.errors import MalformedObjectError
 from gradient.maintenance.fsck.check import Check
 from gradient.maintenance.fsck.frames import judge
 from gradient.objects.oid import Oid
-from gradient.repo import layout
+from gradient.repo import paths
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import pack as packs
-from gradient.store.frames import MAX_DEPTH
-from gradient.store.layout import Row
+from gradient.store.frame_reader import MAX_DEPTH
 from gradient.store.pack import PackWriter
+from gradient.store.pack_format import Row
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class Salvage:
 
     def _write(self, path: str, rows: list[Row]) -> str:
         """Write frames as they are into a new pack; returns its id when it is durable."""
-        storage = DirectoryStorage(layout.inside(self._check.root))
+        storage = DirectoryStorage(paths.inside(self._check.root))
         with storage.create() as upload, fs.open_file(path) as file:
             writer = PackWriter(upload)
             for row in rows:

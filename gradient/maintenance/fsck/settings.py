@@ -8,21 +8,21 @@ from typing import Any
 
 from gradient.errors import GradientIOError, MalformedObjectError
 from gradient.maintenance.fsck.findings import Finding
-from gradient.repo import documents, layout, names
-from gradient.repo.documents import MAX_BYTES
+from gradient.repo import branch_names, json_files, paths
+from gradient.repo.json_files import MAX_BYTES
 from gradient.storage import fs
 
 _TEXTS = ("repo_name", "description", "created_at")
-_CONFIG = f"{layout.REPO_FOLDER}/{layout.CONFIG}"
-_HEAD = f"{layout.REPO_FOLDER}/{layout.HEAD}"
+_CONFIG = f"{paths.REPO_FOLDER}/{paths.CONFIG}"
+_HEAD = f"{paths.REPO_FOLDER}/{paths.HEAD}"
 
 
 def check_folders(repo: str) -> Iterator[Finding]:
     """Look at the folders that the store needs; links are not followed."""
-    wanted = {part for folder in layout.FOLDERS for part in (folder.partition("/")[0], folder)}
+    wanted = {part for folder in paths.FOLDERS for part in (folder.partition("/")[0], folder)}
     for folder in ["", *sorted(wanted)]:
-        what = fs.kind(layout.inside(repo, folder))
-        path = str(PurePath(layout.REPO_FOLDER, folder))
+        what = fs.kind(paths.inside(repo, folder))
+        path = str(PurePath(paths.REPO_FOLDER, folder))
         if what is None:
             # A copy made by git or the like lacks empty folders; a writer makes them again.
             if folder in ("objects", "objects/pack", "refs", "refs/heads"):
@@ -33,7 +33,7 @@ def check_folders(repo: str) -> Iterator[Finding]:
 
 def check_config(repo: str) -> Iterator[Finding]:
     """Look at the repo's config file."""
-    path = layout.inside(repo, layout.CONFIG)
+    path = paths.inside(repo, paths.CONFIG)
     what = fs.kind(path)
     if what is None:
         yield Finding("config-missing", _CONFIG, "it is not there")
@@ -46,7 +46,7 @@ def check_config(repo: str) -> Iterator[Finding]:
 def _judge_config(path: str) -> Iterator[Finding]:
     document: dict[str, Any] | None
     try:
-        document = documents.read(path)
+        document = json_files.read(path)
     except (MalformedObjectError, GradientIOError) as error:
         yield Finding("config-malformed", _CONFIG, str(error))
         return
@@ -56,28 +56,28 @@ def _judge_config(path: str) -> Iterator[Finding]:
     version = document.get("format")
     if version is None:
         yield Finding("config-unversioned", _CONFIG, "it has no member format")
-    elif type(version) is not int or not 1 <= version <= layout.FORMAT:
-        message = f"format {version!r:.40}; this version knows up to {layout.FORMAT}"
+    elif type(version) is not int or not 1 <= version <= paths.FORMAT:
+        message = f"format {version!r:.40}; this version knows up to {paths.FORMAT}"
         yield Finding("config-version", _CONFIG, message)
     for name in _TEXTS:
-        if documents.text(document, name) is None:
+        if json_files.text(document, name) is None:
             yield Finding("config-field", _CONFIG, f"{name} is no text")
 
 
 def check_workspace(repo: str) -> Iterator[Finding]:
     """Look at the config file of the workspace around the repo, if there is one."""
-    path = layout.workspace_config(str(PurePath(repo).parent))
-    shown = str(PurePath("..", layout.WORKSPACE_FOLDER, layout.CONFIG))
+    path = paths.workspace_config(str(PurePath(repo).parent))
+    shown = str(PurePath("..", paths.WORKSPACE_FOLDER, paths.CONFIG))
     what = fs.kind(path)
     if what not in (None, "file"):
         yield Finding("workspace-config", shown, f"it is a {what}")
         return
     try:
-        document = documents.read(path)
+        document = json_files.read(path)
     except (MalformedObjectError, GradientIOError) as error:
         yield Finding("workspace-config", shown, str(error))
         return
-    if document is not None and document.get("format") != layout.FORMAT:
+    if document is not None and document.get("format") != paths.FORMAT:
         version = document.get("format")
         yield Finding("workspace-config", shown, f"its format is {version!r:.40}")
     elif document is None and fs.kind(str(PurePath(path).parent)) is not None:
@@ -86,7 +86,7 @@ def check_workspace(repo: str) -> Iterator[Finding]:
 
 def check_head(repo: str, branches: list[str]) -> Iterator[Finding]:
     """Look at HEAD; `branches` are those that exist."""
-    path = layout.inside(repo, layout.HEAD)
+    path = paths.inside(repo, paths.HEAD)
     what = fs.kind(path)
     if what is None:
         return
@@ -99,7 +99,7 @@ def check_head(repo: str, branches: list[str]) -> Iterator[Finding]:
     except (GradientIOError, UnicodeDecodeError) as error:
         yield Finding("head-malformed", _HEAD, str(error))
         return
-    if not names.is_branch_name(branch):
+    if not branch_names.is_branch_name(branch):
         yield Finding("head-malformed", _HEAD, f"{branch!r:.80} can not be a branch")
     elif branch not in branches and branches:
         there = ", ".join(branches[:5])

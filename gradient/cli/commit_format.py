@@ -1,0 +1,136 @@
+"""One commit as the commands show it: in a line, in a paragraph, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from gradient.cli import output
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.history import History
+from gradient.repo.reflog_walk import bridged
+from gradient.repo.repository import Repository
+
+JSON_FIELDS = (
+    "`id`, `revision` (branch and step, as it resolves now), `step`, `branch`, `type` (anchor or "
+    "delta), `parents`, `anchor` (or null), `time` (UTC), `message`, `metrics`, `refs` (the "
+    "branches and tags that point at it), `finite` (whether all weights are; null where nobody "
+    "looked), `forgotten` (null while it is whole; else `components` that are not kept, or null "
+    "for all, `policy` and `time`)"
+)
+"""What the JSON says of a commit."""
+
+
+class Describer:
+    """Knows what the commits of one repo are called by now."""
+
+    def __init__(self, repo: Repository, active: str) -> None:
+        self._repo = repo
+        self._history = History(repo, chain=bridged)
+        self._dropped = repo.dropped()
+        self._refs: dict[Oid, list[str]] = {}
+        self._names: dict[Oid, list[str]] = {}
+        for branch, tip in self._history.tips.items():
+            self._names.setdefault(tip, []).append(branch)
+            shown = f"HEAD -> {branch}" if branch == active else branch
+            self._refs.setdefault(tip, []).insert(0 if branch == active else 99, shown)
+        for tag, record in repo.refs.tips("tags").items():
+            if record.commit is not None:
+                self._names.setdefault(record.commit, []).append(tag)
+                self._refs.setdefault(record.commit, []).append(f"tag: {tag}")
+
+    def revision(self, oid: Oid, commit: Commit) -> str:
+        """Return ``branch@step`` as it resolves now; of a commit on no line, as it was made."""
+        entry = self._history.entries.get(oid)
+        return commit.revision if entry is None else entry.revision
+
+    def document(self, oid: Oid, commit: Commit) -> dict[str, Any]:
+        """Return what the JSON says of it."""
+        revision = self.revision(oid, commit)
+        return {
+            "id": str(oid),
+            "revision": revision,
+            "step": commit.step,
+            "branch": revision.rpartition("@")[0],
+            "type": commit.type,
+            "parents": [str(parent) for parent in commit.parents],
+            "anchor": None if commit.anchor is None else str(commit.anchor),
+            "time": commit.time,
+            "message": commit.message,
+            "metrics": output.plain_numbers(commit.metrics),
+            "refs": self._names.get(oid, []),
+            "finite": commit.finite,
+            "forgotten": None if oid not in self._dropped else asdict(self._dropped[oid]),
+        }
+
+    def line(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> str:
+        """Return one line: id, revision, refs, message, metrics."""
+        revision = self.revision(oid, commit)
+        forgotten = self._is_forgotten(oid)
+        words = [output.faint(oid.short), revision if forgotten else output.strong(revision)]
+        words += [self.decoration(oid)] if oid in self._refs else []
+        words += [f"({self._lost(oid)})"] if oid in self._dropped else []
+        words += ["(not finite)"] if commit.finite is False else []
+        words += commit.message.splitlines()[:1]
+        line = "  ".join([*words, *_chosen(commit, metrics)])
+        return output.faint(click.unstyle(line)) if forgotten else line
+
+    def _is_forgotten(self, oid: Oid) -> bool:
+        return oid in self._dropped and self._dropped[oid].components is None
+
+    def _lost(self, oid: Oid) -> str:
+        """Say what retention has let go of."""
+        components = self._dropped[oid].components
+        return "forgotten" if components is None else f"without {', '.join(components)}"
+
+    def paragraph(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> Iterator[str]:
+        """Yield the lines of a paragraph: all a person asks of a commit first."""
+        refs = f"  {self.decoration(oid)}" if oid in self._refs else ""
+        yield f"commit {oid}{refs}"
+        revision = self.revision(oid, commit)
+        shown = output.faint(revision) if self._is_forgotten(oid) else output.strong(revision)
+        yield f"at       {shown}, {commit.type}"
+        if len(commit.parents) > 1:
+            yield f"merge    {' '.join(parent.short for parent in commit.parents)}"
+        yield f"date     {output.moment(commit.time)}"
+        if oid in self._dropped:
+            dropped = self._dropped[oid]
+            day, policy = dropped.time.partition("T")[0], dropped.policy
+            yield f"kept     {self._lost(oid)} since {day}: gradient forget {policy}"
+        numbers = [*_chosen(commit, metrics)] if metrics else [*_chosen(commit, commit.metrics)]
+        if numbers:
+            yield f"metrics  {'  '.join(numbers)}"
+        if commit.finite is False:
+            yield "weights  not finite"
+        if commit.message:
+            yield ""
+            yield from (f"    {line}" for line in commit.message.splitlines())
+
+    def gap(self, commit: Commit) -> Iterator[str]:
+        """Yield a line for each commit before this one that cannot be read."""
+        oid = commit.link.parent
+        while oid in self._repo.bridges:
+            yield f"{output.faint(oid.short)}  cannot be read: gradient fsck tells why"
+            oid = self._repo.bridges[oid]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The ids of the commits that were passed over so far."""
+        return [str(oid) for oid in self._repo.bridges]
+
+    def decoration(self, oid: Oid) -> str:
+        """Return the refs that point at a commit, in brackets."""
+        return f"({', '.join(self._refs[oid])})"
+
+
+def value(number: int | float | None) -> str:
+    """Write a metric for people: six digits are enough."""
+    return "-" if number is None else f"{number:.6g}" if isinstance(number, float) else str(number)
+
+
+def _chosen(commit: Commit, metrics: Iterable[str]) -> Iterator[str]:
+    return (f"{name}={value(commit.metrics.get(name))}" for name in metrics)

@@ -1,0 +1,90 @@
+"""What a collection did, as the commands that collect tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import click
+
+from gradient.cli import output
+from gradient.errors import ConfigError
+from gradient.maintenance import garbage_collection
+from gradient.maintenance.garbage_collection import Collected, Progress
+from gradient.repo.repository import Repository
+from gradient.repo.retention_rules import parse_span
+from gradient.store import pack as packs
+
+COLLECTED_FIELDS: Final = {
+    "commits": "the number of commits that a branch or tag leads to",
+    "packs": "how many packs there were",
+    "stored_bytes": "their length",
+    "dead": "packs that nothing needs",
+    "rewritten": "packs of which only a part was copied into new ones, or that were merged",
+    "written": "new packs",
+    "recompressed": "how many of them are others in a stronger form",
+    "trashed_bytes": "the length of what went to the trash",
+    "saved_bytes": "how much less there is once the trash is empty; with `--dry-run`, about",
+    "restored": "packs brought back from the trash, because something needs them",
+    "removed": "packs removed for good",
+    "freed_bytes": "their length",
+    "waiting": "writers in the middle of a commit, because of whom nothing was removed",
+    "in_trash": "packs in the trash now",
+    "in_trash_bytes": "their length",
+    "full": "whether there was no room to do all of it",
+    "dry_run": "whether all this was only looked up",
+}
+"""What the JSON says of a collection."""
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+    """A time span such as ``14d``, as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number and a unit; a bare 0 is none."""
+        try:
+            return parse_span(str(value))
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
+
+
+@contextmanager
+def collecting() -> Iterator[Progress]:
+    """Show on a terminal what a collection is at, and what the library logs meanwhile."""
+    with output.log_lines(), output.stages(("copying", "recompressing")) as advance:
+        yield advance
+
+
+def document(done: Collected, *, dry_run: bool) -> dict[str, Any]:
+    """Return what the JSON says."""
+    facts = {name: getattr(done, name) for name in Collected.__dataclass_fields__}
+    return {**facts, "dry_run": dry_run}
+
+
+def tell_rest(repo: Repository, done: Collected, grace: float, *, dry_run: bool) -> None:
+    """Say what lies in the trash until when, how to free it, and what was not done."""
+    if done.in_trash and not dry_run:
+        since = [garbage_collection.since_of(name) for _, name in packs.trashed(repo.storage)]
+        times = [each for each in since if each is not None]
+        day = ""
+        if times:
+            until = datetime.fromtimestamp(max(times), UTC) + timedelta(seconds=grace)
+            day = f" until {until:%Y-%m-%d %H:%M} UTC"
+        output.line(
+            f"in the trash{day}: {output.amount(done.in_trash, 'pack')}, "
+            f"{output.size(done.in_trash_bytes)}"
+        )
+        output.line("bring it back: gradient gc --undo; free it now: gradient gc --grace 0")
+    if done.full:
+        output.note("there was no room to do all of it; once something was freed, run it again")
+    if done.waiting:
+        output.note(
+            f"{output.amount(done.waiting, 'writer')} did not end in time: nothing was removed for "
+            f"good; run it again later"
+        )

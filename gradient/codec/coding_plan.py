@@ -1,0 +1,111 @@
+"""How is a chunk to be coded? Samples say, and what they said serves the chunks after it.
+
+A plan that does not fit any more costs bytes, never bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gradient.codec import delta, entropy
+from gradient.codec.mode import Mode
+from gradient.codec.plane_survey import PLAIN, ROTATED, survey
+from gradient.codec.stream import NOISE
+
+if TYPE_CHECKING:
+    from gradient.codec.elements import Words
+    from gradient.codec.plane_survey import Survey
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the samples of a chunk said: likely to hold for what is at its place at the next commit.
+
+    One per place is kept, which is why it is small.
+    """
+
+    alone: Survey | None = None
+    """Of the chunk itself; None: not asked."""
+    step: Survey | None = None
+    """Of its difference from a base; None: not asked."""
+    leans: bool | None = None
+    """Whether the difference is the better choice; None: not asked."""
+    size: int = 0
+    """What the payload weighed then."""
+
+    def fits(self, width: int) -> bool:
+        """Whether it was made for elements of `width` bytes."""
+        return all(seen is None or len(seen.entropies) == width for seen in (self.alone, self.step))
+
+
+UNASKED: Final = Plan()
+
+_WORTH: Final = 0.97
+"""What a delta may cost of what the chunk costs alone: the estimate is a sample's."""
+
+_SAVED: Final = 2048
+"""Bytes that a delta must save: it pins a second chunk, which takes a tenth of a millisecond at
+least to be read and proved, however short it is."""
+
+_GROWN: Final = 1.1
+"""How much larger a payload may come out than when its plan was made: a difference grows with each
+step away from its base, which is no reason to ask anew."""
+
+
+def ask(elements: Words, source: Words | None, known: Plan, mode: Mode) -> Plan:
+    """Take the samples that are needed beyond what is known; `source` is the base's elements."""
+    if source is not None and known.leans is None:
+        part = sample(elements)
+        alone = known.alone or _survey(part, mode)
+        step = _survey_delta(part, sample(source))
+        return Plan(alone, step, _pays(elements, bits(step, mode), bits(alone, mode)))
+    if known.alone is None:
+        return replace(known, alone=_survey(sample(elements), mode))
+    return known
+
+
+def coded(found: Plan, alone: Survey | None, step: Survey | None) -> Plan:
+    """Return the plan with what coding added to its surveys; None where one was not used."""
+    return replace(found, alone=alone or found.alone, step=step or found.step)
+
+
+def kept(found: Plan, known: Plan, size: int, *, based: bool) -> Plan | None:
+    """Return the plan for next time; None where a payload of `size` bytes has outgrown it."""
+    if found.leans is not known.leans or not known.size:
+        return replace(found, size=size)
+    if size > _GROWN * known.size and bool(found.leans) is based:
+        return None
+    return found
+
+
+def bits(seen: Survey, mode: Mode) -> float:
+    """Return the estimated bits per element."""
+    return seen.bits(NOISE[mode])
+
+
+def sample(elements: Words) -> Words:
+    """Return some of the elements, from all over."""
+    return np.concatenate([elements[run] for run in entropy.sample_indices(elements.size)])
+
+
+def _pays(elements: Words, step: float, alone: float) -> bool:
+    """Tell by their bits per element whether the difference is to be preferred."""
+    return step < _WORTH * alone and (alone - step) * elements.size >= 8 * _SAVED
+
+
+def _survey(part: Words, mode: Mode) -> Survey:
+    """Survey rotated elements where their top plane has something to code, plain ones elsewhere."""
+    if part.itemsize > 1:
+        seen = survey(part, ROTATED)
+        if 0 < seen.entropies[-1] <= NOISE[mode]:
+            return seen
+    return survey(part, PLAIN)
+
+
+def _survey_delta(part: Words, base: Words) -> Survey:
+    difference = np.empty_like(part)
+    delta.difference(part, base, difference)
+    return survey(difference, PLAIN)

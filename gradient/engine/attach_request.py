@@ -1,0 +1,115 @@
+"""What `attach` was asked for: arguments, config and environment, settled first."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from gradient.codec.mode import Mode
+from gradient.engine.launch_env import Handoff
+from gradient.errors import ConfigError
+from gradient.repo import discovery
+from gradient.repo import workspace as workspaces
+from gradient.repo.config import GradientConfig
+from gradient.repo.repository import Repository
+from gradient.repo.trust import Trust
+from gradient.state.live_objects import Run
+from gradient.state.parameter_names import ParameterNames
+
+_LOG = logging.getLogger("gradient")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One settled request."""
+
+    workspace: str | os.PathLike[str] | None
+    """The workspace that was named."""
+    repo: str | None
+    """The repo that was named."""
+    branch: str | None
+    """The branch that was asked for; None: HEAD's, else ``main``."""
+    resume: str | None
+    """A revision, ``"latest"`` or ``"auto"``."""
+    handoff: Handoff
+    """What the environment said."""
+    config: GradientConfig
+    """The settings."""
+    trust: Trust
+    """Whose repos may be written to."""
+
+    @property
+    def mode(self) -> Mode:
+        """How hard chunks are encoded."""
+        return Mode(self.config.compression)
+
+    @property
+    def background(self) -> bool:
+        """Whether commits are written behind the loop."""
+        asked = self.handoff.background
+        return self.config.background if asked is None else asked
+
+    @property
+    def reason(self) -> str:
+        """What the refs' logs say about this engine's moves: its launch, where there was one."""
+        return self.handoff.reason
+
+
+def request(
+    *,
+    workspace: str | os.PathLike[str] | None,
+    repo: str | None,
+    config: GradientConfig | None,
+    resume: str | None,
+) -> Request:
+    """Settle arguments, config and environment; the environment wins, then the arguments.
+
+    The only place of the library that reads the environment. Raises ConfigError.
+    """
+    config = GradientConfig() if config is None else config
+    if not isinstance(config, GradientConfig):
+        raise ConfigError(f"config is of type {type(config).__name__}; allowed is a GradientConfig")
+    config.check()
+    handoff = Handoff.read(os.environ)
+    return Request(
+        workspace=handoff.workspace or workspace or config.workspace_path,
+        repo=handoff.repo or repo or config.repo_name,
+        branch=handoff.branch or config.explicit_branch,
+        resume=handoff.resume or resume,
+        handoff=handoff,
+        config=config,
+        trust=Trust.read(os.environ),
+    )
+
+
+def open_repository(asked: Request) -> Repository:
+    """Open the repo that was asked for, making what is named and missing.
+
+    Raises ContextError, OwnershipError, ForeignRepoError, FormatVersionError, GradientIOError.
+    """
+    place = discovery.locate(workspace=asked.workspace, repo=asked.repo)
+    if not workspaces.is_repo(place.repo):
+        workspaces.init_workspace(place.workspace)
+        workspaces.create_repo(
+            place.repo, name=PurePath(place.repo).name, workspace_path=place.workspace
+        )
+    opened = Repository.open(place.repo, workers=asked.config.workers, trust=asked.trust)
+    opened.check_writable()
+    return opened
+
+
+def tell_outside(run: Run) -> None:
+    """Log which of the optimizer's parameters the model does not own: nobody captures them."""
+    outside = ParameterNames(run.model, run.optimizer).outside
+    if outside:
+        _LOG.warning(
+            "the optimizer has %d parameters that the model does not own (%s): commits hold their "
+            "optimizer state, but not their values; attach the whole model, or register_state them",
+            len(outside),
+            ", ".join(list(outside)[:_SHOWN]) + (", …" if len(outside) > _SHOWN else ""),
+        )
+
+
+_SHOWN = 5

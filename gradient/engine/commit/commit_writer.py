@@ -1,0 +1,135 @@
+"""From a state to an acknowledged commit: write, seal, publish."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from gradient.checkpoint import writer
+from gradient.checkpoint.codec_cache import Plans
+from gradient.checkpoint.delta_bases import Bases
+from gradient.codec.mode import Mode
+from gradient.engine.commit.delta_policy import Anchoring
+from gradient.errors import StepError, UnsupportedValueError
+from gradient.objects.commit import MAX_STEP, Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.repo.branch_writer import Line, Published
+from gradient.repo.config import timestamp
+from gradient.repo.repository import Repository
+from gradient.store.transaction import Transaction
+
+
+def check_step(step: Any) -> int:
+    """Return a step as a plain int; raises StepError for what is not a whole number from 0 on.
+
+    NumPy integers and zero-dim integer tensors count; bools and floats do not.
+    """
+    try:
+        flag = isinstance(step, bool) or getattr(step, "dtype", None) == torch.bool
+        number = -1 if flag else operator.index(step)
+    except TypeError:
+        number = -1
+    if not 0 <= number <= MAX_STEP:
+        raise StepError(f"a step is a whole number from 0 to {MAX_STEP}, not {step!r:.80}")
+    return number
+
+
+def check_message(message: Any) -> str:
+    """Return a commit's message; raises UnsupportedValueError for what is not text."""
+    if type(message) is str and not any("\ud800" <= letter <= "\udfff" for letter in message):
+        return message
+    raise UnsupportedValueError("message", f"{message!r:.80} is not text", "Pass a str.")
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Writes commits of one run into one repo."""
+
+    repo: Repository
+    """Where they go."""
+    mode: Mode
+    """How hard chunks are encoded."""
+    hparams: Mapping[str, Any] | None
+    """Recorded with each commit."""
+    environment: Mapping[str, Any]
+    """Recorded with each commit: versions, host, command line."""
+    reason: str
+    """What the refs' logs say about the moves."""
+    anchoring: Anchoring
+    """Decides which commits are anchors."""
+    plans: Plans = field(default_factory=Plans)
+    """Remembers how the chunks were coded."""
+    least: int | None = None
+    """The bytes that the smallest commit of this run took, but for the first, which may be an
+    anchor among differences; None before the second."""
+    _has_begun: bool = False
+
+    def record(
+        self,
+        line: Line,
+        step: int,
+        write_tree: Callable[[Transaction, Bases | None], Oid],
+        *,
+        sharing: bool = False,
+        message: str = "",
+        metrics: Mapping[str, int | float] | None = None,
+        origin: Mapping[str, Any] | None = None,
+        time: str | None = None,
+        finite: bool | None = None,
+    ) -> Published:
+        """Make a commit of the tree that a function writes; it is durable when this returns.
+
+        The function is given what chunks may be differences from; None where the commit is to be
+        an anchor. With `sharing` it takes over what its source has, differences too. `origin` says
+        what a fork or a warm start took from where; `time` when it was asked for, by default now;
+        `finite` whether all weights are.
+
+        Raises StepError, BranchExistsError, GradientIOError and, for values without an encoding,
+        UnsupportedValueError; then nothing has changed.
+        """
+        made = time or timestamp()
+        message = check_message(message)
+
+        # Called again where a second writer was faster, or a pack was collected meanwhile: then
+        # most chunks are known already.
+        def write(branch: str, parent: Oid | None) -> Oid:
+            bases = None if sharing else self.anchoring.bases(parent)
+            plain = bases is None and not sharing
+            with self.repo.store.begin(mode=self.mode, plain=plain) as transaction:
+                tree = write_tree(transaction, bases)
+                anchor = self.anchoring.anchor_of(parent) if transaction.leans else None
+                commit = Commit(
+                    tree=tree,
+                    parents=() if parent is None else (parent,),
+                    anchor=anchor,
+                    step=step,
+                    branch=branch,
+                    time=made,
+                    message=message,
+                    metrics=dict(metrics or {}),
+                    environment=_value(transaction, self.environment, "environment"),
+                    hparams=_value(transaction, self.hparams, "hparams"),
+                    fork=_value(transaction, origin, "fork"),
+                    finite=finite,
+                )
+                oid = transaction.put(Kind.COMMIT, commit.to_bytes())
+                transaction.seal()
+            if self._has_begun:
+                known = transaction.coded if self.least is None else self.least
+                self.least = min(known, transaction.coded)
+            self._has_begun = True
+            if not sharing:
+                self.anchoring.committed(
+                    oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
+                )
+            return oid
+
+        return line.publish(step, write, reason=self.reason)
+
+
+def _value(transaction: Transaction, value: Mapping[str, Any] | None, name: str) -> Oid | None:
+    return None if value is None else writer.write_value(transaction, dict(value), name=name)

@@ -1,0 +1,105 @@
+"""One commit, from the moment its state is fixed: written now, or behind the training loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gradient.checkpoint import writer
+from gradient.checkpoint.draft import Draft
+from gradient.engine.auto_maintenance import Upkeep
+from gradient.engine.commit.commit_future import Facts
+from gradient.engine.commit.commit_writer import Recorder
+from gradient.engine.commit.disk_full import Room, SkippedError
+from gradient.objects.canonical import Json
+from gradient.repo import failed_commits
+from gradient.repo.branch_writer import Line, Published
+from gradient.view.updates import ViewFiles
+
+_LOG = logging.getLogger("gradient")
+
+
+@dataclass(slots=True)
+class Job:
+    """Everything that a commit needs; of the run's objects, at most the tensors of its draft."""
+
+    recorder: Recorder
+    """Writes it."""
+    room: Room
+    """Decides what becomes of it on a full disk."""
+    view: ViewFiles
+    """Shows it."""
+    upkeep: Upkeep
+    """Looks after the repo, now and then."""
+    line: Line
+    """Where it goes."""
+    draft: Draft
+    """The state."""
+    carried: Mapping[str, Json]
+    """Components that are taken over as they are stored."""
+    step: int
+    """The step it was called for."""
+    message: str
+    """What the user says about it."""
+    metrics: dict[str, int | float]
+    """Its numbers."""
+    origin: dict[str, Any] | None
+    """What a warm start took from where."""
+    time: str
+    """When `commit` was called."""
+    finite: bool | None
+    """Whether all weights are; None where nobody looked."""
+    optional: bool
+    """Whether it may be skipped; not where the run ends with it."""
+
+    def record(self) -> Published | None:
+        """Make it durable; None where it was skipped.
+
+        Raises what `Recorder.record` raises. Of what was not made, it leaves a note.
+        """
+        repo, branch = self.recorder.repo.path, self.line.branch
+        try:
+            published = self.room.fit(
+                self._record, least=self.recorder.least, optional=self.optional
+            )
+        except SkippedError as skipped:
+            _LOG.warning("%s@%d was skipped: %s", branch, self.step, skipped)
+            failed_commits.note(repo, branch, self.step, "skipped", str(skipped))
+            return None
+        except BaseException as error:
+            failed_commits.note(
+                repo, branch, self.step, "failed", str(error) or type(error).__name__
+            )
+            raise
+        failed_commits.clear(repo, branch, published.branch)
+        return published
+
+    def _record(self) -> Published:
+        return self.recorder.record(
+            self.line,
+            self.step,
+            lambda transaction, bases: writer.write_draft(
+                transaction,
+                self.draft,
+                carried=self.carried,
+                bases=bases,
+                plans=self.recorder.plans,
+            ),
+            message=self.message,
+            metrics=self.metrics,
+            origin=self.origin,
+            time=self.time,
+            finite=self.finite,
+        )
+
+
+def acknowledged(
+    view: ViewFiles, upkeep: Upkeep, published: Published, state: Mapping[str, Any] | None
+) -> Facts:
+    """Bring the view up to date with a commit that is durable; returns what is known of it."""
+    path = view.add(published.commit, state)
+    upkeep.committed()
+    commit = view.repo.read_commit(published.commit)
+    return Facts(published.branch, str(published.commit), commit.type, path)

@@ -1,0 +1,207 @@
+"""A branch that begins at a commit, with what the user wants to be different there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gradient.checkpoint import reader, writer
+from gradient.checkpoint.delta_bases import Bases
+from gradient.engine.commit.commit_writer import Recorder
+from gradient.engine.commit.disk_full import Room
+from gradient.engine.launch_env import ForkOptions
+from gradient.engine.restore import Restored, restore_run
+from gradient.errors import ConfigError
+from gradient.objects.canonical import Json
+from gradient.objects.oid import Oid
+from gradient.objects.tree import Tree
+from gradient.repo import failed_commits
+from gradient.repo.branch_writer import Line, Published
+from gradient.repo.repository import Repository
+from gradient.state import overrides, rng
+from gradient.state.capture import capture
+from gradient.state.live_objects import Run
+from gradient.state.loader import is_loader_name, reseeded
+from gradient.state.overrides import Baseline
+from gradient.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A fork that is acknowledged."""
+
+    published: Published | None
+    """Its commit; None where another rank makes it."""
+    restored: Restored
+    """The same commit (or the source), as what the run stands at."""
+
+
+def fork_run(
+    repo: Repository,
+    run: Run,
+    recorder: Recorder | None,
+    room: Room,
+    line: Line,
+    source: Oid,
+    baseline: Baseline,
+    options: ForkOptions,
+) -> Forked:
+    """Put a run back to `source`, apply the options, and record the result on a new line.
+
+    Without a recorder nothing is recorded. Raises what `restore_run` and the recorder raise, and
+    ConfigError for an option that does not fit; the run is then as it was.
+
+    On a full disk, `room` may wait, but never leave the commit out: the branch would not be there.
+    """
+    _check(run, options)
+    without = {"optimizer"} if options.reset_optimizer else set()
+    without |= {"scheduler"} if options.reset_scheduler else set()
+    done: list[Forked] = []
+
+    def finish(restored: Restored) -> None:
+        changed = _edit(repo, run, restored, baseline, options)
+        apart = _reseed(repo, run, restored, options.reset_rng_seed)
+        state = capture(run) | apart
+        changed |= dict.fromkeys(apart, True)
+        published = None
+        if recorder is not None:
+            record = partial(_record, repo, recorder, line, restored, state, changed, options)
+            published = room.fit(record, optional=False)
+            failed_commits.clear(repo.path, line.branch, published.branch)
+        at = restored if published is None else Restored.of(repo, published.commit)
+        at.generators = state["rng"]
+        done.append(Forked(published, at))
+
+    settled = set(options.set or {})
+    if options.reset_scheduler:
+        settled |= {name for group in baseline.groups for name in group}
+    restore_run(
+        repo,
+        run,
+        source,
+        strict=not options.partial,
+        without=without,
+        then=finish,
+        settled=settled,
+    )
+    return done[0]
+
+
+def _record(
+    repo: Repository,
+    recorder: Recorder,
+    line: Line,
+    source: Restored,
+    state: Mapping[str, Any],
+    changed: Mapping[str, bool],
+    options: ForkOptions,
+) -> Published:
+    def write_tree(transaction: Transaction, _: Bases | None) -> Oid:
+        if options.partial:
+            carried = {k: node for k, node in source.entries.items() if k not in state}
+            return writer.write_state(transaction, state, carried=carried)
+        return _rewrite(repo, transaction, source, state, changed)
+
+    return recorder.record(
+        line,
+        source.commit.step,
+        write_tree,
+        sharing=True,
+        message=options.message,
+        origin=source.origin | options.record,
+        finite=source.commit.finite,
+    )
+
+
+def _check(run: Run, options: ForkOptions) -> None:
+    if options.reset_scheduler and run.scheduler is None:
+        raise ConfigError("reset_scheduler: this run has no scheduler")
+    overrides.check_options(run.optimizer, options.set or {})
+
+
+def _edit(
+    repo: Repository, run: Run, restored: Restored, baseline: Baseline, options: ForkOptions
+) -> dict[str, bool]:
+    """Change the live objects; returns the components that changed, and whether wholly."""
+    changed: dict[str, bool] = {}
+    if options.reset_optimizer:
+        restart_optimizer(repo, run, restored)
+        changed["optimizer"] = True
+    if options.reset_scheduler:
+        overrides.reset_scheduler(run.optimizer, run.scheduler, baseline)
+        changed["scheduler"] = True
+    if options.set:
+        overrides.set_options(run.optimizer, run.scheduler, options.set)
+    if options.scale_lr is not None:
+        overrides.scale_lr(run.optimizer, run.scheduler, options.scale_lr)
+    if options.reset_scheduler or options.set or options.scale_lr is not None:
+        changed.setdefault("optimizer", False)
+        changed["scheduler"] = True
+    return changed
+
+
+def restart_optimizer(repo: Repository, run: Run, restored: Restored) -> None:
+    """Empty the optimizer's state, with the options that the commit has for it."""
+    entry = restored.entries.get("optimizer") or restored.lost.get("optimizer")
+    saved = None if entry is None else reader.read_entries(repo.store, entry, without={"state"})
+    overrides.reset_optimizer(run.optimizer, saved)
+
+
+def _reseed(repo: Repository, run: Run, restored: Restored, seed: int | None) -> dict[str, Any]:
+    """Reseed every generator, those that a loader in mid-epoch goes on with included.
+
+    Returns the new generators, and the states of loaders (which are often registered only later).
+    """
+    if seed is None:
+        return {}
+    rng.reseed(seed)
+    changed = {"rng": rng.capture()}
+    for name in filter(is_loader_name, restored.entries):
+        tree = restored.commit.tree
+        state = reader.read_state(repo.store, tree, components=[name])[name]
+        changed[name] = reseeded(state)
+        if name in run.registered:
+            run.registered[name].setter(changed[name])
+    return changed
+
+
+def _rewrite(
+    repo: Repository,
+    transaction: Transaction,
+    restored: Restored,
+    state: Mapping[str, Any],
+    changed: Mapping[str, bool],
+) -> Oid:
+    """Write the source's root tree with the changed components in it, reading no tensor."""
+    entries = dict(restored.entries)
+    writer.keep(transaction, {k: node for k, node in entries.items() if not changed.get(k)})
+    for name, wholly in changed.items():
+        if name in state:
+            old = None if wholly else entries.get(name)
+            oid = _rewrite_component(repo, transaction, name, state[name], old)
+            entries[name] = {"tree": str(oid)}
+    return writer.write_root(transaction, entries)
+
+
+def _rewrite_component(
+    repo: Repository, transaction: Transaction, name: str, value: Any, old: Json
+) -> Oid:
+    """Write one component; what `old` has under ``state`` (an optimizer's moments) is kept."""
+    tree = None if old is None else reader.component_tree(repo.store, old)
+    if isinstance(tree, Tree) and "state" in tree.entries:
+        rest = {key: item for key, item in value.items() if key != "state"}
+        # A tied parameter may be called by another of its names here, and a state by its old one
+        # would be nobody's.
+        saved = reader.read_entries(repo.store, old, without={"state"})
+        if _parameters(saved) != _parameters(rest):
+            return writer.write_value(transaction, value, name=name)
+        oid = writer.replace_entries(transaction, tree, rest, name=name)
+        if oid is not None:
+            return oid
+    return writer.write_value(transaction, value, name=name)
+
+
+def _parameters(optimizer: Mapping[str, Any]) -> list[list[str]]:
+    return [group["params"] for group in optimizer.get("param_groups", ())]

@@ -1,0 +1,173 @@
+"""From a commit to live objects: read and verify everything, check the fit, then change the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import torch
+
+from gradient.checkpoint import reader
+from gradient.errors import ConfigError, MisfitError
+from gradient.objects.canonical import Json
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.repository import Repository
+from gradient.state.live_objects import BUILT_IN, Registered, Run
+from gradient.state.restore import Report, prepare, unpack
+
+_LOG = logging.getLogger("gradient")
+
+_SHOWN = 3
+
+
+@dataclass(slots=True)
+class Restored:
+    """The commit a run was put back to, and what of it is still to be claimed."""
+
+    oid: Oid
+    """Its id."""
+    commit: Commit
+    """Its content."""
+    entries: Mapping[str, Json]
+    """Its components: names to trees."""
+    lost: Mapping[str, Json] = field(default_factory=dict)
+    """Those that retention has let go of: of an optimizer the options are still there."""
+    generators: Any = None
+    """The generators' state that was restored; None where it was not."""
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a commit says that begins with this one's content on another line."""
+        return {"from": str(self.oid), "revision": self.commit.revision}
+
+    @classmethod
+    def of(cls, repo: Repository, oid: Oid) -> Self:
+        """Read what a commit consists of; raises ForgottenError where nothing of it is kept."""
+        repo.check_kept(oid, components=())
+        commit = repo.read_commit(oid)
+        entries = reader.component_entries(repo.store, commit.tree)
+        dropped = repo.dropped().get(oid)
+        lost = {name for name in entries if dropped is not None and dropped.covers(name)}
+        return cls(
+            oid,
+            commit,
+            {name: node for name, node in entries.items() if name not in lost},
+            {name: node for name, node in entries.items() if name in lost},
+        )
+
+    @torch.inference_mode(mode=False)
+    def claim(self, repo: Repository, name: str, registered: Registered) -> None:
+        """Hand a state that was registered after the resume what the commit has under its name.
+
+        Raises MisfitError where it has nothing and the state is required, ForgottenError where that
+        is not kept.
+        """
+        if name in self.lost and registered.required:
+            repo.check_kept(self.oid, components=[name])
+        if name in self.entries:
+            value = reader.read_state(repo.store, self.commit.tree, components=[name])[name]
+            registered.setter(unpack(name, registered, value))
+        elif registered.required:
+            raise MisfitError(
+                f"{self.commit.revision}, which this run was resumed from, has no state "
+                f"{name!r}. Register it with required=False to start it afresh.",
+                missing=[name],
+            )
+
+
+# Tensors that come into being in inference mode could never be trained on.
+@torch.inference_mode(mode=False)
+def restore_run(
+    repo: Repository,
+    run: Run,
+    oid: Oid,
+    *,
+    strict: bool = True,
+    components: Sequence[str] | None = None,
+    without: Collection[str] = (),
+    then: Callable[[Restored], None] | None = None,
+    settled: Collection[str] = (),
+) -> Restored:
+    """Put a run back to a commit, or the named components of it, or all `without` some.
+
+    `then` belongs to it: what it raises, too, leaves the run as it was. It decides the options
+    that are `settled`: that script and checkpoint differ there is not told. Raises MisfitError,
+    IntegrityError, ForgottenError or ConfigError with nothing changed.
+    """
+    restored = Restored.of(repo, oid)
+    if components is not None:
+        repo.check_kept(oid, components=components)
+    names = _wanted(run, restored, components, without)
+    repo.check_kept(oid, components=names)
+    present = [name for name in names if name in restored.entries]
+    state = reader.read_state(repo.store, restored.commit.tree, components=present)
+    plan = prepare(run, state, strict=strict, components=names)
+    if "rng" in plan.components:
+        restored.generators = state["rng"]
+    report = plan.apply(None if then is None else lambda: then(restored))
+    _tell(restored.commit.revision, report, strict=strict, settled=settled)
+    return restored
+
+
+def _wanted(
+    run: Run,
+    restored: Restored,
+    components: Sequence[str] | None,
+    without: Collection[str],
+) -> list[str]:
+    if components is None:
+        live = [*BUILT_IN, *run.registered]
+        absent = {"optimizer"} if run.optimizer is None else set()
+        absent |= {"scheduler"} if run.scheduler is None else set()
+        absent = {name for name in absent if name not in restored.entries}
+        absent |= {
+            name
+            for name, registered in run.registered.items()
+            if not registered.required and name not in restored.entries
+        }
+        return [name for name in live if name not in absent and name not in without]
+    unknown = [name for name in components if name not in restored.entries]
+    if isinstance(components, str) or unknown or not components:
+        written = f"; write components=({components!r},)" if isinstance(components, str) else ""
+        raise ConfigError(
+            f"components={components!r}: {restored.commit.revision} has the components "
+            f"{', '.join(sorted(restored.entries))}{written}"
+        )
+    return list(components)
+
+
+def _tell(revision: str, report: Report, *, strict: bool, settled: Collection[str]) -> None:
+    """Log what a user would want to know of a restore."""
+    for difference in report.differences:
+        option = difference.option
+        if option in settled:
+            continue
+        remedy = ""
+        if difference.where.startswith("optimizer") and option != "initial_lr":
+            remedy = (
+                f"; for the script's: fork(…, set={{{option!r}: {difference.script!r}}}), or "
+                f"gradient fork … --set {option}={difference.script}"
+            )
+        _LOG.warning("%s (the checkpoint's is used%s)", difference, remedy)
+    if report.frozen:
+        _LOG.warning(
+            "%d parameters are frozen here, but the optimizer of %s has state of theirs: %s%s; "
+            "no commit says what is frozen, so set requires_grad as it was then",
+            len(report.frozen),
+            revision,
+            ", ".join(report.frozen[:_SHOWN]),
+            ", …" if len(report.frozen) > _SHOWN else "",
+        )
+    if strict:
+        return
+    for what, names in (
+        ("kept, for the checkpoint lacks it", report.missing),
+        ("left out, for this run lacks it", report.unexpected),
+        ("kept, for the checkpoint's differs", tuple(report.mismatched or ())),
+        ("optimizer state starts afresh", report.reset),
+    ):
+        if names:
+            _LOG.warning("%s: %s: %s", revision, what, ", ".join(names))

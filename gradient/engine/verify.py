@@ -1,0 +1,176 @@
+"""Did a run do again what it did before? Two commits of one step, of two repos, by content id.
+
+Nothing is read unless ids differ; then the tensors that do, and what the commits say about their
+circumstances, are looked at for the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gradient.checkpoint import diff
+from gradient.checkpoint.component_tensors import leaves
+from gradient.checkpoint.diff import TensorChange
+from gradient.checkpoint.reader import component_entries, component_tree, read_value
+from gradient.objects.canonical import Json
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.objects.tree import Tree
+from gradient.repo.repository import Repository
+
+_ORDER: Final = ("model", "optimizer", "scheduler", "rng")
+_CIRCUMSTANCES: Final = (
+    *("torch", "threads", "devices", "numpy", "python", "gradient", "platform", "host", "code"),
+)
+_SMALL: Final = 1e-3
+"""A relative change below this is what the order of additions can do in a short while."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentChange:
+    """One component that is not the same."""
+
+    name: str
+    """Its name."""
+    tensors: tuple[TensorChange, ...]
+    """The tensors that differ, the most changed first."""
+    others: tuple[str, ...]
+    """Entries that differ and are no tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the second run compares with the first."""
+
+    components: tuple[ComponentChange, ...]
+    """What differs, the model first; nothing where all is bit-identical."""
+    first_step: int | None
+    """The first step that both committed and that differs."""
+    causes: tuple[str, ...]
+    """What is likely to be the reason, the likeliest first."""
+
+    @property
+    def identical(self) -> bool:
+        """Whether every bit is the same."""
+        return not self.components
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a repo's line: from a commit to a later one."""
+
+    repo: Repository
+    """Where it is."""
+    start: Oid
+    """The commit it begins after."""
+    end: Oid
+    """The commit it ends with."""
+
+    def commits(self) -> Iterator[tuple[Oid, Commit]]:
+        """Yield the commits after the start, the newest first."""
+        for oid, commit in self.repo.walk(self.end):
+            if oid == self.start:
+                return
+            yield oid, commit
+
+
+def outcome(recorded: Stretch, again: Stretch) -> Outcome:
+    """Compare the ends of two stretches that began with the same state.
+
+    That they are equal is told by their ids; what differs, only of a state that is kept: else this
+    raises ForgottenError.
+    """
+    one, other = (each.repo.read_commit(each.end) for each in (recorded, again))
+    if one.tree == other.tree:
+        return Outcome((), None, ())
+    recorded.repo.check_kept(recorded.end)
+    changes = tuple(_components(recorded.repo, one, again.repo, other))
+    steps = _first_step(recorded, again)
+    return Outcome(changes, steps, tuple(_causes(recorded, again, changes)))
+
+
+def _components(
+    repo: Repository, one: Commit, scratch: Repository, other: Commit
+) -> Iterator[ComponentChange]:
+    before = component_entries(repo.store, one.tree)
+    after = component_entries(scratch.store, other.tree)
+    known = [name for name in _ORDER if name in before or name in after]
+    for name in dict.fromkeys([*known, *before, *after]):
+        if before.get(name) == after.get(name):
+            continue
+        mine, theirs = (
+            {leaf.name: leaf for leaf in leaves(store, entries[name])} if name in entries else {}
+            for store, entries in ((repo.store, before), (scratch.store, after))
+        )
+        found = diff.compare(mine, theirs).tensors
+        tensors = tuple(each for each in found if each.status != "equal" or each.retyped)
+        others = _others(_entries(repo, before.get(name)), _entries(scratch, after.get(name)))
+        # A module of which tensors are named already differs by them.
+        named = {each.name.partition(".")[0] for each in tensors}
+        yield ComponentChange(name, tensors, tuple(each for each in others if each not in named))
+
+
+def _entries(repo: Repository, entry: Json) -> Mapping[str, Json]:
+    tree = None if entry is None else component_tree(repo.store, entry)
+    return tree.entries if isinstance(tree, Tree) else {}
+
+
+def _others(before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[str]:
+    for name in dict.fromkeys([*before, *after]):
+        one, other = before.get(name), after.get(name)
+        shown = [node for node in (one, other) if type(node) is dict]
+        of_tensors = any(node.keys() == {"tensor"} for node in shown)
+        if one != other and not of_tensors:
+            yield name
+
+
+def _first_step(recorded: Stretch, again: Stretch) -> int | None:
+    # The newest commit of a step is meant: the older ones are written over it and come later here.
+    one, other = (
+        {commit.step: commit.tree for _, commit in reversed([*each.commits()])}
+        for each in (recorded, again)
+    )
+    return min((step for step, tree in one.items() if other.get(step, tree) != tree), default=None)
+
+
+def _causes(
+    recorded: Stretch, again: Stretch, changes: tuple[ComponentChange, ...]
+) -> Iterator[str]:
+    for _, commit in recorded.commits():
+        if commit.fork is not None:
+            yield (
+                f"{commit.revision} was begun by a fork, a merge or a warm start, which the "
+                f"command did not do again: verify from there on"
+            )
+    end = recorded.repo.read_commit(recorded.end)
+    one = _environment(recorded.repo, end)
+    other = _environment(again.repo, again.repo.read_commit(again.end))
+    for name in _CIRCUMSTANCES:
+        if name in one and name in other and one[name] != other[name]:
+            yield f"another environment: {name} was {one[name]}, and is {other[name]} now"
+    if any(change.name == "rng" for change in changes):
+        yield (
+            "the generators differ too: other random numbers were drawn, by code that runs only "
+            "sometimes, or between attach and the loop (end that part with engine.start())"
+        )
+        return
+    far = [each.relative for change in changes for each in change.tensors]
+    if far and all(each is not None and each < _SMALL for each in far):
+        yield (
+            "the generators agree and the differences are small: kernels that add up in another "
+            "order each time (torch.use_deterministic_algorithms(True), CUBLAS_WORKSPACE_CONFIG), "
+            "or another number of threads"
+        )
+    else:
+        yield (
+            "the generators agree: the run depends on something that is not in its state, such as "
+            "the clock, the order of files, or a torch.Generator or a counter that was not "
+            "registered (engine.register_state, engine.loader)"
+        )
+
+
+def _environment(repo: Repository, commit: Commit) -> dict[str, Any]:
+    told = None if commit.environment is None else read_value(repo.store, commit.environment)
+    return told if isinstance(told, dict) else {}

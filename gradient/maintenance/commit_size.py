@@ -1,0 +1,80 @@
+"""Where the bytes of a commit are: stored as what, and shared with whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gradient.checkpoint.chunk_walk import blobs
+from gradient.codec.frame import Codec
+from gradient.maintenance.logical_size import node_bytes
+from gradient.objects import tree as trees
+from gradient.objects.canonical import Json
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree
+from gradient.repo.repository import Repository
+from gradient.store.retention_log import Dropped
+
+ENCODINGS: dict[int, str] = {
+    int(codec): "delta" if codec is Codec.DELTA else "raw" if codec is Codec.RAW else "planes"
+    for codec in Codec
+}
+"""What the codecs are called here: a difference from another chunk, as it is, byte planes."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """What one component of one commit takes."""
+
+    component: str
+    """Its name."""
+    represented: int
+    """Bytes of its tensors and data."""
+    stored: int = 0
+    """Bytes of the frames that hold its chunks, each chunk once."""
+    new: int = 0
+    """How many of those came with this commit: no parent has the chunk."""
+    shared: int = 0
+    """Bytes of its chunks, decoded, that a parent has, or that it holds more than once."""
+    raw: dict[str, int] = field(default_factory=dict)
+    """The bytes of its chunks, decoded, by encoding."""
+
+
+def usage(repo: Repository, commit: Commit) -> Iterator[Usage]:
+    """Yield what each component of a commit takes; trees and indexes are read, no chunk is.
+
+    What retention has let go of in a parent is shared with nobody.
+    """
+    dropped = repo.dropped()
+    before = {
+        oid
+        for parent in commit.parents
+        for name, entry in _entries(repo, parent, dropped.get(parent))
+        for oid in blobs(repo.store, entry)
+    }
+    for name, entry in _entries(repo, commit.oid, dropped.get(commit.oid)):
+        found = Usage(name, node_bytes(repo.store, entry))
+        seen: set[Oid] = set()
+        for oid in blobs(repo.store, entry):
+            frame = repo.store.frame(oid)
+            if oid in seen:
+                found.shared += frame.raw
+                continue
+            seen.add(oid)
+            found.stored += frame.stored
+            encoding = ENCODINGS.get(frame.codec, "other")
+            found.raw[encoding] = found.raw.get(encoding, 0) + frame.raw
+            if oid in before:
+                found.shared += frame.raw
+            else:
+                found.new += frame.stored
+        yield found
+
+
+def _entries(repo: Repository, oid: Oid, dropped: Dropped | None) -> list[tuple[str, Json]]:
+    if dropped is not None and dropped.components is None:
+        return []
+    root = trees.parse(repo.store.read(repo.read_commit(oid).tree, Kind.TREE))
+    entries = root.entries if isinstance(root, Tree) else {}
+    return [each for each in entries.items() if dropped is None or not dropped.covers(each[0])]

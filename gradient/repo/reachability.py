@@ -1,0 +1,186 @@
+"""Everything that commits stand on: trees, lists and chunks, found by reading trees.
+
+What retention has let go of is left out: such a commit stands on what it says of itself and on its
+parents, but not on its tree. The commits that refs name are whole, whatever a record says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from gradient.checkpoint.references import below
+from gradient.errors import ConflictError, IntegrityError, MissingObjectError
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Kind, Oid
+from gradient.repo.partial_tree import remaining
+from gradient.repo.repository import Repository
+from gradient.store.object_store import ObjectStore
+from gradient.store.refs import Space
+from gradient.store.retention_log import Dropped
+
+
+class Marker:
+    """Marks objects; what it marked once it does not read again."""
+
+    def __init__(
+        self, store: ObjectStore, *, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self._store = store
+        self._progress = progress
+        self._marked: set[Oid] = set()
+        self._parts: set[Oid] = set()
+        self.dropped: Mapping[Oid, Dropped] = {}
+        """What retention has let go of; only ever more."""
+
+    @property
+    def marked(self) -> set[Oid]:
+        """Everything that the commits marked so far stand on, themselves included."""
+        return self._marked | self._parts
+
+    def mark(self, commits: Iterable[Oid]) -> None:
+        """Mark commits as a whole, all before them, and all they stand on; blobs are not looked at.
+
+        Raises an IntegrityError for an object that is missing or damaged: what it leads to cannot
+        be known then. What was marked until then stays marked.
+        """
+        commits = list(commits)
+        pending = [(Kind.COMMIT, oid) for oid in commits]
+        # IMPORTANT: each time, and beside the commits: one that was marked before, when no ref
+        # named it, may have been marked without its tree.
+        pending += [(Kind.TREE, _commit(self._store, oid).tree) for oid in commits]
+        while pending:
+            kind, oid = pending.pop()
+            if oid not in self._marked:
+                pending.extend(self._below(kind, oid, self._parts))
+                self._marked.add(oid)
+                if kind is Kind.COMMIT and self._progress is not None:
+                    self._progress(1)
+
+    def mark_found(self, commits: Iterable[Oid]) -> set[Oid]:
+        """Return what those of the commits stand on that are still there, as far as it is there.
+
+        Beside what is marked; nothing is marked by it.
+        """
+        found: set[Oid] = set()
+        parts: set[Oid] = set()
+        pending = [(Kind.COMMIT, oid) for oid in commits]
+        while pending:
+            kind, oid = pending.pop()
+            if oid in self._marked or oid in found:
+                continue
+            try:
+                pending.extend(self._below(kind, oid, parts))
+            except IntegrityError:
+                continue
+            found.add(oid)
+        return found | parts
+
+    def _below(self, kind: Kind, oid: Oid, parts: set[Oid]) -> Iterator[tuple[Kind, Oid]]:
+        """Yield what an object stands on; trees of which only parts are kept go into `parts`."""
+        if kind is Kind.COMMIT and oid in self.dropped:
+            commit = _commit(self._store, oid)
+            yield from _around(commit)
+            yield from remaining(self._store, commit.tree, self.dropped[oid], parts)
+        elif kind is not Kind.BLOB:
+            yield from _below(self._store, kind, oid)
+
+
+class Standing:
+    """Whether commits can be relied on, now: for those who hold a lease since before this."""
+
+    def __init__(self, repo: Repository) -> None:
+        repo.store.refresh()
+        self._repo = repo
+        self._tips = set(repo.tips().values())
+        self._tips |= {
+            record.commit for record in repo.refs.tips("tags").values() if record.commit is not None
+        }
+        self._dropped = repo.retention.table()
+        self._sound: set[Oid] = set()
+
+    def holds(self, oid: Oid) -> bool:
+        """Tell whether a ref leads to a commit with its state, or it lies outside the trash."""
+        if oid in self._tips or (oid not in self._dropped and self._is_reachable(oid)):
+            return True
+        return self._is_complete(oid)
+
+    def may_follow(self, oid: Oid) -> bool:
+        """Tell whether a commit may be another's parent: its state need not be there for that."""
+        return oid in self._tips or self._is_reachable(oid) or self._is_complete(oid)
+
+    def _is_reachable(self, oid: Oid) -> bool:
+        """Follow the first parents, as most commits are reached; the others cost a full look."""
+        try:
+            return any(oid == at for tip in self._tips for at, _ in self._repo.chain(tip))
+        except IntegrityError:
+            return False
+
+    def _is_complete(self, oid: Oid) -> bool:
+        store = self._repo.store
+        if not store.stands(oid):
+            return False
+        try:
+            pending = [(Kind.COMMIT, oid), (Kind.TREE, _commit(store, oid).tree)]
+            while pending:
+                kind, each = pending.pop()
+                if each in self._sound:
+                    continue
+                if not store.stands(each):
+                    return False
+                if kind is Kind.COMMIT and each in self._dropped:
+                    pending.extend(_around(_commit(store, each)))
+                elif kind is not Kind.BLOB:
+                    pending.extend(_below(store, kind, each))
+                self._sound.add(each)
+        except IntegrityError:
+            return False
+        return True
+
+
+@contextmanager
+def relying(repo: Repository, name: str, commit: Oid, *, space: Space = "heads") -> Iterator[int]:
+    """Hold a lease while a ref is made to name a commit that is there.
+
+    Yields what `Refs.append` is to be given as `last`. Raises MissingObjectError for a commit that
+    was collected, ConflictError for one that lies in the trash.
+    """
+    last = repo.refs.last(name, space)
+    with repo.leases.take() as lease:
+        lease.cover(f"{space}/{name}")
+        if not Standing(repo).holds(commit):
+            if commit not in repo.store:
+                raise MissingObjectError(str(commit))
+            gone = repo.retention.table().get(commit)
+            why = "" if gone is None else f" (let go of by: gradient forget {gone.policy})"
+            raise ConflictError(
+                f"not all of commit {commit.short} is there any more{why}, or it lies in the "
+                f"trash; what is in the trash comes back by: gradient gc --undo"
+            )
+        yield last
+
+
+def _below(store: ObjectStore, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid]]:
+    """Yield what an object stands on directly."""
+    if kind is Kind.COMMIT:
+        commit = _commit(store, oid)
+        yield from _around(commit)
+        yield Kind.TREE, commit.tree
+    elif kind is not Kind.BLOB:
+        yield from below(kind, store.read(oid, kind))
+
+
+def _commit(store: ObjectStore, oid: Oid) -> Commit:
+    raw = store.known_commit(oid)
+    return (
+        Commit.from_bytes(store.read(oid, Kind.COMMIT)) if raw is None else Commit.from_known(raw)
+    )
+
+
+def _around(commit: Commit) -> Iterator[tuple[Kind, Oid]]:
+    """Yield what a commit stands on beside its tree."""
+    yield from ((Kind.COMMIT, parent) for parent in commit.parents)
+    if commit.anchor is not None:
+        yield Kind.COMMIT, commit.anchor
+    facts = (commit.environment, commit.hparams, commit.fork)
+    yield from ((Kind.TREE, root) for root in facts if root is not None)

@@ -1,0 +1,115 @@
+"""Which commits are worth keeping: the rules, as a person says them. What they mean for a repo is
+decided in `maintenance.retaining`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gradient.errors import ConfigError
+from gradient.repo.metric_spec import split_metric
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SPAN: Final = re.compile(r"([0-9]{1,9})([smhdw])|0")
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Which commits stay whole. What no rule keeps is let go of; each rule keeps more.
+
+    In any case the commits stay that a branch or a tag names, those at which lines part, and the
+    newest of each line whose metrics are finite.
+    """
+
+    last: int | None = None
+    """So many of each branch's newest commits."""
+    every: int | None = None
+    """Those whose step this divides."""
+    best: str | Sequence[str] = ()
+    """On each line, the best by a metric: ``"val_loss:3"`` the three lowest, ``"acc:max:3"``."""
+    tagged: bool = True
+    """What tags name: so in any case, the word is there to be said."""
+    aside: str | None = None
+    """All of a line that was set aside, for so long: ``"14d"``."""
+    drop: str | Sequence[str] = ()
+    """Let go of these components alone: ``"optimizer"``."""
+    grace: str = "0"
+    """Where a run keeps to the rules by itself: how long what it let go of stays in the trash."""
+
+    def __post_init__(self) -> None:
+        _whole("last", self.last, 0)
+        _whole("every", self.every, 1)
+        if self.tagged is not True:
+            raise ConfigError("Keep(tagged=…): what tags name is kept in any case")
+        for name in ("best", "drop"):
+            value = getattr(self, name)
+            names = (value,) if isinstance(value, str) else tuple(value)
+            if any(not isinstance(each, str) or not each for each in names):
+                raise ConfigError(f"Keep({name}={value!r:.80}): a name, or several")
+            object.__setattr__(self, name, names)
+        for spec in self.best:
+            parse_best(spec)
+        for span in filter(None, (self.aside, self.grace)):
+            parse_span(span)
+        if self.last is None and self.every is None and not self.best:
+            raise ConfigError("Keep: name what to keep: last, every or best")
+
+    @property
+    def words(self) -> str:
+        """The rules as `gradient forget` takes them."""
+        return " ".join(self._words())
+
+    def _words(self) -> Iterator[str]:
+        for name in ("last", "every"):
+            value = getattr(self, name)
+            if value is not None:
+                yield f"--keep-{name} {value}"
+        yield from (f"--keep-best {spec}" for spec in self.best)
+        if self.aside is not None:
+            yield f"--keep-aside {self.aside}"
+        yield from (f"--drop {name}" for name in self.drop)
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """So many of the best commits by one metric."""
+
+    metric: str
+    """Its name."""
+    sign: int
+    """1 where the lowest is the best, -1 where the highest is."""
+    count: int
+    """How many."""
+
+
+def parse_best(spec: str) -> Best:
+    """Read ``val_loss``, ``val_loss:3`` or ``acc:max:3``; raises ConfigError."""
+    name, _, count = spec.rpartition(":")
+    if name and _COUNT.fullmatch(count):
+        metric, sign = split_metric(name)
+        if int(count):
+            return Best(metric, sign, int(count))
+    elif spec and spec.strip(":") == spec:
+        metric, sign = split_metric(spec)
+        return Best(metric, sign, 1)
+    raise ConfigError(
+        f"{spec!r:.80} names no best commits; write a metric and a number: val_loss:3"
+    )
+
+
+def parse_span(text: str) -> float:
+    """Read a time span such as ``14d`` as seconds; raises ConfigError."""
+    match = _SPAN.fullmatch(str(text))
+    if match is None:
+        raise ConfigError(
+            f"{text!r:.80} is no time span; write 0, or a number and s, m, h, d or w: 14d"
+        )
+    return 0.0 if match[1] is None else float(int(match[1]) * _UNITS[match[2]])
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if value is not None and (type(value) is not int or value < least):
+        raise ConfigError(f"Keep({name}={value!r:.80}): a whole number from {least} on")

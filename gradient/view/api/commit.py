@@ -1,0 +1,178 @@
+"""Commits to look into, alone and in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gradient.errors import MalformedObjectError
+from gradient.objects import tree as trees
+from gradient.objects.canonical import Json
+from gradient.objects.commit import Commit as CommitObject
+from gradient.objects.oid import Kind, Oid
+from gradient.objects.tree import Tree
+from gradient.repo.damage import naming_commits
+from gradient.repo.repository import Repository
+from gradient.view import html
+from gradient.view.api.component import read_component
+
+_LETTERS = 60
+
+
+class Commit(Mapping[str, Any]):
+    """A commit to look into: component names to components."""
+
+    def __init__(self, repo: Repository, oid: Oid, commit: CommitObject) -> None:
+        self._repo = repo
+        self.oid = oid
+        """Its id."""
+        self._commit = commit
+        self._entries: Mapping[str, Json] | None = None
+
+    @property
+    def id(self) -> str:
+        """Its id, 64 hex digits."""
+        return str(self.oid)
+
+    @property
+    def revision(self) -> str:
+        """``branch@step``, as it read when the commit was made."""
+        return self._commit.revision
+
+    @property
+    def step(self) -> int:
+        """The training step."""
+        return self._commit.step
+
+    @property
+    def branch(self) -> str:
+        """The branch that it was made on."""
+        return self._commit.branch
+
+    @property
+    def message(self) -> str:
+        """What the user said about it."""
+        return self._commit.message
+
+    @property
+    def metrics(self) -> dict[str, int | float]:
+        """The numbers that were logged."""
+        return dict(self._commit.metrics)
+
+    @property
+    def finite(self) -> bool | None:
+        """Whether all weights are numbers; None where nobody looked."""
+        return self._commit.finite
+
+    @property
+    def time(self) -> str:
+        """When it was made; UTC."""
+        return self._commit.time
+
+    @property
+    def type(self) -> str:
+        """``"anchor"`` or ``"delta"``."""
+        return self._commit.type
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether retention has let go of the whole state: reading it raises ForgottenError."""
+        dropped = self._repo.dropped().get(self.oid)
+        return dropped is not None and dropped.components is None
+
+    @property
+    def parents(self) -> list[Commit]:
+        """The commits before it: none for the first, several for a merge."""
+        found = ((oid, self._repo.read_commit(oid)) for oid in self._commit.parents)
+        return [Commit(self._repo, oid, commit) for oid, commit in found]
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        """The run's hyperparameters; empty where none were recorded."""
+        return self._value(self._commit.hparams)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, host, command line, code; empty where none was recorded."""
+        return self._value(self._commit.environment)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return a component: a `Component` where it has names, else its value."""
+        entries = self._components()
+        if name not in entries:
+            raise KeyError(
+                f"{self.revision} has no component {name!r}; it has {', '.join(entries)}"
+            )
+        self._repo.check_kept(self.oid, components=(name,))
+        with naming_commits(self._repo):
+            return read_component(self._repo, f"{self.revision} {name}", entries[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._components())
+
+    def __len__(self) -> int:
+        return len(self._components())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Commit) and other.oid == self.oid
+
+    def __hash__(self) -> int:
+        return hash(self.oid)
+
+    def __repr__(self) -> str:
+        said = f" {first_line(self.message)!r}" if self.message else ""
+        return f"<Commit {self.revision} ({self.oid.short}){said}>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "id": self.id,
+            "time": self.time,
+            "message": self.message,
+            "metrics": _metrics(self._commit),
+            "parents": ", ".join(oid.short for oid in self._commit.parents),
+            "components": "forgotten" if self.forgotten else ", ".join(self),
+        }
+        return html.card(self.revision, facts)
+
+    def _components(self) -> Mapping[str, Json]:
+        if self._entries is None:
+            self._repo.check_kept(self.oid, components=())
+            tree = trees.parse(self._repo.store.read(self._commit.tree, Kind.TREE))
+            if not isinstance(tree, Tree):
+                raise MalformedObjectError(f"tree {self._commit.tree.short} is not a root tree")
+            self._entries = tree.entries
+        return self._entries
+
+    def _value(self, oid: Oid | None) -> dict[str, Any]:
+        from gradient.checkpoint.reader import read_value
+
+        value = {} if oid is None else read_value(self._repo.store, oid)
+        return value if isinstance(value, dict) else {}
+
+
+class Log(list[Commit]):
+    """Commits, the newest first."""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                each.revision,
+                each.oid.short,
+                first_line(each.message),
+                _metrics(each._commit),
+                each.time,
+            )
+            for each in self
+        ]
+        title = f"{len(self):,} commits"
+        return html.table(title, ("revision", "id", "message", "metrics", "time"), rows)
+
+
+def _metrics(commit: CommitObject) -> str:
+    return ", ".join(f"{name} {value:.6g}" for name, value in commit.metrics.items())
+
+
+def first_line(message: str) -> str:
+    """Return as much of a message as fits into a line."""
+    line = message.splitlines()[0] if message else ""
+    return line if len(line) <= _LETTERS else line[: _LETTERS - 1] + "…"

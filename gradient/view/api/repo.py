@@ -1,0 +1,141 @@
+"""A repo to look into."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gradient.repo.damage import naming_commits
+from gradient.repo.discovery import locate
+from gradient.repo.repository import Repository
+from gradient.view import html
+from gradient.view.api.commit import Commit, Log, first_line
+
+if TYPE_CHECKING:
+    from gradient.view.compare import Comparison, Side
+    from gradient.view.export import Exported
+
+Against: TypeAlias = "str | Commit | Side"
+"""What can be compared: a revision, a commit, or a file (`gradient.integrations.file_tensors`)."""
+
+
+def open_repo(path: str | os.PathLike[str] = ".") -> Repo:
+    """Open a repo for reading: the one that a folder is in, or the only one below it.
+
+    Raises ContextError where there is none, or several.
+    """
+    return Repo(Repository.open(locate(path).repo))
+
+
+class Repo:
+    """A repo to look into."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repo = repository
+
+    @property
+    def path(self) -> str:
+        """The repo's folder."""
+        return self._repo.path
+
+    @property
+    def name(self) -> str:
+        """The repo's name."""
+        return self._repo.config.name
+
+    @property
+    def branches(self) -> list[str]:
+        """The names of all branches, sorted."""
+        return self._repo.branches()
+
+    @property
+    def tags(self) -> list[str]:
+        """The names of all tags, sorted."""
+        return self._repo.refs.names(space="tags")
+
+    @property
+    def active_branch(self) -> str:
+        """The branch that `latest` is about."""
+        return self._repo.active_branch()
+
+    def __getitem__(self, revision: str) -> Commit:
+        """Return the commit that a revision names; raises UnknownRevisionError."""
+        found = self._repo.resolve(revision)
+        return Commit(self._repo, found.oid, found.commit)
+
+    def log(self, revision: str | None = None, *, limit: int | None = None) -> Log:
+        """Return a commit and those before it on its line, the newest first.
+
+        Without a revision the active branch is meant, which may be empty.
+        """
+        start = (
+            self._repo.tip(self.active_branch)
+            if revision is None
+            else self._repo.resolve(revision).oid
+        )
+        found = Log()
+        for oid, commit in self._repo.walk(start):
+            if limit is not None and len(found) >= limit:
+                break
+            found.append(Commit(self._repo, oid, commit))
+        return found
+
+    def diff(self, a: Against, b: Against, *, optimizer: bool = False) -> Comparison:
+        """Compare two commits: what is said about them, and each tensor of the model.
+
+        With `optimizer` its tensors, too.
+        """
+        from gradient.view.compare import compare  # lazily, as all below that needs torch
+
+        with naming_commits(self._repo):
+            sides = [self._side(each, optimizer=optimizer) for each in (a, b)]
+            return compare(*sides, optimizer=optimizer)
+
+    def export(
+        self,
+        revision: str | Commit,
+        path: str | os.PathLike[str],
+        *,
+        force: bool = False,
+        **what: Any,
+    ) -> Exported:
+        """Write a commit to a ``.pt`` or ``.safetensors`` file, or to a folder.
+
+        `what` selects: ``components=("model",)``, ``weights_only=True``, ``match=("lora_*",)``,
+        ``dtype="bfloat16"``. One component or pattern may stand alone: ``match="lora_*"``.
+        """
+        from gradient.view.export import Selection, export
+
+        for name in ("components", "match"):
+            if isinstance(what.get(name), str):
+                what[name] = (what[name],)
+        with naming_commits(self._repo):
+            oid = self._commit(revision).oid
+            return export(self._repo, oid, os.fspath(path), Selection(**what), force=force)
+
+    def _commit(self, revision: str | Commit) -> Commit:
+        return revision if isinstance(revision, Commit) else self[revision]
+
+    def _side(self, one: Against, *, optimizer: bool) -> Side:
+        from gradient.view.compare import Side, revision_side
+
+        if isinstance(one, Side):
+            return one
+        commit = self._commit(one)
+        return revision_side(self._repo, commit.oid, commit.revision, optimizer=optimizer)
+
+    def __repr__(self) -> str:
+        tip = self._repo.tip(self.active_branch)
+        at = f"{self.active_branch}@{self._repo.read_commit(tip).step}" if tip else "no commits"
+        count = len(self.branches)
+        branches = "1 branch" if count == 1 else f"{count} branches"
+        return f"<Repo {self.name!r} at {at}, {branches}, {self.path}>"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for branch, tip in self._repo.tips().items():
+            commit = self._repo.read_commit(tip)
+            active = "active" if branch == self.active_branch else ""
+            rows.append((branch, commit.step, first_line(commit.message), commit.time, active))
+        head = ("branch", "step", "message", "time", "")
+        return html.table(f"{self.name} ({self.path})", head, rows)

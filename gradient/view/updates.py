@@ -1,0 +1,189 @@
+"""Which commits get a view file, and of which kind, as a run commits."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from gradient.errors import GradientIOError, UnsupportedValueError
+from gradient.objects.commit import Commit
+from gradient.objects.oid import Oid
+from gradient.repo.config import ViewMode
+from gradient.repo.foreign_files import FileKind
+from gradient.repo.repository import Repository
+from gradient.storage.directory import NO_ROOM
+from gradient.view.file_names import file_name
+from gradient.view.folder import Folder
+from gradient.view.manifest import Manifest
+
+_LOG = logging.getLogger("gradient")
+_Result = TypeVar("_Result")
+
+MOST_STATE_BYTES: Final = 64 << 20
+"""With ``auto``, larger states get thin files."""
+
+MOST_FULL_BYTES: Final = 1 << 30
+"""With ``auto``, the oldest full files turn thin while all together are larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Full:
+    """A full file: the commit it stands for, when that was made, and its length."""
+
+    commit: Oid
+    time: str
+    size: int
+
+
+class ViewFiles:
+    """Keeps a repo's view up to date. Whatever goes wrong is logged: no commit fails for it."""
+
+    def __init__(self, repo: Repository, mode: ViewMode) -> None:
+        """Also writes the manifest of a new repo, and repairs paths in one that was moved."""
+        self.repo = repo
+        self.mode = mode
+        self.folder = Folder(repo)
+        self._manifest = Manifest(repo)
+        self._branches: list[str] = []
+        self._full: dict[str, _Full] | None = None
+        self._is_short = False
+        guarded("the view", self._settle)
+
+    def add(self, oid: Oid, state: Mapping[str, Any] | None = None) -> str | None:
+        """Take in a commit that was just acknowledged; returns its file's path, if it got one.
+
+        `state` is what was captured; components that it lacks, or all, are read from the store if
+        they are needed.
+        """
+        path = guarded(f"the view of commit {oid.short}", lambda: self._add(oid, state))
+        guarded("manifest.json", self._manifest.update)
+        return path
+
+    def close(self) -> None:
+        """Write what was put off. Again is harmless."""
+        guarded("manifest.json", self._manifest.flush)
+
+    def write(self, name: str, oid: Oid, state: Mapping[str, Any] | None = None) -> None:
+        """Write the file of one commit, of the kind that the mode asks for."""
+        if self.mode == "off":
+            self.folder.remove(name)
+        elif self.mode == "thin" or self._is_short or not self._try_full(name, oid, state):
+            self.folder.write_thin(name, oid)
+            self._note(name, oid, "thin")
+
+    def make_room(self) -> bool:
+        """Turn all full files thin, for a disk that is full; returns whether there were any.
+
+        Further files are thin as well, until it `has_room`.
+        """
+        files = dict(guarded("the view", self._full_files) or {})
+        if files:
+            size = sum(file.size for file in files.values())
+            _LOG.warning("the disk is full: %d full files (%d bytes) turn thin", len(files), size)
+        self._is_short = True
+        # All go first, for there may not even be room for a thin one.
+        for name in files:
+            guarded(name, partial(self.folder.remove, name))
+        for name, file in files.items():
+            guarded(name, partial(self.folder.write_thin, name, file.commit))
+        self._full = None
+        return bool(files)
+
+    def has_room(self) -> None:
+        """Note that a commit found room at once: further files may be full again."""
+        self._is_short = False
+
+    def full_bytes(self) -> int:
+        """Return what all full files weigh together."""
+        return sum(file.size for file in self._full_files().values())
+
+    def _settle(self) -> None:
+        self.folder.sweep(now=time.time())
+        if self._manifest.is_current():
+            return
+        for name, mark in self.folder.marks().items():
+            if mark.kind == "thin":
+                self.folder.write_thin(name, mark.commit)
+        self._manifest.write()
+
+    def _add(self, oid: Oid, state: Mapping[str, Any] | None) -> str | None:
+        branches = self.repo.branches()
+        if branches != self._branches:
+            self.folder.follow()
+            self._branches = branches
+            self._full = None
+        commit = self.repo.read_commit(oid)
+        name = file_name(commit.branch, commit.step)
+        self.write(name, oid, state)
+        return None if self.mode == "off" else self.folder.path(name)
+
+    def _try_full(self, name: str, oid: Oid, state: Mapping[str, Any] | None) -> bool:
+        """Write a full file unless the mode, a value or a lack of room forbids it."""
+        from gradient.view import desc_payload  # lazily: thin files are written without torch
+
+        commit = self.repo.read_commit(oid)
+        if self.mode == "auto" and desc_payload.size(self.repo, commit, state) > MOST_STATE_BYTES:
+            return False
+        try:
+            content = self._payload(name, oid, commit, state)
+            self.folder.write_full(name, oid, content)
+        except (UnsupportedValueError, GradientIOError) as error:
+            if isinstance(error, GradientIOError) and error.errno not in NO_ROOM:
+                raise
+            _LOG.warning("%s is a thin file: %s", name, error)
+            return False
+        self._note(name, oid, "full")
+        if self.mode == "auto":
+            self._thin_out()
+        return True
+
+    def _payload(
+        self, name: str, oid: Oid, commit: Commit, state: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        from gradient.view import desc_payload
+
+        whole = desc_payload.complete(self.repo, commit, state)
+        built = desc_payload.build(commit, oid, whole, path=self.folder.path(name))
+        return desc_payload.portable(built)
+
+    def _thin_out(self) -> None:
+        """Turn the oldest full files thin until all together are small enough."""
+        files = self._full_files()
+        while files and self.full_bytes() > MOST_FULL_BYTES:
+            oldest = min(files, key=lambda name: files[name].time)
+            oid = files[oldest].commit
+            if not self.folder.size(oldest):  # another process has let go of it
+                del files[oldest]
+                continue
+            self.folder.write_thin(oldest, oid)
+            self._note(oldest, oid, "thin")
+
+    def _full_files(self) -> dict[str, _Full]:
+        if self._full is None:
+            marks = self.folder.marks()
+            full = {name: mark.commit for name, mark in marks.items() if mark.kind == "full"}
+            self._full = {name: self._weighed(name, oid) for name, oid in full.items()}
+        return self._full
+
+    def _note(self, name: str, oid: Oid, kind: FileKind) -> None:
+        files = self._full_files()
+        files.pop(name, None)
+        if kind == "full":
+            files[name] = self._weighed(name, oid)
+
+    def _weighed(self, name: str, oid: Oid) -> _Full:
+        return _Full(oid, self.repo.read_commit(oid).time, self.folder.size(name))
+
+
+def guarded(what: str, work: Callable[[], _Result]) -> _Result | None:
+    """Do something about the view; a failure is logged and goes no further."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - the commit is acknowledged, whatever happens here
+        remedy = "The commit is safe; to write it again: gradient view rebuild"
+        _LOG.warning("%s is not up to date: %s. %s", what, error, remedy)
+        return None

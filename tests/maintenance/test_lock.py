@@ -1,0 +1,149 @@
+"""Who may collect: one process, and nobody waits for a claim that no process has."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gradient.errors import ConflictError, GradientIOError
+from gradient.maintenance.lock import only_one
+from gradient.objects import canonical
+from gradient.storage.memory import MemoryStorage
+from gradient.store import process_id
+from gradient.store.leases import EXPIRY
+from gradient.store.process_id import Owner
+
+NOW = 1_000_000.0
+FIRST = "gc/0000000000000001"
+ELSEWHERE = Owner("0" * 16, 1, "0")
+
+
+def another() -> Owner:
+    """Return a process that runs: the one that started this one."""
+    facts = process_id._facts(os.getppid())
+    return Owner(process_id.current().machine, os.getppid(), facts[0] if facts else "0")
+
+
+def gone() -> Owner:
+    return Owner(process_id.current().machine, (1 << 31) - 1, "1")
+
+
+def claim(by: Owner | str, since: object = int(NOW), **fields: Any) -> bytes:
+    return canonical.dumps({"owner": str(by), "since": since, "word": "x", **fields})
+
+
+def held() -> dict[str, bytes]:
+    """Return claims that count, seen from this very process."""
+    return {
+        "a process that runs": claim(another()),
+        "one that runs, since ever": claim(another(), 0),
+        "a process elsewhere": claim(ELSEWHERE),
+        "one elsewhere whose clock is ahead": claim(ELSEWHERE, int(NOW + EXPIRY)),
+        "one that nothing can be said of": claim("somebody"),
+    }
+
+
+def left() -> dict[str, bytes]:
+    """Return claims that do not."""
+    return {
+        "a process that is gone": claim(gone()),
+        "an earlier call of this one": claim(process_id.current()),
+        "a process elsewhere, long ago": claim(ELSEWHERE, int(NOW - EXPIRY) - 1),
+        "one elsewhere that says no time": claim(ELSEWHERE, "now"),
+        "nobody": canonical.dumps({"since": int(NOW)}),
+        "a number": canonical.dumps({"owner": 7}),
+        "no document": b"torn",
+        "a list": b"[]",
+    }
+
+
+@pytest.fixture
+def storage() -> Iterator[MemoryStorage]:
+    made = MemoryStorage()
+    yield made
+    assert made.names("tmp") == []
+
+
+def begin(storage: MemoryStorage) -> None:
+    with only_one(storage, clock=lambda: NOW):
+        assert len(storage.names("gc")) == 1
+
+
+@pytest.mark.parametrize("who", held())
+def test_a_claim_that_is_held_is_respected(who: str, storage: MemoryStorage) -> None:
+    storage.contents[FIRST] = held()[who]
+    with pytest.raises(ConflictError, match="at work"):
+        begin(storage)
+    assert storage.contents == {FIRST: held()[who]}
+
+
+@pytest.mark.parametrize("who", left())
+def test_a_claim_that_was_left_is_taken_over_and_removed(who: str, storage: MemoryStorage) -> None:
+    storage.contents[FIRST] = left()[who]
+    begin(storage)
+    assert storage.contents == {}
+
+
+def test_two_that_begin_at_once(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryStorage, "put_if_absent", lambda *_: False)
+    with pytest.raises(ConflictError, match="just begun"):
+        begin(storage)
+
+
+def test_the_next_number_is_taken(storage: MemoryStorage) -> None:
+    storage.contents["gc/0000000000000007"] = storage.contents[FIRST] = left()["no document"]
+    others = ["8", "a" * 16, "readme"]
+    storage.contents |= {f"gc/{name}": b"x" for name in others}
+    with only_one(storage, clock=lambda: NOW):
+        assert storage.names("gc") == ["0000000000000008", *others]
+        with pytest.raises(ConflictError):
+            begin(storage)
+    assert storage.names("gc") == others
+
+
+def test_one_that_ends_meanwhile_is_not_held(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.contents[FIRST] = held()["a process that runs"]
+    read = MemoryStorage.read
+
+    def late(self: MemoryStorage, *arguments: Any, **options: Any) -> bytes:
+        self.contents.clear()
+        return read(self, *arguments, **options)
+
+    monkeypatch.setattr(MemoryStorage, "read", late)
+    begin(storage)
+
+
+def test_one_that_can_not_be_read_now_ends_it(
+    storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.contents[FIRST] = held()["a process that runs"]
+
+    def refused(_: object, name: str, **__: object) -> bytes:
+        raise GradientIOError("read", name, OSError(errno.EIO, "x"))
+
+    monkeypatch.setattr(MemoryStorage, "read", refused)
+    with pytest.raises(GradientIOError):
+        begin(storage)
+    assert storage.names("gc") == ["0000000000000001"]
+
+
+@pytest.mark.parametrize(("number", "fails"), [(errno.ENOSPC, False), (errno.EIO, True)])
+def test_no_room_for_a_claim(
+    number: int, fails: bool, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> bool:
+        raise GradientIOError("create", FIRST, OSError(number, "x"))
+
+    monkeypatch.setattr(MemoryStorage, "put_if_absent", refused)
+    if fails:
+        with pytest.raises(GradientIOError):
+            begin(storage)
+    else:
+        with only_one(storage, clock=lambda: NOW):
+            assert storage.names("gc") == []
