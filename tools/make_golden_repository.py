@@ -26,10 +26,10 @@ import torch
 from gradient.checkpoint import reader, writer
 from gradient.codec.frame import encode
 from gradient.codec.mode import Mode
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import paths
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.state import rng
@@ -171,13 +171,13 @@ class Golden:
 
     def build(self) -> None:
         """Make everything."""
-        main = Line.open(self.repo, "main")
+        main = BranchWriter.open(self.repo, "main")
         self.commit(main, 0, state(0), message="the start")
         second = self.commit(main, 10, self.later(10), metrics={"val/loss": 2.5, "tokens": 2**60})
         third = self.commit(main, 20, self.later(20), metrics={"loss": float("inf")})
         self.repo.refs.append("v1", third, after=None, reason="tag", space="tags")
         self.difference(main, 30, third)
-        fork = Line.create(self.repo, FORK).moved_to(third)
+        fork = BranchWriter.create(self.repo, FORK).moved_to(third)
         origin = {"from": str(third), "revision": "main@20", "scale_lr": 10.0}
         self.commit(fork, 20, self.later(20, lr=1e-2), origin=origin, message="ten times\nthe rate")
         # 65 chunks of zeros: one blob, and a list.
@@ -197,13 +197,13 @@ class Golden:
         later["model"]["norm.running_mean"] += step
         return later
 
-    def commit(self, line: Line, step: int, content: Nested, **fields: Any) -> Oid:
+    def commit(self, line: BranchWriter, step: int, content: Nested, **fields: Any) -> Oid:
         """Publish one commit."""
 
         def build(branch: str, parent: Oid | None) -> Oid:
             with self.repo.store.begin(mode=Mode.AUTO) as transaction:
                 origin = fields.get("origin")
-                made = Commit(
+                made = CommitRecord(
                     tree=writer.write_state(transaction, content),
                     parents=() if parent is None else (parent,),
                     anchor=None,
@@ -222,7 +222,7 @@ class Golden:
 
         return line.publish(step, build).commit
 
-    def difference(self, line: Line, step: int, anchor: Oid) -> None:
+    def difference(self, line: BranchWriter, step: int, anchor: Oid) -> None:
         """Publish a commit whose embedding is stored as the difference from an earlier one's.
 
         Frame by frame, so that it does not depend on when a writer finds that this pays.
@@ -237,7 +237,7 @@ class Golden:
             with aside.begin(mode=Mode.OFF) as transaction:
                 tree = writer.write_state(transaction, content)
                 transaction.seal()
-            made = Commit(
+            made = CommitRecord(
                 tree=tree,
                 parents=() if parent is None else (parent,),
                 anchor=anchor,

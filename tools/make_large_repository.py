@@ -20,7 +20,7 @@ from pathlib import Path
 from gradient.codec.frame import encode
 from gradient.codec.mode import Mode
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo import paths
@@ -65,7 +65,7 @@ class Writer:
                 }
             )
             anchor = None if number % _ANCHOR_EVERY == 0 else self.anchors.get(branch)
-            commit = Commit(
+            commit = CommitRecord(
                 tree=_put(writer, Kind.TREE, root.to_bytes()),
                 parents=parents,
                 anchor=anchor,

@@ -35,11 +35,11 @@ from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.refs import SPACES
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo import paths
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.directory import DirectoryStorage
@@ -56,7 +56,7 @@ def build(folder: Path) -> Path:
     root = folder / "w" / "r"
     create_repo(root, "r", None, folder / "w")
     repo = Repository.open(root, workers=1)
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     base = random.Random(7).randbytes(260)
     near = base[:40] + bytes([base[40] ^ 1]) + base[41:]
     smooth = b"".join((1 << 20 | n * 3).to_bytes(4, "little") for n in range(66))
@@ -91,7 +91,7 @@ def _commit(
             tree = put(Kind.TREE, root.to_bytes())
             parents = () if parent is None else (parent,)
             anchor = None if base is None else parent
-            commit = Commit(tree, parents, anchor, step, branch, TIME)
+            commit = CommitRecord(tree, parents, anchor, step, branch, TIME)
             oid = put(Kind.COMMIT, commit.to_bytes())
             writer.publish()
         return oid

@@ -10,20 +10,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gradient.codec.coding_plan import Plan
+from gradient.codec.coding_plan import CodingPlan
 
 RENEWED: Final = 16
 """Commits for which an answer serves, at most."""
 
 
-class Plans:
+class CodecCache:
     """The plans of one run's chunks, by the path of their tensor."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Sequence[Plan | None]] = {}
+        self._known: dict[str, Sequence[CodingPlan | None]] = {}
         self._ages: dict[str, int] = {}
 
-    def of(self, path: str, count: int) -> Sequence[Plan | None]:
+    def of(self, path: str, count: int) -> Sequence[CodingPlan | None]:
         """Return the plan for each of a tensor's chunks; None for one that is to be asked."""
         known = self._known.get(path, ())
         # Not all begin at 0, so that no commit has to ask for all of them.
@@ -31,6 +31,6 @@ class Plans:
         serves = age % (RENEWED + 1) > 0 and len(known) == count
         return known if serves else [None] * count
 
-    def learn(self, path: str, plans: Sequence[Plan | None]) -> None:
+    def learn(self, path: str, plans: Sequence[CodingPlan | None]) -> None:
         """Note with which plans the chunks of a tensor were coded."""
         self._known[path] = plans

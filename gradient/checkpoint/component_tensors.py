@@ -35,7 +35,7 @@ class BlobReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Leaf:
+class ComponentTensor:
     """One tensor of a component."""
 
     name: str
@@ -98,7 +98,7 @@ class Leaf:
         return read_tensor(self.store, self.component, self.node)
 
 
-def leaves(store: BlobReader, entry: Json) -> Iterator[Leaf]:
+def leaves(store: BlobReader, entry: Json) -> Iterator[ComponentTensor]:
     """Yield the tensors under one entry of a root tree, in the user's order.
 
     Values that are no tensors, and tensors in sets, are passed over.
@@ -107,7 +107,7 @@ def leaves(store: BlobReader, entry: Json) -> Iterator[Leaf]:
         raise MalformedObjectError(f"not an entry of a root tree: {entry!r:.80}")
     component = _tree(store, entry["tree"])
     for name, node in _walk(store, component, "", 0):
-        yield Leaf(name, node, component, store)
+        yield ComponentTensor(name, node, component, store)
 
 
 def _walk(

@@ -10,7 +10,7 @@ from gradient.errors import IntegrityError
 from gradient.objects.oid import Oid
 
 
-class Bases:
+class DeltaBases:
     """The chunks of one anchor."""
 
     def __init__(self, store: TreeReader, root: Oid) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from gradient.checkpoint.component_tensors import Leaf
+from gradient.checkpoint.component_tensors import ComponentTensor
 from gradient.checkpoint.tensor_distance import Sums
 from gradient.codec.chunks import ranges
 from gradient.objects.oid import Oid
@@ -27,7 +27,7 @@ _CHUNKS_AT_ONCE = 8
 _ELEMENTS_AT_ONCE = 1 << 20
 
 
-class Source(Protocol):
+class TensorSource(Protocol):
     """A tensor that can be loaded."""
 
     @property
@@ -125,7 +125,7 @@ class LayerChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class StateDiff:
     """What changed between two sets of tensors."""
 
     tensors: tuple[TensorChange, ...]
@@ -144,11 +144,11 @@ class Difference:
 
 
 def compare(
-    before: Mapping[str, Source],
-    after: Mapping[str, Source],
+    before: Mapping[str, TensorSource],
+    after: Mapping[str, TensorSource],
     *,
     progress: Callable[[int], object] | None = None,
-) -> Difference:
+) -> StateDiff:
     """Compare tensors by name; `progress` is called with 1 for each. Raises IntegrityError."""
     names = list(dict.fromkeys([*before, *after]))
     changes = []
@@ -156,7 +156,7 @@ def compare(
         changes.append(_change(name, before.get(name), after.get(name)))
         if progress is not None:
             progress(1)
-    return Difference(tuple(sorted(changes, key=_rank)), tuple(_layers(changes)))
+    return StateDiff(tuple(sorted(changes, key=_rank)), tuple(_layers(changes)))
 
 
 def layer_of(name: str) -> str:
@@ -172,7 +172,7 @@ def layer_of(name: str) -> str:
     return ".".join(parts[:-1]) or name
 
 
-def _change(name: str, one: Source | None, other: Source | None) -> TensorChange:
+def _change(name: str, one: TensorSource | None, other: TensorSource | None) -> TensorChange:
     before, after = _form(one), _form(other)
     either = before or after
     elements = math.prod(either.shape) if either is not None else 0
@@ -193,20 +193,28 @@ def _change(name: str, one: Source | None, other: Source | None) -> TensorChange
     return TensorChange(name, "equal" if equal else "changed", before, after, elements, sums)
 
 
-def _form(source: Source | None) -> Form | None:
+def _form(source: TensorSource | None) -> Form | None:
     return None if source is None else Form(source.dtype, source.shape)
 
 
-def _is_known_equal(one: Source, other: Source) -> bool:
-    return isinstance(one, Leaf) and isinstance(other, Leaf) and one.content == other.content
+def _is_known_equal(one: TensorSource, other: TensorSource) -> bool:
+    return (
+        isinstance(one, ComponentTensor)
+        and isinstance(other, ComponentTensor)
+        and one.content == other.content
+    )
 
 
-def _pieces(one: Source, other: Source) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _pieces(one: TensorSource, other: TensorSource) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield stretches of both, elements that belong together at the same place.
 
     The same tensor twice stands for a stretch that is known to be equal.
     """
-    if isinstance(one, Leaf) and isinstance(other, Leaf) and _is_alike(one, other):
+    if (
+        isinstance(one, ComponentTensor)
+        and isinstance(other, ComponentTensor)
+        and _is_alike(one, other)
+    ):
         a, b = one.chunks(), other.chunks()
         if a is not None and b is not None and len(a) == len(b) == len(_spans(one)):
             yield from _chunk_pieces(one, other, a, b)
@@ -217,19 +225,19 @@ def _pieces(one: Source, other: Source) -> Iterator[tuple[torch.Tensor, torch.Te
         yield left[start:stop], right[start:stop]
 
 
-def _is_alike(one: Leaf, other: Leaf) -> bool:
+def _is_alike(one: ComponentTensor, other: ComponentTensor) -> bool:
     fields = ("dtype", "shape", "stride", "storage")
     return all(one.node.get(field) == other.node.get(field) for field in fields) and (
         one.memory is None and one.dtype in DTYPES
     )
 
 
-def _spans(leaf: Leaf) -> list[tuple[int, int]]:
+def _spans(leaf: ComponentTensor) -> list[tuple[int, int]]:
     return list(ranges(leaf.elements * ITEM_SIZES[leaf.dtype]))
 
 
 def _chunk_pieces(
-    one: Leaf, other: Leaf, a: list[Oid], b: list[Oid]
+    one: ComponentTensor, other: ComponentTensor, a: list[Oid], b: list[Oid]
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     spans = _spans(one)
     for first in range(0, len(spans), _CHUNKS_AT_ONCE):

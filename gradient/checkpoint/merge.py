@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.component_tensors import BlobReader, Leaf, leaves
+from gradient.checkpoint.component_tensors import BlobReader, ComponentTensor, leaves
 from gradient.checkpoint.reader import component_entries, component_tree
 from gradient.errors import MisfitError
 from gradient.objects import tree as trees
@@ -79,7 +79,7 @@ class Model:
     """The commit's tree."""
     component: Tree | ValueTree
     """The model's own tree."""
-    leaves: Mapping[str, Leaf]
+    leaves: Mapping[str, ComponentTensor]
     """Its tensors, without those of extra state."""
     store: BlobReader
     """Where they are."""
@@ -93,11 +93,11 @@ class Model:
         found = {leaf.name: leaf for leaf in leaves(store, entry) if _is_weight(leaf.name)}
         return cls(name, root, component_tree(store, entry), found, store)
 
-    def storage(self, number: int) -> Leaf:
+    def storage(self, number: int) -> ComponentTensor:
         """Return the memory that some of its tensors share as a tensor of its own."""
         node = self.component.storages[number]
         assert type(node) is dict
-        return Leaf(f"{{{number}}}", node, self.component, self.store)
+        return ComponentTensor(f"{{{number}}}", node, self.component, self.store)
 
 
 def check(models: Sequence[Model]) -> None:
@@ -187,7 +187,7 @@ class _Merge:
         self._keep(node)
         return node
 
-    def _merged(self, parts: Sequence[Leaf]) -> Json:
+    def _merged(self, parts: Sequence[ComponentTensor]) -> Json:
         """Store the sum of one tensor of each; None where the first one's is to be kept."""
         content = parts[0].content
         equal = all(part.content == content for part in parts)
@@ -228,7 +228,9 @@ def _is_weight(name: str) -> bool:
     return _EXTRA not in name.split(".")
 
 
-def _difference(first: Model, leaf: Leaf, other: Model, twin: Leaf | None) -> str | None:
+def _difference(
+    first: Model, leaf: ComponentTensor, other: Model, twin: ComponentTensor | None
+) -> str | None:
     if twin is None:
         return None
     if (leaf.dtype, leaf.shape) != (twin.dtype, twin.shape):
@@ -245,12 +247,12 @@ def _difference(first: Model, leaf: Leaf, other: Model, twin: Leaf | None) -> st
     return None
 
 
-def _window(leaf: Leaf) -> tuple[Json, ...]:
+def _window(leaf: ComponentTensor) -> tuple[Json, ...]:
     fields = ("storage", "offset", "stride") if leaf.memory is not None else ("storage",)
     return tuple(leaf.node.get(field) for field in fields)
 
 
-def _form_of_memory(model: Model, leaf: Leaf) -> tuple[str, tuple[int, ...]]:
+def _form_of_memory(model: Model, leaf: ComponentTensor) -> tuple[str, tuple[int, ...]]:
     if type(leaf.memory) is not int or leaf.memory >= len(model.component.storages):
         return "", ()
     storage = model.storage(leaf.memory)
@@ -262,5 +264,5 @@ def _is_fraction(dtype: str) -> bool:
     return found is None or found.is_floating_point or found.is_complex
 
 
-def _form(leaf: Leaf) -> str:
+def _form(leaf: ComponentTensor) -> str:
     return f"{leaf.dtype} {list(leaf.shape)}"

@@ -17,7 +17,7 @@ _FAR = 1 << 60
 
 
 @dataclass(slots=True)
-class Storage:
+class SharedStorage:
     """One stretch of memory that at least two tensors of a component overlap in."""
 
     start: int
@@ -35,7 +35,7 @@ class Storage:
         return flat.set_(tensors.longest_storage(self.members), start, (length,), (1,))
 
 
-def shared(value: Any) -> tuple[list[Storage], dict[int, int]]:
+def shared(value: Any) -> tuple[list[SharedStorage], dict[int, int]]:
     """Find overlapping tensors anywhere in a nested plain value.
 
     Returns the stretches in the order in which their first tensor occurs, and a map from
@@ -82,9 +82,9 @@ def window(storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Jso
     return view.requires_grad_() if spec.requires_grad else view
 
 
-def _merged(lying: list[tuple[int, int, torch.Tensor]]) -> Iterator[Storage]:
+def _merged(lying: list[tuple[int, int, torch.Tensor]]) -> Iterator[SharedStorage]:
     """Join what overlaps in one memory."""
-    span: Storage | None = None
+    span: SharedStorage | None = None
     for start, stop, tensor in sorted(lying, key=lambda each: each[:2]):
         if span is not None and start < span.stop:
             span.stop = max(span.stop, stop)
@@ -92,7 +92,7 @@ def _merged(lying: list[tuple[int, int, torch.Tensor]]) -> Iterator[Storage]:
             continue
         if span is not None:
             yield span
-        span = Storage(start, stop, [tensor])
+        span = SharedStorage(start, stop, [tensor])
     if span is not None:
         yield span
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradient.checkpoint import chunk_walk
-from gradient.checkpoint.codec_cache import Plans
-from gradient.checkpoint.delta_bases import Bases
+from gradient.checkpoint.codec_cache import CodecCache
+from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.checkpoint.draft import Draft, Hole, NamedPart, Part, ValuePart, draft, encode, memory
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, UnsupportedValueError
@@ -21,7 +21,7 @@ from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-from gradient.store.blob_batches import SMALL_BYTES, Piece
+from gradient.store.blob_batches import SMALL_BYTES, PendingBlob
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +40,8 @@ def write_state(
     state: Mapping[str, Any],
     *,
     carried: Mapping[str, Json] | None = None,
-    bases: Bases | None = None,
-    plans: Plans | None = None,
+    bases: DeltaBases | None = None,
+    plans: CodecCache | None = None,
 ) -> Oid:
     """Store every component of a state as one tree and return the id of the root tree.
 
@@ -58,8 +58,8 @@ def write_draft(
     drafted: Draft,
     *,
     carried: Mapping[str, Json] | None = None,
-    bases: Bases | None = None,
-    plans: Plans | None = None,
+    bases: DeltaBases | None = None,
+    plans: CodecCache | None = None,
 ) -> Oid:
     """Store a state that was drafted before, as `write_state` does; may be repeated.
 
@@ -129,8 +129,8 @@ def replace_entries(
 def _fill(
     transaction: Transaction,
     holes: list[Hole],
-    bases: Bases | None = None,
-    plans: Plans | None = None,
+    bases: DeltaBases | None = None,
+    plans: CodecCache | None = None,
 ) -> None:
     """Push all chunks through the transaction and put their ids into the waiting nodes."""
     for hole in holes:
@@ -138,7 +138,7 @@ def _fill(
     fresh = [hole for hole in holes if not hole.stored]
     large = [hole for hole in fresh if hole.nbytes > SMALL_BYTES]
     small = [hole for hole in fresh if hole.nbytes <= SMALL_BYTES]
-    known = plans or Plans()
+    known = plans or CodecCache()
     stored = iter(transaction.store(_pieces(large, bases, known), _pieces(small, bases, known)))
     for hole in (*large, *small):
         done = [next(stored) for _ in ranges(hole.nbytes)]
@@ -153,7 +153,9 @@ def _fill(
             hole.node["chunks"] = [str(oid) for oid in oids]
 
 
-def _pieces(holes: Iterable[Hole], bases: Bases | None, plans: Plans) -> Iterator[Piece]:
+def _pieces(
+    holes: Iterable[Hole], bases: DeltaBases | None, plans: CodecCache
+) -> Iterator[PendingBlob]:
     """Yield the chunks of each hole; one hole's memory at a time is held for those before it."""
     for hole in holes:
         spans = list(ranges(hole.nbytes))
@@ -163,7 +165,7 @@ def _pieces(holes: Iterable[Hole], bases: Bases | None, plans: Plans) -> Iterato
         content = memory(hole.data)
         for (start, stop), base, plan in zip(spans, against, planned, strict=True):
             pays = plan is None or plan.leans is not False
-            yield Piece(content[start:stop], hole.width, base if pays else None, plan)
+            yield PendingBlob(content[start:stop], hole.width, base if pays else None, plan)
 
 
 def _write_component(transaction: Transaction, component: Part) -> Oid:

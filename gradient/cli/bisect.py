@@ -26,8 +26,8 @@ from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, GradientError
 from gradient.objects.oid import Oid
 from gradient.repo import bisect
-from gradient.repo.bisect import Bisection, Found, Verdict
-from gradient.repo.discovery import Place
+from gradient.repo.bisect import Bisection, BisectResult, Verdict
+from gradient.repo.discovery import Location
 from gradient.repo.repository import Repository
 
 FILE = "GRADIENT_BISECT_FILE"
@@ -186,7 +186,9 @@ def reset(ctx: click.Context) -> None:
     output.line("the search was ended" if known else "no search was begun")
 
 
-def _judge(repo: Repository, place: Place, oid: Oid, words: list[str], *, with_file: bool) -> int:
+def _judge(
+    repo: Repository, place: Location, oid: Oid, words: list[str], *, with_file: bool
+) -> int:
     told = Handoff(
         workspace=place.workspace,
         repo=place.repo_name,
@@ -224,7 +226,7 @@ def _say_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> Non
     )
 
 
-def _say_found(ctx: click.Context, repo: Repository, found: Found) -> None:
+def _say_found(ctx: click.Context, repo: Repository, found: BisectResult) -> None:
     if len(found.candidates) > 1:
         output.line("some were skipped, so that each of these may be the first bad commit:")
         output.table([(_name(repo, oid),) for oid in found.candidates])

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.history import History
 from gradient.repo.reflog_walk import bridged
@@ -43,12 +43,12 @@ class Describer:
                 self._names.setdefault(record.commit, []).append(tag)
                 self._refs.setdefault(record.commit, []).append(f"tag: {tag}")
 
-    def revision(self, oid: Oid, commit: Commit) -> str:
+    def revision(self, oid: Oid, commit: CommitRecord) -> str:
         """Return ``branch@step`` as it resolves now; of a commit on no line, as it was made."""
         entry = self._history.entries.get(oid)
         return commit.revision if entry is None else entry.revision
 
-    def document(self, oid: Oid, commit: Commit) -> dict[str, Any]:
+    def document(self, oid: Oid, commit: CommitRecord) -> dict[str, Any]:
         """Return what the JSON says of it."""
         revision = self.revision(oid, commit)
         return {
@@ -67,7 +67,7 @@ class Describer:
             "forgotten": None if oid not in self._dropped else asdict(self._dropped[oid]),
         }
 
-    def line(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> str:
+    def line(self, oid: Oid, commit: CommitRecord, metrics: Iterable[str] = ()) -> str:
         """Return one line: id, revision, refs, message, metrics."""
         revision = self.revision(oid, commit)
         forgotten = self._is_forgotten(oid)
@@ -87,7 +87,9 @@ class Describer:
         components = self._dropped[oid].components
         return "forgotten" if components is None else f"without {', '.join(components)}"
 
-    def paragraph(self, oid: Oid, commit: Commit, metrics: Iterable[str] = ()) -> Iterator[str]:
+    def paragraph(
+        self, oid: Oid, commit: CommitRecord, metrics: Iterable[str] = ()
+    ) -> Iterator[str]:
         """Yield the lines of a paragraph: all a person asks of a commit first."""
         refs = f"  {self.decoration(oid)}" if oid in self._refs else ""
         yield f"commit {oid}{refs}"
@@ -110,7 +112,7 @@ class Describer:
             yield ""
             yield from (f"    {line}" for line in commit.message.splitlines())
 
-    def gap(self, commit: Commit) -> Iterator[str]:
+    def gap(self, commit: CommitRecord) -> Iterator[str]:
         """Yield a line for each commit before this one that cannot be read."""
         oid = commit.link.parent
         while oid in self._repo.bridges:
@@ -132,5 +134,5 @@ def value(number: int | float | None) -> str:
     return "-" if number is None else f"{number:.6g}" if isinstance(number, float) else str(number)
 
 
-def _chosen(commit: Commit, metrics: Iterable[str]) -> Iterator[str]:
+def _chosen(commit: CommitRecord, metrics: Iterable[str]) -> Iterator[str]:
     return (f"{name}={value(commit.metrics.get(name))}" for name in metrics)

@@ -19,7 +19,7 @@ from gradient.storage import fs
 from gradient.view.number_format import form, heat, not_finite, number
 
 if TYPE_CHECKING:
-    from gradient.checkpoint.diff import Difference, LayerChange, TensorChange
+    from gradient.checkpoint.diff import LayerChange, StateDiff, TensorChange
     from gradient.view.compare import Comparison, Side
 
 _BAR = 24
@@ -146,7 +146,7 @@ def _facts(found: Comparison) -> Iterator[str]:
         yield output.faint(f"  components: {', '.join(others)}")
 
 
-def _summary(name: str, difference: Difference) -> Iterator[str]:
+def _summary(name: str, difference: StateDiff) -> Iterator[str]:
     parts = [
         f"{difference.count(status):,} {status}"
         for status in ("changed", "reshaped", "added", "removed", "equal")
@@ -157,7 +157,7 @@ def _summary(name: str, difference: Difference) -> Iterator[str]:
     yield f"{output.strong(name)}: {total}: {', '.join(parts) or 'none'}"
 
 
-def _tensors(difference: Difference, most: int) -> Iterator[str]:
+def _tensors(difference: StateDiff, most: int) -> Iterator[str]:
     changes = [each for each in difference.tensors if each.status != "equal"]
     rows: list[tuple[str, ...]] = []
     rows.append(("relative", "max abs", "cosine", "changed", "", "tensor", ""))
@@ -177,7 +177,7 @@ def _tensors(difference: Difference, most: int) -> Iterator[str]:
         yield output.faint(f"  and {len(changes) - most:,} more; all of them: -n N")
 
 
-def _layers(difference: Difference) -> Iterator[str]:
+def _layers(difference: StateDiff) -> Iterator[str]:
     layers = [each for each in difference.layers if each.changed_tensors]
     rows: list[tuple[str, ...]] = []
     rows.append(("relative", "max abs", "cosine", "changed", "", "layer", "tensors", ""))

@@ -12,7 +12,12 @@ from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.maintenance.commit_size import usage
-from gradient.maintenance.logical_size import Weight, component_bytes, kept_components, weigh
+from gradient.maintenance.logical_size import (
+    LogicalSize,
+    component_bytes,
+    kept_components,
+    weigh,
+)
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
@@ -91,7 +96,9 @@ def _describe(repo: Repository, found: Resolved) -> dict[str, Any]:
     }
 
 
-def _print(weight: Weight, branches: list[dict[str, Any]], commits: list[dict[str, Any]]) -> None:
+def _print(
+    weight: LogicalSize, branches: list[dict[str, Any]], commits: list[dict[str, Any]]
+) -> None:
     stored, represented = weight.stored_bytes, weight.represented_bytes
     ratio = f", 1/{represented / stored:.1f}" if stored and represented > stored else ""
     output.line(

@@ -11,7 +11,7 @@ from gradient.cli.gc_report import COLLECTED_FIELDS, Duration, collecting, docum
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import find_repository, place_options
 from gradient.errors import ConfigError
-from gradient.maintenance.forget import Forgotten, forget
+from gradient.maintenance.forget import ForgetResult, forget
 from gradient.repo.history import Entry
 from gradient.repo.retention_rules import Keep
 from gradient.view.view_follow import follow_refs
@@ -99,7 +99,7 @@ def command(
         tell_rest(repo, done.collected, grace, dry_run=dry_run)
 
 
-def _document(done: Forgotten, keep: Keep, *, dry_run: bool) -> dict[str, Any]:
+def _document(done: ForgetResult, keep: Keep, *, dry_run: bool) -> dict[str, Any]:
     plan = done.plan
     return {
         "kept": [{**_named(entry), "reasons": [*reasons]} for entry, reasons in plan.kept],
@@ -114,7 +114,7 @@ def _named(entry: Entry) -> dict[str, Any]:
     return {"id": str(entry.oid), "revision": entry.revision}
 
 
-def _print(done: Forgotten, keep: Keep, *, dry_run: bool) -> None:
+def _print(done: ForgetResult, keep: Keep, *, dry_run: bool) -> None:
     plan, collected = done.plan, done.collected
     rows = [
         (output.strong(entry.revision), output.faint(entry.oid.short), ", ".join(reasons))

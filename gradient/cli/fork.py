@@ -16,10 +16,10 @@ from gradient.cli.repo_options import (
     place_options,
 )
 from gradient.engine.launch_env import ForkOptions, Handoff
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
-from gradient.view.folder import Folder
-from gradient.view.updates import ViewFiles
+from gradient.view.folder import ViewFolder
+from gradient.view.updates import ViewUpdater
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -101,7 +101,7 @@ def command(
     repo = find_repository(ctx)
     found = repo.resolve(ref, branch=active_branch(repo))
     repo.check_kept(found.oid, components=() if reset_optimizer else ("optimizer",))
-    Line.create(repo, branch)
+    BranchWriter.create(repo, branch)
     repo.check_writable()
     if words:
         place = find_place(ctx)
@@ -116,7 +116,7 @@ def command(
         launch.start(ctx, place, told, words)
     made = fork_commit(repo, found, branch, message=message)
     repo.set_head(made.branch)
-    view = ViewFiles(repo, "thin" if Folder(repo).marks() else "off")
+    view = ViewUpdater(repo, "thin" if ViewFolder(repo).marks() else "off")
     view.add(made.commit)
     view.close()
     output.line(f"{output.strong(f'{branch}@{found.commit.step}')} from {found.revision}")

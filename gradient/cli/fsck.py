@@ -15,11 +15,11 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import Wanted, find_place, place_options, trust
+from gradient.cli.repo_options import RepoOptions, find_place, place_options, trust
 from gradient.errors import ConfigError, ContextError, GradientError
 from gradient.maintenance.fsck import repair as repairing
 from gradient.maintenance.fsck.check import Progress, check
-from gradient.maintenance.fsck.findings import CLASSES, Finding, Report
+from gradient.maintenance.fsck.findings import CLASSES, Finding, FsckReport
 from gradient.maintenance.fsck.repair import Repaired
 from gradient.repo import paths
 from gradient.repo.repository import Repository
@@ -123,7 +123,7 @@ def _repo(ctx: click.Context) -> str:
     try:
         return find_place(ctx).repo
     except ContextError:
-        start = PurePath(fs.absolute(ctx.ensure_object(Wanted).directory or "."))
+        start = PurePath(fs.absolute(ctx.ensure_object(RepoOptions).directory or "."))
         for folder in map(str, (start, *start.parents)):
             if fs.is_folder(paths.inside(folder)):
                 return folder
@@ -159,7 +159,7 @@ def _progress() -> Iterator[Progress]:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
-def _renew_manifest(path: str, report: Report) -> None:
+def _renew_manifest(path: str, report: FsckReport) -> None:
     """Write the manifest anew where it disagrees with the history; it is derived."""
     if any(finding.id.startswith("manifest-") for finding in report.findings):
         try:
@@ -169,7 +169,7 @@ def _renew_manifest(path: str, report: Report) -> None:
 
 
 def _document(
-    path: str, report: Report, repaired: Repaired | None, seconds: float
+    path: str, report: FsckReport, repaired: Repaired | None, seconds: float
 ) -> dict[str, Any]:
     return {
         "path": path,
@@ -193,7 +193,7 @@ def _document(
     }
 
 
-def _print(report: Report, repaired: Repaired | None, seconds: float) -> None:
+def _print(report: FsckReport, repaired: Repaired | None, seconds: float) -> None:
     if repaired is not None:
         for action in repaired.actions:
             output.line(f"{action.what:<9} {action.path}: {action.detail}")

@@ -9,7 +9,7 @@ from gradient.cli.gc_report import COLLECTED_FIELDS, Duration, collecting, docum
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import find_repository, place_options
 from gradient.maintenance import garbage_collection
-from gradient.maintenance.garbage_collection import Collected
+from gradient.maintenance.garbage_collection import GcResult
 from gradient.repo.repository import Repository
 
 
@@ -66,7 +66,7 @@ def command(
     tell_rest(repo, done, grace, dry_run=dry_run)
 
 
-def _print(done: Collected, *, dry_run: bool) -> None:
+def _print(done: GcResult, *, dry_run: bool) -> None:
     output.line(
         f"{output.amount(done.commits, 'commit')} kept, in {output.amount(done.packs, 'pack')} of "
         f"{output.size(done.stored_bytes)}"

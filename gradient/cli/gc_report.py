@@ -12,7 +12,7 @@ import click
 from gradient.cli import output
 from gradient.errors import ConfigError
 from gradient.maintenance import garbage_collection
-from gradient.maintenance.garbage_collection import Collected, Progress
+from gradient.maintenance.garbage_collection import GcResult, Progress
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import parse_span
 from gradient.store import pack as packs
@@ -61,13 +61,13 @@ def collecting() -> Iterator[Progress]:
         yield advance
 
 
-def document(done: Collected, *, dry_run: bool) -> dict[str, Any]:
+def document(done: GcResult, *, dry_run: bool) -> dict[str, Any]:
     """Return what the JSON says."""
-    facts = {name: getattr(done, name) for name in Collected.__dataclass_fields__}
+    facts = {name: getattr(done, name) for name in GcResult.__dataclass_fields__}
     return {**facts, "dry_run": dry_run}
 
 
-def tell_rest(repo: Repository, done: Collected, grace: float, *, dry_run: bool) -> None:
+def tell_rest(repo: Repository, done: GcResult, grace: float, *, dry_run: bool) -> None:
     """Say what lies in the trash until when, how to free it, and what was not done."""
     if done.in_trash and not dry_run:
         since = [garbage_collection.since_of(name) for _, name in packs.trashed(repo.storage)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradient.cli import output
-from gradient.cli.repo_options import Wanted, find_place, open_repository, place_options
+from gradient.cli.repo_options import RepoOptions, find_place, open_repository, place_options
 from gradient.engine import launch_env
 from gradient.errors import ConflictError, ContextError, NotFoundError
 from gradient.repo import discovery, foreign_files
@@ -25,7 +25,7 @@ from gradient.storage import fs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gradient.integrations.formats import Found
+    from gradient.integrations.formats import FoundCheckpoint
 
 
 @click.command("import")
@@ -108,12 +108,12 @@ def _import_checkpoints(
     workspace, name = ("", "") if existing else _target(ctx, fs.absolute(paths[0]))
     # Here alone: they import torch, which the checks above can do without.
     from gradient.integrations.formats import find
-    from gradient.integrations.import_checkpoints import Imported, import_checkpoints
+    from gradient.integrations.import_checkpoints import ImportResult, import_checkpoints
 
     found = [each for path in paths for each in find(path)]
     into = branch or str(DEFAULT_BRANCH)
 
-    def work(repo: Repository) -> Imported:
+    def work(repo: Repository) -> ImportResult:
         with output.progress("checkpoints", len(found)) as advance:
             return import_checkpoints(
                 repo, found, branch=into, onto=branch is not None, step=step, progress=advance
@@ -137,13 +137,13 @@ def _import_checkpoints(
         output.note(text)
 
 
-def _describe(found: list[Found]) -> str:
+def _describe(found: list[FoundCheckpoint]) -> str:
     return f"imported from {PurePath(found[0].path).name}"
 
 
 def _existing(ctx: click.Context) -> Repository | None:
     """Open the repo that the options name, if there is one."""
-    wanted = ctx.ensure_object(Wanted)
+    wanted = ctx.ensure_object(RepoOptions)
     if not (wanted.repo or os.environ.get(launch_env.REPO)):
         return None
     try:
@@ -178,7 +178,7 @@ def _finish(target: str) -> None:
 
 def _target(ctx: click.Context, source: str) -> tuple[str, str]:
     """Return the workspace and the name for the new repo; raises ConflictError if it exists."""
-    wanted = ctx.ensure_object(Wanted)
+    wanted = ctx.ensure_object(RepoOptions)
     named = wanted.workspace or os.environ.get(launch_env.WORKSPACE)
     if named:
         workspace = fs.absolute(named)

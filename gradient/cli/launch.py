@@ -31,7 +31,7 @@ from gradient.errors import GradientError, GradientIOError
 from gradient.repo import last_run, resume_command
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import timestamp
-from gradient.repo.discovery import Place
+from gradient.repo.discovery import Location
 from gradient.repo.last_run import LastRun
 
 PASSED_ON = (
@@ -96,7 +96,7 @@ def environment(base: Mapping[str, str], told: Handoff) -> dict[str, str]:
 
 
 def start(
-    ctx: click.Context, place: Place | None, told: Handoff, command: Sequence[str]
+    ctx: click.Context, place: Location | None, told: Handoff, command: Sequence[str]
 ) -> NoReturn:
     """Note the command in its repo, run it, and exit with its code; never returns.
 

@@ -14,7 +14,7 @@ from gradient.cli.commit_format import JSON_FIELDS, Describer
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo import reflog_walk, revisions, topo_order
 from gradient.repo.repository import Repository
@@ -48,7 +48,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
 
 
-class Log(click.Command):
+class LogCommand(click.Command):
     """Takes ``-5`` for ``-n 5``, as git does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -56,7 +56,7 @@ class Log(click.Command):
         return super().parse_args(ctx, [_COUNT.sub(r"-n\1", each) for each in args])
 
 
-@click.command("log", cls=Log)
+@click.command("log", cls=LogCommand)
 @place_options
 @click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
 @click.option("--oneline", is_flag=True, help="One line for each commit.")
@@ -131,7 +131,7 @@ def command(
 
 def _chosen(
     repo: Repository, revs: tuple[str, ...], active: str, *, every: bool, graph: bool
-) -> Iterator[tuple[Oid, Commit]]:
+) -> Iterator[tuple[Oid, CommitRecord]]:
     if len(revs) == 1 and revisions.is_range(revs[0]) and not every:
         span = repo.resolve_range(revs[0], branch=active)
         return ((oid, repo.read_commit(oid)) for oid in span.oids)
@@ -147,7 +147,7 @@ def _chosen(
 
 
 def _lines(
-    describer: Describer, commits: Iterable[tuple[Oid, Commit]], metrics: tuple[str, ...]
+    describer: Describer, commits: Iterable[tuple[Oid, CommitRecord]], metrics: tuple[str, ...]
 ) -> Iterator[str]:
     for oid, commit in commits:
         yield describer.line(oid, commit, metrics)
@@ -155,7 +155,7 @@ def _lines(
 
 
 def _paragraphs(
-    describer: Describer, commits: Iterable[tuple[Oid, Commit]], metrics: tuple[str, ...]
+    describer: Describer, commits: Iterable[tuple[Oid, CommitRecord]], metrics: tuple[str, ...]
 ) -> Iterator[str]:
     for number, each in enumerate(commits):
         if number:
@@ -168,7 +168,7 @@ def _paragraphs(
 def _graph(
     repo: Repository,
     describer: Describer,
-    commits: Iterable[tuple[Oid, Commit]],
+    commits: Iterable[tuple[Oid, CommitRecord]],
     metrics: tuple[str, ...],
     *,
     oneline: bool,

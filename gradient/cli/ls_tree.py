@@ -21,7 +21,7 @@ from gradient.repo.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TreeRow:
     """One name in a tree."""
 
     path: str
@@ -86,7 +86,7 @@ def command(ctx: click.Context, rev: str, path: str, recursive: bool, as_json: b
 
 def _rows(
     repo: Repository, node: Json, path: str, *, recursive: bool, depth: int = 0
-) -> Iterator[Row]:
+) -> Iterator[TreeRow]:
     tree = _tree(repo, node) if depth < MAX_DEPTH else None
     if not isinstance(tree, Tree):
         yield _row(repo, node, path)
@@ -98,17 +98,17 @@ def _rows(
             yield from _rows(repo, entry, below, recursive=True, depth=depth + 1)
 
 
-def _row(repo: Repository, node: Json, path: str) -> Row:
+def _row(repo: Repository, node: Json, path: str) -> TreeRow:
     subtree = _subtree(node)
     tensor = node.get("tensor") if type(node) is dict and len(node) == 1 else None
     size = node_bytes(repo.store, node)
     if subtree is not None:
-        return Row(path, "tree", str(subtree), None, None, size)
+        return TreeRow(path, "tree", str(subtree), None, None, size)
     if type(tensor) is dict:
         dtype, shape = tensor.get("dtype"), tensor.get("shape")
         listed = shape if type(shape) is list else None
-        return Row(path, "tensor", None, str(dtype), listed, size)
-    return Row(path, "value", None, None, None, size)
+        return TreeRow(path, "tensor", None, str(dtype), listed, size)
+    return TreeRow(path, "value", None, None, None, size)
 
 
 def _tree(repo: Repository, node: Json) -> Tree | ValueTree | None:
@@ -122,7 +122,7 @@ def _subtree(node: Json) -> Oid | None:
     return None
 
 
-def _form(row: Row) -> str:
+def _form(row: TreeRow) -> str:
     if row.kind == "tree":
         return (row.id or "")[:10]
     if row.kind == "tensor":

@@ -13,8 +13,8 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.errors import ConfigError
 from gradient.objects.canonical import Json
 from gradient.repo.merge_commit import line_for, merge_commit
-from gradient.view.folder import Folder
-from gradient.view.updates import ViewFiles
+from gradient.view.folder import ViewFolder
+from gradient.view.updates import ViewUpdater
 
 if TYPE_CHECKING:
     from gradient.checkpoint.merge import Rule
@@ -97,7 +97,7 @@ def command(
         )
     for text in made.warnings:
         output.note(text)
-    view = ViewFiles(repo, "thin" if Folder(repo).marks() else "off")
+    view = ViewUpdater(repo, "thin" if ViewFolder(repo).marks() else "off")
     view.add(made.commit)
     view.close()
     revision = f"{made.branch}@{sources[0].commit.step}"

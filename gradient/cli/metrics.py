@@ -14,7 +14,7 @@ from gradient.cli.commit_format import value
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 
 
@@ -76,7 +76,7 @@ def command(
         output.note(there if wanted and found else "no metrics were recorded here")
 
 
-def _describe(oid: Oid, commit: Commit, names: list[str]) -> dict[str, Any]:
+def _describe(oid: Oid, commit: CommitRecord, names: list[str]) -> dict[str, Any]:
     metrics = {name: commit.metrics[name] for name in names if name in commit.metrics}
     return {
         "id": str(oid),
@@ -87,11 +87,11 @@ def _describe(oid: Oid, commit: Commit, names: list[str]) -> dict[str, Any]:
     }
 
 
-def _cells(commit: Commit, names: list[str]) -> Iterator[str]:
+def _cells(commit: CommitRecord, names: list[str]) -> Iterator[str]:
     return (value(commit.metrics[name]) if name in commit.metrics else "" for name in names)
 
 
-def _csv(commits: list[tuple[Oid, Commit]], names: list[str]) -> Iterator[str]:
+def _csv(commits: list[tuple[Oid, CommitRecord]], names: list[str]) -> Iterator[str]:
     yield _row(["id", "branch", "step", "time", *names])
     for oid, commit in commits:
         # repr: the shortest digits that read back as the same number.

@@ -13,7 +13,7 @@ from gradient.engine import launch_env
 from gradient.errors import ContextError, GradientError
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import WorkspaceConfig
-from gradient.repo.discovery import Place, check_workspace, locate, locate_workspace
+from gradient.repo.discovery import Location, check_workspace, locate, locate_workspace
 from gradient.repo.trust import Trust
 from gradient.storage import fs
 
@@ -27,7 +27,7 @@ OPENED = "gradient.cli.repo_options.opened"
 
 
 @dataclass
-class Wanted:
+class RepoOptions:
     """What the options said; the ones after the command win over the ones before it."""
 
     workspace: str | None = None
@@ -82,9 +82,9 @@ def old_path_option(function: _Function) -> _Function:
     )
 
 
-def find_place(ctx: click.Context) -> Place:
+def find_place(ctx: click.Context) -> Location:
     """Return the repo that is meant, which need not exist; raises ContextError."""
-    wanted = ctx.ensure_object(Wanted)
+    wanted = ctx.ensure_object(RepoOptions)
     return locate(
         wanted.directory or ".",
         workspace=wanted.workspace or os.environ.get(launch_env.WORKSPACE) or None,
@@ -94,7 +94,7 @@ def find_place(ctx: click.Context) -> Place:
 
 def find_workspace(ctx: click.Context) -> WorkspaceConfig:
     """Return the workspace that is meant; raises ContextError where it is none."""
-    wanted = ctx.ensure_object(Wanted)
+    wanted = ctx.ensure_object(RepoOptions)
     named = wanted.workspace or os.environ.get(launch_env.WORKSPACE) or None
     return workspaces.open_workspace(
         fs.absolute(named) if named else locate_workspace(wanted.directory or ".")
@@ -136,7 +136,7 @@ def active_branch(repo: Repository) -> str:
 
 def is_named(ctx: click.Context) -> bool:
     """Tell whether options or environment say which repo is meant."""
-    wanted = ctx.ensure_object(Wanted)
+    wanted = ctx.ensure_object(RepoOptions)
     said = (wanted.workspace, wanted.repo, wanted.directory)
     return any(said) or any(
         os.environ.get(name) for name in (launch_env.WORKSPACE, launch_env.REPO)
@@ -144,7 +144,7 @@ def is_named(ctx: click.Context) -> bool:
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    wanted = ctx.ensure_object(Wanted)
+    wanted = ctx.ensure_object(RepoOptions)
     if value is not None and param.name is not None:
         setattr(wanted, param.name, value)
 

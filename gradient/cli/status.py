@@ -21,7 +21,7 @@ from gradient.cli.repo_options import (
     place_options,
 )
 from gradient.engine import launch_env
-from gradient.maintenance.component_sizes import Share, shares
+from gradient.maintenance.component_sizes import ComponentSize, shares
 from gradient.maintenance.logical_size import weigh
 from gradient.objects.oid import Oid
 from gradient.repo import failed_commits, json_files, paths, resume_command
@@ -183,7 +183,7 @@ def _anchor(repo: Repository, tip: Oid) -> tuple[int, Oid]:
     raise AssertionError  # pragma: no cover - a line has a first commit
 
 
-def _component(share: Share) -> dict[str, Any]:
+def _component(share: ComponentSize) -> dict[str, Any]:
     return {**asdict(share), "saved_bytes": share.saved_bytes}
 
 

@@ -23,7 +23,7 @@ from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, NotFoundError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.bisect import line_between
 from gradient.repo.repository import Repository
@@ -32,7 +32,7 @@ from gradient.storage import fs
 
 if TYPE_CHECKING:
     from gradient.checkpoint.diff import TensorChange
-    from gradient.engine.verify import Outcome
+    from gradient.engine.verify import VerifyResult
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 15.0
@@ -102,7 +102,7 @@ def _verify(
     scratch: str | None,
     keep: bool,
     as_json: bool,
-) -> Outcome:
+) -> VerifyResult:
     folder = tempfile.mkdtemp(prefix="gradient-verify-", dir=scratch)
     try:
         again, began, ended = _repeat(repo, start, end, folder, words)
@@ -215,7 +215,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _facts(repo: Repository, start: Oid, end: Oid, again: Commit, found: Outcome) -> dict[str, Any]:
+def _facts(
+    repo: Repository, start: Oid, end: Oid, again: CommitRecord, found: VerifyResult
+) -> dict[str, Any]:
     recorded = repo.read_commit(end)
     return {
         "identical": found.identical,
@@ -248,7 +250,7 @@ def _figures(change: TensorChange) -> dict[str, Any]:
     return {"name": change.name, "status": change.status, **dict.fromkeys(figures), **plain}
 
 
-def _print(facts: Mapping[str, Any], found: Outcome) -> None:
+def _print(facts: Mapping[str, Any], found: VerifyResult) -> None:
     if found.identical:
         output.line(
             f"{output.strong('bit-identical')}: from {facts['from']}, the command led to the very "

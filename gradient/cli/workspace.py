@@ -9,7 +9,12 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import Wanted, find_workspace, old_path_option, place_options
+from gradient.cli.repo_options import (
+    RepoOptions,
+    find_workspace,
+    old_path_option,
+    place_options,
+)
 from gradient.errors import GradientError
 from gradient.maintenance.logical_size import weigh
 from gradient.repo.history import History
@@ -41,7 +46,7 @@ def init(ctx: click.Context, path: str | None, name: str | None) -> None:
     Example:
       gradient workspace init runs --name experiments
     """
-    wanted = ctx.ensure_object(Wanted)
+    wanted = ctx.ensure_object(RepoOptions)
     folder = path or wanted.workspace or "."
     config = init_workspace(PurePath(wanted.directory or ".", folder), name)
     output.line(f"workspace {output.strong(config.name)} at {config.root_path}")

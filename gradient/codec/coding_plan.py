@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CodingPlan:
     """What the samples of a chunk said: likely to hold for what is at its place at the next commit.
 
     One per place is kept, which is why it is small.
@@ -41,7 +41,7 @@ class Plan:
         return all(seen is None or len(seen.entropies) == width for seen in (self.alone, self.step))
 
 
-UNASKED: Final = Plan()
+UNASKED: Final = CodingPlan()
 
 _WORTH: Final = 0.97
 """What a delta may cost of what the chunk costs alone: the estimate is a sample's."""
@@ -55,24 +55,24 @@ _GROWN: Final = 1.1
 step away from its base, which is no reason to ask anew."""
 
 
-def ask(elements: Words, source: Words | None, known: Plan, mode: Mode) -> Plan:
+def ask(elements: Words, source: Words | None, known: CodingPlan, mode: Mode) -> CodingPlan:
     """Take the samples that are needed beyond what is known; `source` is the base's elements."""
     if source is not None and known.leans is None:
         part = sample(elements)
         alone = known.alone or _survey(part, mode)
         step = _survey_delta(part, sample(source))
-        return Plan(alone, step, _pays(elements, bits(step, mode), bits(alone, mode)))
+        return CodingPlan(alone, step, _pays(elements, bits(step, mode), bits(alone, mode)))
     if known.alone is None:
         return replace(known, alone=_survey(sample(elements), mode))
     return known
 
 
-def coded(found: Plan, alone: Survey | None, step: Survey | None) -> Plan:
+def coded(found: CodingPlan, alone: Survey | None, step: Survey | None) -> CodingPlan:
     """Return the plan with what coding added to its surveys; None where one was not used."""
     return replace(found, alone=alone or found.alone, step=step or found.step)
 
 
-def kept(found: Plan, known: Plan, size: int, *, based: bool) -> Plan | None:
+def kept(found: CodingPlan, known: CodingPlan, size: int, *, based: bool) -> CodingPlan | None:
     """Return the plan for next time; None where a payload of `size` bytes has outgrown it."""
     if found.leans is not known.leans or not known.size:
         return replace(found, size=size)

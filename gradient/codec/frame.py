@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 
 from gradient.codec import coding_plan, delta, entropy, planes
-from gradient.codec.coding_plan import Plan
+from gradient.codec.coding_plan import CodingPlan
 from gradient.codec.elements import WIDTHS, is_constant, words
 from gradient.codec.entropy import Coder
 from gradient.codec.mode import Mode
@@ -55,7 +55,7 @@ class Encoded:
     all others are owned and never written to again."""
     size: int
     """Bytes of all parts together; never more than the raw bytes."""
-    plan: Plan | None = None
+    plan: CodingPlan | None = None
     """For the chunk that comes after this one; None where it is to be asked anew."""
 
 
@@ -76,12 +76,17 @@ class Chunk(NamedTuple):
     base: Buffer | None = None
     """Another chunk of the same length that the decoder will be given again; it is used only where
     it pays (then the codec is `DELTA`)."""
-    plan: Plan | None = None
+    plan: CodingPlan | None = None
     """That of an earlier chunk of the same kind: with it, `AUTO` takes no samples."""
 
 
 def encode(
-    raw: Buffer, *, width: int, mode: Mode, base: Buffer | None = None, plan: Plan | None = None
+    raw: Buffer,
+    *,
+    width: int,
+    mode: Mode,
+    base: Buffer | None = None,
+    plan: CodingPlan | None = None,
 ) -> Encoded:
     """Encode one chunk in the smallest form that `mode` looks for; see `Chunk`.
 
@@ -226,8 +231,8 @@ class _Choice:
 
     view: memoryview
     candidates: list[_Candidate]
-    found: Plan | None = None
-    known: Plan = coding_plan.UNASKED
+    found: CodingPlan | None = None
+    known: CodingPlan = coding_plan.UNASKED
     based: bool = False
 
     def made(self) -> Encoded:

@@ -34,7 +34,7 @@ _HEAD: Final = struct.Struct("<BB")
 _STREAM: Final = struct.Struct("<BBI")
 
 
-class Coded(NamedTuple):
+class CodedPlanes(NamedTuple):
     """A payload."""
 
     parts: list[bytes | memoryview]
@@ -43,7 +43,7 @@ class Coded(NamedTuple):
     """The chunk's survey, which now says how its streams were coded."""
 
 
-def encode(elements: Words, surveys: Sequence[Survey], *, mode: Mode) -> list[Coded]:
+def encode(elements: Words, surveys: Sequence[Survey], *, mode: Mode) -> list[CodedPlanes]:
     """Encode chunks of one length, which stand one after the other, each with its survey.
 
     The parts of the payloads are the caller's to keep. All surveys must have the same transform and
@@ -65,7 +65,7 @@ def encode(elements: Words, surveys: Sequence[Survey], *, mode: Mode) -> list[Co
             if packed.local:
                 local[number].append(offset)
     return [
-        Coded([head, *stored], seen.coded(uneven))
+        CodedPlanes([head, *stored], seen.coded(uneven))
         for head, stored, seen, uneven in zip(heads, parts, surveys, local, strict=True)
     ]
 

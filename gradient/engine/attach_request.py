@@ -15,7 +15,7 @@ from gradient.repo import workspace as workspaces
 from gradient.repo.config import GradientConfig
 from gradient.repo.repository import Repository
 from gradient.repo.trust import Trust
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.parameter_names import ParameterNames
 
 _LOG = logging.getLogger("gradient")
@@ -100,7 +100,7 @@ def open_repository(asked: Request) -> Repository:
     return opened
 
 
-def tell_outside(run: Run) -> None:
+def tell_outside(run: LiveObjects) -> None:
     """Log which of the optimizer's parameters the model does not own: nobody captures them."""
     outside = ParameterNames(run.model, run.optimizer).outside
     if outside:

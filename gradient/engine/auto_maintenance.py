@@ -44,7 +44,7 @@ _CHILD: Final = (
 )
 
 
-class Upkeep:
+class AutoMaintenance:
     """Starts rounds for one engine. `committed` may be called by any one thread at a time."""
 
     def __init__(self, repo: Repository, keep: Keep | None, every: int | None) -> None:

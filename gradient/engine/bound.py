@@ -10,27 +10,27 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gradient.checkpoint.snapshots import Snapshots
 from gradient.engine import registry
-from gradient.engine.auto_maintenance import Upkeep
+from gradient.engine.auto_maintenance import AutoMaintenance
 from gradient.engine.commit.background import Background
-from gradient.engine.commit.commit_writer import Recorder
-from gradient.engine.commit.delta_policy import Anchoring
-from gradient.engine.commit.disk_full import Room
-from gradient.engine.commit.nan_check import Guard
+from gradient.engine.commit.commit_writer import CommitWriter
+from gradient.engine.commit.delta_policy import DeltaPolicy
+from gradient.engine.commit.disk_full import DiskFullPolicy
+from gradient.engine.commit.nan_check import NanCheck
 from gradient.engine.environment import capture_environment
-from gradient.engine.position import Standing
+from gradient.engine.position import Position
 from gradient.engine.preemption.signals import Preemption
-from gradient.engine.rng_rewind import Generators
+from gradient.engine.rng_rewind import RngRewind
 from gradient.errors import EngineClosedError
 from gradient.state import overrides
 from gradient.view import html
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 
 if TYPE_CHECKING:
     from gradient.engine.attach_request import Request
     from gradient.engine.epochs import Epochs
-    from gradient.repo.branch_writer import Line
+    from gradient.repo.branch_writer import BranchWriter
     from gradient.repo.repository import Repository
-    from gradient.state.live_objects import Run
+    from gradient.state.live_objects import LiveObjects
     from gradient.state.loader import ResumableLoader
 
 
@@ -40,35 +40,35 @@ class BoundRun:
     def __init__(
         self,
         repo: Repository,
-        line: Line,
-        run: Run,
+        line: BranchWriter,
+        run: LiveObjects,
         asked: Request,
         hparams: Mapping[str, Any] | None,
     ) -> None:
         self._repo = repo
         self._run = run
         self._asked = asked
-        self._at = Standing(line)
-        self._recorder = Recorder(
+        self._at = Position(line)
+        self._recorder = CommitWriter(
             repo,
             asked.mode,
             hparams,
             capture_environment(),
             asked.reason,
-            Anchoring(repo, asked.mode, asked.config.reanchor_interval),
+            DeltaPolicy(repo, asked.mode, asked.config.reanchor_interval),
         )
-        self._view = ViewFiles(repo, asked.config.view)
+        self._view = ViewUpdater(repo, asked.config.view)
         self._preemption = preemption = Preemption()
-        self._room = Room(
+        self._room = DiskFullPolicy(
             asked.config.on_full,
             repo.path,
             self._view,
             hurried=lambda: preemption.ending,
         )
-        self._upkeep = Upkeep(repo, asked.config.keep, asked.config.maintenance)
+        self._upkeep = AutoMaintenance(repo, asked.config.keep, asked.config.maintenance)
         self._baseline = overrides.baseline(run.optimizer, run.scheduler)
-        self._generators = Generators(run.optimizer)
-        self._guard = Guard(asked.config.on_nonfinite)
+        self._generators = RngRewind(run.optimizer)
+        self._guard = NanCheck(asked.config.on_nonfinite)
         self._every = asked.handoff.autocommit
         self._is_committing = False
         self._logged: dict[str, int | float] = {}
@@ -188,10 +188,10 @@ class BoundRun:
 
 def _finish(
     pid: int,
-    generators: Generators,
+    generators: RngRewind,
     preemption: Preemption,
-    view: ViewFiles,
-    upkeep: Upkeep,
+    view: ViewUpdater,
+    upkeep: AutoMaintenance,
     background: Background | None,
 ) -> None:
     """End an engine: by `close`, when nobody refers to it any more, or at exit; once."""

@@ -8,11 +8,11 @@ from typing import Any
 from gradient.checkpoint.draft import draft
 from gradient.engine import ranks
 from gradient.engine.bound import BoundRun
-from gradient.engine.commit.commit_future import Facts
+from gradient.engine.commit.commit_future import CommitResult
 from gradient.engine.commit.commit_handle import Revision
 from gradient.engine.commit.commit_writer import check_message, check_step
 from gradient.engine.commit.gc_pause import uncollected
-from gradient.engine.commit.pending_commit import Job, acknowledged
+from gradient.engine.commit.pending_commit import PendingCommit, acknowledged
 from gradient.engine.launch_env import check_interval
 from gradient.engine.metrics import numbers
 from gradient.engine.warning import warn
@@ -122,7 +122,7 @@ class CommittingRun(BoundRun):
             self._tell(quietly=self._preemption.ending)
         state = capture(self._run)
         finite, bad = self._guard.look(state["model"], f"{self.branch}@{step}")
-        job = Job(
+        job = PendingCommit(
             recorder=self._recorder,
             room=self._room,
             view=self._view,
@@ -160,10 +160,10 @@ class CommittingRun(BoundRun):
         self._at.last = revision = Revision(facts.branch, step, of=facts)
         return revision
 
-    def _skipped(self, job: Job) -> Revision:
+    def _skipped(self, job: PendingCommit) -> Revision:
         self._generators.release()
         self._logged = dict(job.metrics)
-        return Revision(self.branch, job.step, of=Facts(self.branch, skipped=True))
+        return Revision(self.branch, job.step, of=CommitResult(self.branch, skipped=True))
 
     def _committed(self, revision: Revision) -> Revision:
         self._generators.release()

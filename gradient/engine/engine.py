@@ -10,13 +10,13 @@ from gradient.engine import attach_request, ranks, registry
 from gradient.engine.epochs import Epochs
 from gradient.engine.hparams import check_hparams
 from gradient.engine.moving import MovingRun
-from gradient.engine.position import Standing
+from gradient.engine.position import Position
 from gradient.engine.shutdown import crash_hint
 from gradient.engine.warning import warn
 from gradient.repo import last_run
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.damage import naming_commits
-from gradient.state.live_objects import Run, check_objects
+from gradient.state.live_objects import LiveObjects, check_objects
 from gradient.state.loader import ResumableLoader, loader_name
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class GradientEngine(MovingRun):
         asked = attach_request.request(workspace=workspace, repo=repo, config=config, resume=resume)
         before = registry.detach(model)
         opened = attach_request.open_repository(asked)
-        line = Line.open(opened, opened.active_branch(asked.branch))
+        line = BranchWriter.open(opened, opened.active_branch(asked.branch))
         crash_hint.remember(line)
-        engine = cls(opened, line, Run(model, optimizer, scheduler), asked, hparams)
+        engine = cls(opened, line, LiveObjects(model, optimizer, scheduler), asked, hparams)
         try:
             engine._begin(before)
         except BaseException:
@@ -81,7 +81,7 @@ class GradientEngine(MovingRun):
         registry.remember(model, engine, engine._at)
         return engine
 
-    def _begin(self, before: Standing | None) -> None:
+    def _begin(self, before: Position | None) -> None:
         """Resume or fork as asked; else go on, or warn that the branch has history."""
         asked, line = self._asked, self._at.line
         handoff = asked.handoff
@@ -90,7 +90,7 @@ class GradientEngine(MovingRun):
         begun = None if handoff.id is None else last_run.branch_moved_by(self._repo, asked.reason)
         if begun is not None:
             # An earlier process of this launch has committed already: a restart goes on from there.
-            self._at.line = Line.open(self._repo, begun)
+            self._at.line = BranchWriter.open(self._repo, begun)
             self.resume_latest()
         elif handoff.fork is not None and asked.resume is not None:
             with naming_commits(self._repo):

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from gradient.checkpoint import reader, writer
-from gradient.checkpoint.delta_bases import Bases
-from gradient.engine.commit.commit_writer import Recorder
-from gradient.engine.commit.disk_full import Room
+from gradient.checkpoint.delta_bases import DeltaBases
+from gradient.engine.commit.commit_writer import CommitWriter
+from gradient.engine.commit.disk_full import DiskFullPolicy
 from gradient.engine.launch_env import ForkOptions
 from gradient.engine.restore import Restored, restore_run
 from gradient.errors import ConfigError
@@ -18,11 +18,11 @@ from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.objects.tree import Tree
 from gradient.repo import failed_commits
-from gradient.repo.branch_writer import Line, Published
+from gradient.repo.branch_writer import BranchWriter, Published
 from gradient.repo.repository import Repository
 from gradient.state import overrides, rng
 from gradient.state.capture import capture
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.loader import is_loader_name, reseeded
 from gradient.state.overrides import Baseline
 from gradient.store.transaction import Transaction
@@ -40,10 +40,10 @@ class Forked:
 
 def fork_run(
     repo: Repository,
-    run: Run,
-    recorder: Recorder | None,
-    room: Room,
-    line: Line,
+    run: LiveObjects,
+    recorder: CommitWriter | None,
+    room: DiskFullPolicy,
+    line: BranchWriter,
     source: Oid,
     baseline: Baseline,
     options: ForkOptions,
@@ -91,14 +91,14 @@ def fork_run(
 
 def _record(
     repo: Repository,
-    recorder: Recorder,
-    line: Line,
+    recorder: CommitWriter,
+    line: BranchWriter,
     source: Restored,
     state: Mapping[str, Any],
     changed: Mapping[str, bool],
     options: ForkOptions,
 ) -> Published:
-    def write_tree(transaction: Transaction, _: Bases | None) -> Oid:
+    def write_tree(transaction: Transaction, _: DeltaBases | None) -> Oid:
         if options.partial:
             carried = {k: node for k, node in source.entries.items() if k not in state}
             return writer.write_state(transaction, state, carried=carried)
@@ -115,14 +115,14 @@ def _record(
     )
 
 
-def _check(run: Run, options: ForkOptions) -> None:
+def _check(run: LiveObjects, options: ForkOptions) -> None:
     if options.reset_scheduler and run.scheduler is None:
         raise ConfigError("reset_scheduler: this run has no scheduler")
     overrides.check_options(run.optimizer, options.set or {})
 
 
 def _edit(
-    repo: Repository, run: Run, restored: Restored, baseline: Baseline, options: ForkOptions
+    repo: Repository, run: LiveObjects, restored: Restored, baseline: Baseline, options: ForkOptions
 ) -> dict[str, bool]:
     """Change the live objects; returns the components that changed, and whether wholly."""
     changed: dict[str, bool] = {}
@@ -142,14 +142,16 @@ def _edit(
     return changed
 
 
-def restart_optimizer(repo: Repository, run: Run, restored: Restored) -> None:
+def restart_optimizer(repo: Repository, run: LiveObjects, restored: Restored) -> None:
     """Empty the optimizer's state, with the options that the commit has for it."""
     entry = restored.entries.get("optimizer") or restored.lost.get("optimizer")
     saved = None if entry is None else reader.read_entries(repo.store, entry, without={"state"})
     overrides.reset_optimizer(run.optimizer, saved)
 
 
-def _reseed(repo: Repository, run: Run, restored: Restored, seed: int | None) -> dict[str, Any]:
+def _reseed(
+    repo: Repository, run: LiveObjects, restored: Restored, seed: int | None
+) -> dict[str, Any]:
     """Reseed every generator, those that a loader in mid-epoch goes on with included.
 
     Returns the new generators, and the states of loaders (which are often registered only later).

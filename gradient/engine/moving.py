@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gradient.engine import ranks
-from gradient.engine.commit.commit_future import Facts
+from gradient.engine.commit.commit_future import CommitResult
 from gradient.engine.commit.commit_handle import Revision, settled
 from gradient.engine.commit.pending_commit import acknowledged
 from gradient.engine.committing import CommittingRun
@@ -17,7 +17,7 @@ from gradient.engine.restore import Restored, restore_run
 from gradient.engine.shutdown import crash_hint
 from gradient.engine.warning import warn
 from gradient.errors import ConfigError, InvalidNameError
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.damage import naming_commits
 from gradient.state.live_objects import check_name
 
@@ -122,7 +122,7 @@ class MovingRun(CommittingRun):
         options = ForkOptions(
             reset_rng_seed=reset_rng_seed, scale_lr=scale_lr, message=message or "rollback"
         )
-        line = Line.open(self._repo, self.branch)
+        line = BranchWriter.open(self._repo, self.branch)
         with naming_commits(self._repo):
             revision = self._fork(f"{self.branch}@last-finite", line, options)
         if reset_rng_seed is None and scale_lr is None:
@@ -198,7 +198,7 @@ class MovingRun(CommittingRun):
     def _restart_optimizer(self, restored: Restored) -> None:
         restart_optimizer(self._repo, self._run, restored)
 
-    def _moved(self, line: Line, restored: Restored) -> None:
+    def _moved(self, line: BranchWriter, restored: Restored) -> None:
         self._at.moved(line, restored, claimed=self._run.registered)
         crash_hint.remember(line)
         self._generators.hold(restored.generators)
@@ -207,17 +207,21 @@ class MovingRun(CommittingRun):
         if self._background is not None:
             self._background.snapshots.stand_at(restored.commit.tree)
 
-    def _line_of(self, branch: str | None) -> Line:
+    def _line_of(self, branch: str | None) -> BranchWriter:
         """Open the line that a resume by way of `branch` (None: by a tag or an id) goes on with."""
         if branch is None or self._asked.handoff.branch is not None:
             branch = self._at.line.branch
-        return Line.open(self._repo, branch)
+        return BranchWriter.open(self._repo, branch)
 
-    def _new_line(self, branch: str) -> Line:
+    def _new_line(self, branch: str) -> BranchWriter:
         # Of several ranks only the first makes the branch; it may be there before the others look.
-        return Line.create(self._repo, branch) if ranks.commits() else Line(self._repo, branch)
+        return (
+            BranchWriter.create(self._repo, branch)
+            if ranks.commits()
+            else BranchWriter(self._repo, branch)
+        )
 
-    def _fork(self, from_ref: str, line: Line, options: ForkOptions) -> Revision:
+    def _fork(self, from_ref: str, line: BranchWriter, options: ForkOptions) -> Revision:
         source = self._repo.resolve(from_ref, branch=self.branch).oid
         line.moved_to(source)
         recorder = self._recorder if ranks.commits() else None
@@ -225,7 +229,7 @@ class MovingRun(CommittingRun):
             self._repo, self._run, recorder, self._room, line, source, self._baseline, options
         )
         self._moved(line, forked.restored)
-        facts = Facts(line.branch)
+        facts = CommitResult(line.branch)
         warnings: tuple[str, ...] = ()
         if forked.published is not None:
             facts = acknowledged(self._view, self._upkeep, forked.published, None)

@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gradient.engine.commit.background import Background
-from gradient.engine.commit.commit_future import Outcome
+from gradient.engine.commit.commit_future import CommitFuture
 from gradient.engine.commit.commit_handle import Revision
 from gradient.engine.restore import Restored
 from gradient.objects.canonical import Json
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 
 
 @dataclass(slots=True)
-class Standing:
+class Position:
     """One run's place. It refers to no live object of the script's, and so keeps none alive."""
 
-    line: Line
+    line: BranchWriter
     """Where the next commit goes."""
     step: int = 0
     """0 on a fresh run, the restored step, then the last commit's."""
@@ -41,7 +41,7 @@ class Standing:
     def __post_init__(self) -> None:
         self._asked = self.line.branch
 
-    def goes_on(self, line: Line) -> bool:
+    def goes_on(self, line: BranchWriter) -> bool:
         """Whether a second attach, asking for this line, means the run that stands here.
 
         It does where it asks for the branch that this run is on, or for the one that it began
@@ -54,7 +54,7 @@ class Standing:
         self.line.repo = line.repo
         return True
 
-    def moved(self, line: Line, restored: Restored, *, claimed: Iterable[str]) -> None:
+    def moved(self, line: BranchWriter, restored: Restored, *, claimed: Iterable[str]) -> None:
         """Stand at a commit that the run, with its registered states, was put back to."""
         self.line, self.restored, self.step = line, restored, restored.commit.step
         self.claimed = set(claimed)
@@ -64,7 +64,7 @@ class Standing:
         """Stand at a commit that was just made."""
         self.last, self.step, self.origin = revision, revision.step, None
 
-    def failed(self, outcome: Outcome, *, idle: bool) -> None:
+    def failed(self, outcome: CommitFuture, *, idle: bool) -> None:
         """Take back a commit in the background that was not made; `idle`: no later one pends."""
         if self.origin is None:
             self.origin = outcome.origin

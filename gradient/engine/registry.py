@@ -6,7 +6,7 @@ import os
 import weakref
 from typing import Any, Protocol
 
-from gradient.engine.position import Standing
+from gradient.engine.position import Position
 
 
 class Closable(Protocol):
@@ -16,13 +16,13 @@ class Closable(Protocol):
         """Let go of the model."""
 
 
-_attached: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[Closable], Standing]] = (
+_attached: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[Closable], Position]] = (
     weakref.WeakKeyDictionary()
 )
 # Where an engine stands outlives the engine: a script may drop it and attach the model again.
 
 
-def remember(model: object, engine: Closable, standing: Standing) -> None:
+def remember(model: object, engine: Closable, standing: Position) -> None:
     """Note that an engine is attached to a model; neither is kept alive by it."""
     _attached[model] = weakref.ref(engine), standing
 
@@ -32,7 +32,7 @@ def forget(model: object) -> None:
     _attached.pop(model, None)
 
 
-def detach(model: object) -> Standing | None:
+def detach(model: object) -> Position | None:
     """Close the engine that a model is attached to in this process; says where it stood."""
     reference, standing = _attached.get(model, (None, None))
     if standing is None or standing.pid != os.getpid():

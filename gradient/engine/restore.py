@@ -12,11 +12,11 @@ import torch
 from gradient.checkpoint import reader
 from gradient.errors import ConfigError, MisfitError
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository
-from gradient.state.live_objects import BUILT_IN, Registered, Run
-from gradient.state.restore import Report, prepare, unpack
+from gradient.state.live_objects import BUILT_IN, LiveObjects, Registered
+from gradient.state.restore import RestoreReport, prepare, unpack
 
 _LOG = logging.getLogger("gradient")
 
@@ -29,7 +29,7 @@ class Restored:
 
     oid: Oid
     """Its id."""
-    commit: Commit
+    commit: CommitRecord
     """Its content."""
     entries: Mapping[str, Json]
     """Its components: names to trees."""
@@ -82,7 +82,7 @@ class Restored:
 @torch.inference_mode(mode=False)
 def restore_run(
     repo: Repository,
-    run: Run,
+    run: LiveObjects,
     oid: Oid,
     *,
     strict: bool = True,
@@ -113,7 +113,7 @@ def restore_run(
 
 
 def _wanted(
-    run: Run,
+    run: LiveObjects,
     restored: Restored,
     components: Sequence[str] | None,
     without: Collection[str],
@@ -139,7 +139,7 @@ def _wanted(
     return list(components)
 
 
-def _tell(revision: str, report: Report, *, strict: bool, settled: Collection[str]) -> None:
+def _tell(revision: str, report: RestoreReport, *, strict: bool, settled: Collection[str]) -> None:
     """Log what a user would want to know of a restore."""
     for difference in report.differences:
         option = difference.option

@@ -17,7 +17,7 @@ import torch
 from gradient.state import rng
 
 
-class Generators:
+class RngRewind:
     """Remembers the generators' state of a resume until the training loop runs."""
 
     def __init__(self, optimizer: object) -> None:

@@ -15,7 +15,7 @@ from gradient.checkpoint.component_tensors import leaves
 from gradient.checkpoint.diff import TensorChange
 from gradient.checkpoint.reader import component_entries, component_tree, read_value
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.objects.tree import Tree
 from gradient.repo.repository import Repository
@@ -41,7 +41,7 @@ class ComponentChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class VerifyResult:
     """How the second run compares with the first."""
 
     components: tuple[ComponentChange, ...]
@@ -68,7 +68,7 @@ class Stretch:
     end: Oid
     """The commit it ends with."""
 
-    def commits(self) -> Iterator[tuple[Oid, Commit]]:
+    def commits(self) -> Iterator[tuple[Oid, CommitRecord]]:
         """Yield the commits after the start, the newest first."""
         for oid, commit in self.repo.walk(self.end):
             if oid == self.start:
@@ -76,7 +76,7 @@ class Stretch:
             yield oid, commit
 
 
-def outcome(recorded: Stretch, again: Stretch) -> Outcome:
+def outcome(recorded: Stretch, again: Stretch) -> VerifyResult:
     """Compare the ends of two stretches that began with the same state.
 
     That they are equal is told by their ids; what differs, only of a state that is kept: else this
@@ -84,15 +84,15 @@ def outcome(recorded: Stretch, again: Stretch) -> Outcome:
     """
     one, other = (each.repo.read_commit(each.end) for each in (recorded, again))
     if one.tree == other.tree:
-        return Outcome((), None, ())
+        return VerifyResult((), None, ())
     recorded.repo.check_kept(recorded.end)
     changes = tuple(_components(recorded.repo, one, again.repo, other))
     steps = _first_step(recorded, again)
-    return Outcome(changes, steps, tuple(_causes(recorded, again, changes)))
+    return VerifyResult(changes, steps, tuple(_causes(recorded, again, changes)))
 
 
 def _components(
-    repo: Repository, one: Commit, scratch: Repository, other: Commit
+    repo: Repository, one: CommitRecord, scratch: Repository, other: CommitRecord
 ) -> Iterator[ComponentChange]:
     before = component_entries(repo.store, one.tree)
     after = component_entries(scratch.store, other.tree)
@@ -171,6 +171,6 @@ def _causes(
         )
 
 
-def _environment(repo: Repository, commit: Commit) -> dict[str, Any]:
+def _environment(repo: Repository, commit: CommitRecord) -> dict[str, Any]:
     told = None if commit.environment is None else read_value(repo.store, commit.environment)
     return told if isinstance(told, dict) else {}

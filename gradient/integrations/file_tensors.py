@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gradient.checkpoint.diff import Source
+from gradient.checkpoint.diff import TensorSource
 from gradient.errors import MalformedObjectError, NotFoundError
 from gradient.integrations import torch_file
 from gradient.state.tensors import NAMES
@@ -63,7 +63,7 @@ def open_side(path: str) -> Side:
 
 def of_state(state: Mapping[str, Any], name: str, *, metrics: Mapping[str, Any]) -> Side:
     """Take a state in memory as one side."""
-    tensors: dict[str, dict[str, Source]] = {}
+    tensors: dict[str, dict[str, TensorSource]] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     for component in ("model", "optimizer"):
         if component in state:
@@ -80,7 +80,7 @@ def of_state(state: Mapping[str, Any], name: str, *, metrics: Mapping[str, Any])
     return Side(name, tensors, facts)
 
 
-def _tensors(value: Any, path: str = "") -> Iterator[tuple[str, Source]]:
+def _tensors(value: Any, path: str = "") -> Iterator[tuple[str, TensorSource]]:
     """Name tensors as `gradient.checkpoint.component_tensors` does."""
     if hasattr(value, "untyped_storage"):
         yield path, LoadedTensor(value)

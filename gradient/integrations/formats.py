@@ -28,7 +28,7 @@ class Format:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundCheckpoint:
     """One checkpoint that can be imported."""
 
     format: str
@@ -41,14 +41,14 @@ class Found:
         return FORMATS[self.format].read(self.path)
 
 
-def find(path: str) -> list[Found]:
+def find(path: str) -> list[FoundCheckpoint]:
     """Return the checkpoints that a path stands for; raises NotFoundError where there are none."""
     if not fs.exists(path):
         raise NotFoundError(f"there is no file or folder {path}")
     for name, each in FORMATS.items():
         found = each.checkpoints(path)
         if found:
-            return [Found(name, one) for one in found]
+            return [FoundCheckpoint(name, one) for one in found]
     titles = "; ".join(each.title for each in FORMATS.values())
     raise NotFoundError(f"{path} is of no format that can be imported: {titles}")
 

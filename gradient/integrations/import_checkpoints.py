@@ -9,18 +9,18 @@ from typing import Any
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
 from gradient.errors import ConfigError, StepError
-from gradient.integrations.formats import Found
+from gradient.integrations.formats import FoundCheckpoint
 from gradient.integrations.imported_checkpoint import Incoming, step_of_name
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.store.transaction import Transaction
 
 
 @dataclass(slots=True)
-class Imported:
+class ImportResult:
     """What an import did."""
 
     branch: str
@@ -33,13 +33,13 @@ class Imported:
 
 def import_checkpoints(
     repo: Repository,
-    found: Sequence[Found],
+    found: Sequence[FoundCheckpoint],
     *,
     branch: str,
     onto: bool = False,
     step: int | None = None,
     progress: Callable[[int], object] | None = None,
-) -> Imported:
+) -> ImportResult:
     """Commit checkpoints to a branch, one after the other; the branch moves once, at the end.
 
     A branch that exists is refused by BranchExistsError unless `onto` is set: then its line is
@@ -51,7 +51,7 @@ def import_checkpoints(
         raise ConfigError(f"a step is given for one checkpoint; these are {len(found)}")
     repo.check_writable()
     # The line first: a commit that another writer makes now is not one that it has seen.
-    line = Line.open(repo, branch) if onto else Line.create(repo, branch)
+    line = BranchWriter.open(repo, branch) if onto else BranchWriter.create(repo, branch)
     line.moved_to(repo.tip(branch) if onto else None)
     return _Import(repo, found, step, progress).run(line)
 
@@ -60,7 +60,7 @@ class _Import:
     def __init__(
         self,
         repo: Repository,
-        found: Sequence[Found],
+        found: Sequence[FoundCheckpoint],
         step: int | None,
         progress: Callable[[int], object] | None,
     ) -> None:
@@ -68,9 +68,9 @@ class _Import:
         self._found = found
         self._step = step
         self._progress = progress
-        self._done = Imported("")
+        self._done = ImportResult("")
 
-    def run(self, line: Line) -> Imported:
+    def run(self, line: BranchWriter) -> ImportResult:
         """Read and write everything, then move the branch.
 
         IMPORTANT: all of it inside of `publish`, under its lease: until the branch has moved,
@@ -84,7 +84,7 @@ class _Import:
         return self._done
 
     def _build(self, branch: str, parent: Oid | None) -> Oid:
-        self._done = Imported(branch)
+        self._done = ImportResult(branch)
         last = -1 if parent is None else self._repo.read_commit(parent).step
         for each in self._found:
             incoming = each.read()
@@ -115,7 +115,7 @@ class _Import:
     def _commit(self, incoming: Incoming, step: int, branch: str, parent: Oid | None) -> Oid:
         origin = {"imported": incoming.format, "source": incoming.path}
         with self._repo.store.begin(mode=Mode.AUTO) as transaction:
-            commit = Commit(
+            commit = CommitRecord(
                 tree=writer.write_state(transaction, incoming.state),
                 parents=() if parent is None else (parent,),
                 anchor=None,

@@ -128,7 +128,7 @@ def _scan(path: str, raw: bytes) -> int:
 # What torch.save writes -------------------------------------------------------------------------
 
 
-class Storage:
+class PickledStorage:
     """A storage in the archive."""
 
     def __init__(self, elements: int, itemsize: int) -> None:
@@ -171,7 +171,7 @@ class SavedMachine:
             "_reconstruct": self._array,
         }
 
-    def _storage(self, pid: Any) -> Storage:
+    def _storage(self, pid: Any) -> PickledStorage:
         if not isinstance(pid, tuple) or len(pid) < 5 or pid[0] != "storage":
             self._dishonest("a reference that is no storage")
         kind = getattr(pid[1], "name", "").rpartition(".")[2]
@@ -182,10 +182,10 @@ class SavedMachine:
         held = self._entries.get(key)
         if held is None or elements < 0 or elements * itemsize != held:
             self._dishonest(f"a storage that is not as long as it says: {key!r:.40}")
-        return Storage(elements, itemsize)
+        return PickledStorage(elements, itemsize)
 
     def _rebuild(self, args: tuple[Any, ...]) -> None:
-        if len(args) < 4 or not isinstance(args[0], Storage):
+        if len(args) < 4 or not isinstance(args[0], PickledStorage):
             self._dishonest("a tensor without a storage")
         storage, offset, shape, stride = args[0], args[1], _sizes(args[2]), _sizes(args[3])
         if type(offset) is not int or offset < 0 or shape is None or stride is None:

@@ -10,7 +10,7 @@ from gradient.codec.frame import Codec
 from gradient.maintenance.logical_size import node_bytes
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.repository import Repository
@@ -24,7 +24,7 @@ ENCODINGS: dict[int, str] = {
 
 
 @dataclass(slots=True)
-class Usage:
+class CommitSize:
     """What one component of one commit takes."""
 
     component: str
@@ -41,7 +41,7 @@ class Usage:
     """The bytes of its chunks, decoded, by encoding."""
 
 
-def usage(repo: Repository, commit: Commit) -> Iterator[Usage]:
+def usage(repo: Repository, commit: CommitRecord) -> Iterator[CommitSize]:
     """Yield what each component of a commit takes; trees and indexes are read, no chunk is.
 
     What retention has let go of in a parent is shared with nobody.
@@ -54,7 +54,7 @@ def usage(repo: Repository, commit: Commit) -> Iterator[Usage]:
         for oid in blobs(repo.store, entry)
     }
     for name, entry in _entries(repo, commit.oid, dropped.get(commit.oid)):
-        found = Usage(name, node_bytes(repo.store, entry))
+        found = CommitSize(name, node_bytes(repo.store, entry))
         seen: set[Oid] = set()
         for oid in blobs(repo.store, entry):
             frame = repo.store.frame(oid)

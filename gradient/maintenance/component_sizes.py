@@ -22,7 +22,7 @@ from typing import Final
 from gradient.checkpoint.references import below, references
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.errors import IntegrityError
-from gradient.maintenance.logical_size import OTHER, Weight, component_of
+from gradient.maintenance.logical_size import OTHER, LogicalSize, component_of
 from gradient.objects import tree as trees
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
@@ -42,7 +42,7 @@ _STRIDE: Final = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ComponentSize:
     """What one component takes."""
 
     component: str
@@ -59,7 +59,9 @@ class Share:
         return self.represented_bytes - self.stored_bytes
 
 
-def shares(repo: Repository, history: History, weight: Weight) -> tuple[list[Share], int]:
+def shares(
+    repo: Repository, history: History, weight: LogicalSize
+) -> tuple[list[ComponentSize], int]:
     """Return the share of each component, and on how many commits the stored bytes were measured.
 
     The shares add up to what `weight` says of the whole repo.
@@ -84,7 +86,7 @@ def shares(repo: Repository, history: History, weight: Weight) -> tuple[list[Sha
             stored[name] = stored[name] * weight.stored_bytes // over
     stored[OTHER] += weight.stored_bytes - sum(stored.values())
     found = [
-        Share(name, represented, stored[name])
+        ComponentSize(name, represented, stored[name])
         for name, represented in weight.represented_by_component.items()
     ]
     return found, looked

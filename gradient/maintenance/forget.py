@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gradient.maintenance import garbage_collection
-from gradient.maintenance.garbage_collection import GRACE, Collected, Progress
+from gradient.maintenance.garbage_collection import GRACE, GcResult, Progress
 from gradient.maintenance.lease_drain import WAIT
-from gradient.maintenance.retention_plan import Plan, plan
+from gradient.maintenance.retention_plan import RetentionPlan, plan
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
 from gradient.store.refs import now as written_now
@@ -21,12 +21,12 @@ from gradient.store.retention_log import Dropped
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
+class ForgetResult:
     """What the rules did, or with `dry_run` would do."""
 
-    plan: Plan
+    plan: RetentionPlan
     """The commits that stay and go."""
-    collected: Collected
+    collected: GcResult
     """The collection that followed."""
 
 
@@ -39,7 +39,7 @@ def forget(
     dry_run: bool = False,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.time,
-) -> Forgotten:
+) -> ForgetResult:
     """Let go of what no rule keeps, and collect; with `dry_run` nothing changes.
 
     Safe beside writers and wherever it is killed. Raises what `collect` raises: then what was let
@@ -60,10 +60,10 @@ def forget(
             clock=clock,
             leaving=dict.fromkeys(leaving, what),
         )
-        return Forgotten(found, done)
+        return ForgetResult(found, done)
     if leaving:
         repo.retention.append(leaving, drop=drop, policy=keep.words)
-    return Forgotten(
+    return ForgetResult(
         found,
         garbage_collection.collect(repo, grace=grace, wait=wait, progress=progress, clock=clock),
     )

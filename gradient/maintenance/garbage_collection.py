@@ -57,7 +57,7 @@ Progress = Callable[[str, int], None]
 
 
 @dataclass(slots=True)
-class Collected:
+class GcResult:
     """What a collection did, or with `dry_run` would do."""
 
     commits: int = 0
@@ -104,7 +104,7 @@ def collect(
     clock: Callable[[], float] = time.time,
     leaving: Mapping[Oid, Dropped] | None = None,
     recompress: bool = False,
-) -> Collected:
+) -> GcResult:
     """Collect a repo; `grace` and `wait` are seconds. With `dry_run` nothing changes, and what is
     `leaving` counts as let go of. `recompress` looks for a smaller form of every chunk.
 
@@ -141,9 +141,9 @@ class _Collection:
     clock: Callable[[], float]
     leaving: Mapping[Oid, Dropped] = field(default_factory=dict)
     recompress: bool = False
-    done: Collected = field(default_factory=Collected)
+    done: GcResult = field(default_factory=GcResult)
 
-    def rehearse(self) -> Collected:
+    def rehearse(self) -> GcResult:
         store = self._open()
         there = store.catalogue.index.packs
         wanted = self._wanted(Marker(store, progress=self._count))
@@ -156,7 +156,7 @@ class _Collection:
         self._weigh_trash()
         return self.done
 
-    def run(self) -> Collected:
+    def run(self) -> GcResult:
         repo, storage = self.repo, self.repo.storage
         unfinished = storage.names("tmp")
         before = self._open().catalogue.index.packs
@@ -230,7 +230,7 @@ class _Collection:
             return True
         return self.clock() - made.timestamp() <= self.grace
 
-    def _complete(self, store: ObjectStore, wanted: Iterable[Oid]) -> repack.Choice:
+    def _complete(self, store: ObjectStore, wanted: Iterable[Oid]) -> repack.FrameChoice:
         """Choose frames outside the trash, bringing packs back for what is only in there."""
         choice = repack.choose(store.catalogue.index.packs, wanted)
         while choice.missing:
@@ -251,7 +251,7 @@ class _Collection:
 
     def _renew(
         self, store: ObjectStore, wanted: set[Oid], old: list[Pack]
-    ) -> tuple[repack.Choice, repack.Plan, dict[str, int]]:
+    ) -> tuple[repack.FrameChoice, repack.RepackPlan, dict[str, int]]:
         """Write the new packs, as many as there is room for; returns their ids and lengths too."""
         there, staying = store.catalogue.index.packs, set[str]()
         while True:
@@ -266,7 +266,7 @@ class _Collection:
             staying |= plan.costly()
 
     def _rewrite(
-        self, store: ObjectStore, sources: list[Pack], choice: repack.Choice
+        self, store: ObjectStore, sources: list[Pack], choice: repack.FrameChoice
     ) -> dict[str, int] | None:
         """Write the new packs; returns their ids and lengths, None where there is no room."""
         try:
@@ -287,7 +287,11 @@ class _Collection:
             return None
 
     def _recompress(
-        self, store: ObjectStore, old: list[Pack], plan: repack.Plan, choice: repack.Choice
+        self,
+        store: ObjectStore,
+        old: list[Pack],
+        plan: repack.RepackPlan,
+        choice: repack.FrameChoice,
     ) -> dict[str, int]:
         """Write what stays in a stronger form, where that pays; it joins what goes."""
         going = {pack.id for pack in plan.going}
@@ -311,7 +315,7 @@ class _Collection:
         self.done.recompressed = len(new)
         return new
 
-    def _planned(self, there: list[Pack], plan: repack.Plan) -> None:
+    def _planned(self, there: list[Pack], plan: repack.RepackPlan) -> None:
         self.done.packs = len(there)
         self.done.stored_bytes = sum(pack.size for pack in there)
         self.done.dead, self.done.rewritten = len(plan.dead), len(plan.rewritten)

@@ -20,7 +20,7 @@ from gradient.storage.base import Storage
 from gradient.storage.directory import NO_ROOM
 from gradient.store import process_id
 from gradient.store.leases import EXPIRY
-from gradient.store.process_id import Owner
+from gradient.store.process_id import ProcessId
 
 _LOG = logging.getLogger("gradient")
 
@@ -82,7 +82,7 @@ def _is_held(storage: Storage, name: str, now: float) -> bool:
         return False
     if type(body) is not dict or type(body.get("owner")) is not str:
         return False
-    by, since = Owner.parse(str(body["owner"])), body.get("since")
+    by, since = ProcessId.parse(str(body["owner"])), body.get("since")
     runs = None if by is None else by.runs()
     if by == process_id.current():
         return body.get("word") in _AT_WORK  # else what a failed call left

@@ -27,7 +27,7 @@ class TreeReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
+class LogicalSize:
     """Bytes and counts of one repo."""
 
     commits: int
@@ -66,7 +66,7 @@ class Weight:
         return None if mean is None else int(free_bytes // mean)
 
 
-def weigh(repo: Repository, history: History) -> Weight:
+def weigh(repo: Repository, history: History) -> LogicalSize:
     """Add up a repo. Reads what ledgers or footers say, and the trees of the branches' tips."""
     packs, stored = repo.store.packs()
     known: dict[Oid, int] = {}
@@ -81,7 +81,7 @@ def weigh(repo: Repository, history: History) -> Weight:
             states.append(sum(found.values()))
             for name, size in found.items():
                 represented[name] += kept[summary.branch, name] * size
-    return Weight(
+    return LogicalSize(
         commits=sum(summary.commits for summary in summaries),
         whole=sum(oid not in history.dropped for oid in history.entries),
         anchors=sum(summary.anchors for summary in summaries),

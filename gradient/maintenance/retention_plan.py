@@ -24,7 +24,7 @@ from gradient.store.retention_log import Dropped
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RetentionPlan:
     """What is to become of which commit."""
 
     kept: tuple[tuple[Entry, tuple[str, ...]], ...]
@@ -35,7 +35,7 @@ class Plan:
     """How many were let go of before."""
 
 
-def plan(repo: Repository, keep: Keep, *, now: float) -> Plan:
+def plan(repo: Repository, keep: Keep, *, now: float) -> RetentionPlan:
     """Decide about every commit of a repo; nothing is changed. `now` is in seconds since 1970.
 
     Raises ConfigError for a metric that no commit has, or a component that no tip has: a rule that
@@ -53,7 +53,7 @@ def plan(repo: Repository, keep: Keep, *, now: float) -> Plan:
             leaving.append(entry)
     kept.sort(key=lambda each: (each[0].branch, -each[0].step))
     gone = len(found.history.entries) - len(kept) - len(leaving)
-    return Plan(tuple(kept), tuple(leaving), gone)
+    return RetentionPlan(tuple(kept), tuple(leaving), gone)
 
 
 class _Rules:

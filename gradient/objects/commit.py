@@ -34,7 +34,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class CommitRecord:
     """One recorded state of a run. Times are UTC, ``YYYY-MM-DDTHH:MM:SS.ffffff``."""
 
     tree: Oid

@@ -22,7 +22,7 @@ _HEADS: Final = "heads/"
 
 
 @dataclass(frozen=True, slots=True)
-class Unfinished:
+class ActiveWriter:
     """A commit that was begun and has not been acknowledged."""
 
     branch: str
@@ -35,7 +35,7 @@ class Unfinished:
     """When it began; UTC, by the writer's clock."""
 
 
-def unfinished(repo: Repository) -> list[Unfinished]:
+def unfinished(repo: Repository) -> list[ActiveWriter]:
     """Return what is being written, and what was cut off; the oldest first."""
     found = []
     for held in sorted(repo.leases.held(), key=lambda held: held.since):
@@ -45,7 +45,7 @@ def unfinished(repo: Repository) -> list[Unfinished]:
         for branch in _branches(repo, held):
             if state == "writing" or not _moved(repo, branch, after):
                 since = _spelled(held.since)
-                found.append(Unfinished(branch, state, held.owner.process, since))
+                found.append(ActiveWriter(branch, state, held.owner.process, since))
     return found
 
 

@@ -41,7 +41,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class BisectState:
     """How far the search has come."""
 
     bad: str
@@ -58,7 +58,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BisectResult:
     """How the search ended."""
 
     first_bad: Oid
@@ -72,7 +72,7 @@ class Found:
 class Bisection:
     """A search that was begun. Its line is walked once."""
 
-    def __init__(self, repo: Repository, state: State) -> None:
+    def __init__(self, repo: Repository, state: BisectState) -> None:
         self._repo = repo
         self.state = state
         # The oldest first: the one known to be good, the open ones, the one known to be bad.
@@ -88,7 +88,7 @@ class Bisection:
     def start(cls, repo: Repository, bad: Oid, good: Oid) -> Bisection:
         """Begin a search, in place of an earlier one; raises ConflictError without such a line."""
         log = tuple(_judged(repo, word, oid) for word, oid in (("bad", bad), ("good", good)))
-        begun = cls(repo, State(str(bad), str(good), log))
+        begun = cls(repo, BisectState(str(bad), str(good), log))
         begun._save()
         return begun
 
@@ -121,12 +121,12 @@ class Bisection:
                     return self._line[place]
         return None
 
-    def found(self) -> Found | None:
+    def found(self) -> BisectResult | None:
         """Return the end of the search; None while there is a commit left to judge."""
         if self.next() is not None:
             return None
         candidates = tuple(self._line[self._low + 1 : self._high + 1])
-        return Found(self._line[self._high], self._line[self._low], candidates)
+        return BisectResult(self._line[self._high], self._line[self._low], candidates)
 
     def judge(self, verdict: Verdict, oid: Oid) -> None:
         """Take a verdict in and write it down.
@@ -186,7 +186,7 @@ def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
     )
 
 
-def load_state(repo: Repository) -> State:
+def load_state(repo: Repository) -> BisectState:
     """Read the search of this repo; raises NotFoundError where there is none."""
     raw = json_files.read_bytes(_path(repo), limit=_MAX_BYTES)
     if raw is None:
@@ -194,7 +194,7 @@ def load_state(repo: Repository) -> State:
     try:
         body: Any = json.loads(raw)
         log = tuple(Judged(**each) for each in body["log"])
-        return State(str(Oid.parse(body["bad"])), str(Oid.parse(body["good"])), log)
+        return BisectState(str(Oid.parse(body["bad"])), str(Oid.parse(body["good"])), log)
     except (ValueError, TypeError, KeyError, MalformedObjectError):
         raise MalformedObjectError(
             f"{_path(repo)} is damaged; begin anew: gradient bisect start BAD GOOD"
@@ -207,7 +207,7 @@ def reset(repo: Repository) -> bool:
     return fs.remove(_path(repo))
 
 
-def search(bisection: Bisection, judge: Callable[[Oid], Verdict]) -> Found:
+def search(bisection: Bisection, judge: Callable[[Oid], Verdict]) -> BisectResult:
     """Ask a function about one commit after the other, to the end."""
     while (oid := bisection.next()) is not None:
         bisection.judge(judge(oid), oid)

@@ -35,7 +35,7 @@ from gradient.errors import (
 )
 from gradient.objects.oid import Oid
 from gradient.repo import branch_names
-from gradient.repo.reachability import Standing
+from gradient.repo.reachability import IntactCommits
 from gradient.repo.repository import Repository
 from gradient.store.leases import Lease
 from gradient.store.refs import RefRecord
@@ -49,7 +49,7 @@ another branch when a race was lost, or where packs that it relied on were colle
 time it must look up everything anew."""
 
 
-class Outcome(Enum):
+class PublishOutcome(Enum):
     """Which row of the table it was."""
 
     STARTED = "started"
@@ -72,7 +72,7 @@ class Published:
     """The branch it ended on."""
     record: RefRecord
     """The record that made it the tip."""
-    outcome: Outcome
+    outcome: PublishOutcome
     """What happened to the branch that was asked for."""
     other: str | None = None
     """Set aside: the old tip's new name. Diverted: the branch that was left to its writer."""
@@ -80,12 +80,12 @@ class Published:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user must be told: nothing for the two rows that surprise nobody."""
-        if self.outcome is Outcome.SET_ASIDE:
+        if self.outcome is PublishOutcome.SET_ASIDE:
             return (
                 f"the former tip of {self.branch!r} was set aside as {self.other!r}: nothing is "
                 f"lost, and {self.branch!r} continues from where this run stands",
             )
-        if self.outcome is Outcome.DIVERTED:
+        if self.outcome is PublishOutcome.DIVERTED:
             return (
                 f"another writer moved {self.other!r} meanwhile; this run goes on as the new "
                 f"branch {self.branch!r}",
@@ -97,7 +97,7 @@ class _FencedError(Exception):
     """The attempt must be repeated under a fresh lease."""
 
 
-class Line:
+class BranchWriter:
     """One writer's place on a branch. Not shared by threads."""
 
     def __init__(self, repo: Repository, branch: str, *, new: bool = False) -> None:
@@ -112,7 +112,7 @@ class Line:
         self._built: set[Oid] = set()
 
     @classmethod
-    def open(cls, repo: Repository, branch: str) -> Line:
+    def open(cls, repo: Repository, branch: str) -> BranchWriter:
         """Stand on a branch, which need not exist, as a fresh run; raises InvalidNameError."""
         branch_names.check_branch_name(branch, repo.branches())
         line = cls(repo, branch)
@@ -120,7 +120,7 @@ class Line:
         return line
 
     @classmethod
-    def create(cls, repo: Repository, branch: str) -> Line:
+    def create(cls, repo: Repository, branch: str) -> BranchWriter:
         """Stand on a branch that must not exist when its first commit is published.
 
         Raises BranchExistsError, here or then, and InvalidNameError.
@@ -131,7 +131,7 @@ class Line:
         branch_names.check_branch_name(branch, existing)
         return cls(repo, branch, new=True)
 
-    def moved_to(self, commit: Oid | None) -> Line:
+    def moved_to(self, commit: Oid | None) -> BranchWriter:
         """Stand at a commit, as after a resume; returns itself.
 
         What counts as seen stays the tip from `open`: who opens a line *before* resolving where to
@@ -186,11 +186,11 @@ class Line:
         standing = None if tip is None else self.repo.tip(self.branch)
         seen = tip is not None and _same(tip, self.seen)
         if tip is None or tip.commit == self.position or (seen and standing == self.position):
-            outcome = Outcome.STARTED if tip is None else Outcome.ADVANCED
+            outcome = PublishOutcome.STARTED if tip is None else PublishOutcome.ADVANCED
             done = self._append(build, tip, last, reason, outcome)
         elif seen and standing is not None:
             aside = self._set_aside(lease, tip, standing, reason)
-            done = self._append(build, tip, last, reason, Outcome.SET_ASIDE, aside)
+            done = self._append(build, tip, last, reason, PublishOutcome.SET_ASIDE, aside)
         else:
             done = None
         if done is None and self._new:
@@ -210,7 +210,7 @@ class Line:
         """
         position = self.position
         if others or (position is not None and (tip is None or tip.commit != position)):
-            standing = Standing(self.repo)
+            standing = IntactCommits(self.repo)
             for oid in others:
                 if not standing.holds(oid):
                     raise MissingObjectError(str(oid))
@@ -243,7 +243,7 @@ class Line:
         tip: RefRecord | None,
         last: int,
         reason: str,
-        outcome: Outcome,
+        outcome: PublishOutcome,
         other: str | None = None,
     ) -> Published | None:
         """Move the branch if its tip is still the one given; None where a race was lost."""
@@ -301,7 +301,7 @@ class Line:
                 self._stand(existing)  # ours, unacknowledged, as in `_own_tip`
             self.branch = name
             try:
-                done = self._append(build, existing, last, reason, Outcome.DIVERTED, left)
+                done = self._append(build, existing, last, reason, PublishOutcome.DIVERTED, left)
             except BaseException:
                 self.branch = left
                 raise

@@ -12,7 +12,7 @@ from gradient.errors import (
     IntegrityError,
     MissingObjectError,
 )
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.partial_tree import remaining
 from gradient.repo.repository import Repository
@@ -79,7 +79,7 @@ class _Search:
             return f"{branch} ({oid.short})"
         return None if self._stands(oid, commit) else commit.revision
 
-    def _stands(self, oid: Oid, commit: Commit) -> bool:
+    def _stands(self, oid: Oid, commit: CommitRecord) -> bool:
         facts = (commit.environment, commit.hparams, commit.fork)
         needed = [(Kind.TREE, root) for root in facts if root is not None]
         try:

@@ -44,7 +44,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """A workspace and one repo in it, either of which may still have to be made."""
 
     workspace: str
@@ -85,7 +85,7 @@ def locate(
     *,
     workspace: str | os.PathLike[str] | None = None,
     repo: str | None = None,
-) -> Place:
+) -> Location:
     """Decide which repo is meant: what was named, else upwards, else the only one below.
 
     A named workspace or repo need not exist. Raises ContextError with the candidates where
@@ -101,7 +101,7 @@ def locate(
         return _named(around, repo)
     inside = find_repo(start)
     if inside is not None:
-        return Place(find_workspace(inside) or str(PurePath(inside).parent), inside)
+        return Location(find_workspace(inside) or str(PurePath(inside).parent), inside)
     return _only_repo(locate_workspace(start), start)
 
 
@@ -137,24 +137,24 @@ def check_workspace(path: str) -> None:
         )
 
 
-def _named(workspace: str, repo: str) -> Place:
+def _named(workspace: str, repo: str) -> Location:
     """Find a repo by its folder, else by the name in its config; it may not exist yet."""
     path = str(PurePath(workspace, repo))
     if not workspaces.is_repo(path) and fs.is_folder(workspace):
         for other in workspaces.list_repos(workspace):
             config = workspaces.load_repo(str(PurePath(workspace, other)))
             if config is not None and config.name == repo:
-                return Place(workspace, config.repo_path)
-    return Place(workspace, path)
+                return Location(workspace, config.repo_path)
+    return Location(workspace, path)
 
 
-def _only_repo(workspace: str, start: str | os.PathLike[str]) -> Place:
+def _only_repo(workspace: str, start: str | os.PathLike[str]) -> Location:
     inside = find_repo(start)
     if inside is not None and PurePath(inside).parent == PurePath(workspace):
-        return Place(workspace, inside)
+        return Location(workspace, inside)
     repos = workspaces.list_repos(workspace) if fs.is_folder(workspace) else []
     if len(repos) == 1:
-        return Place(workspace, str(PurePath(workspace, repos[0])))
+        return Location(workspace, str(PurePath(workspace, repos[0])))
     if repos:
         raise ContextError(
             f"the workspace {workspace} has several repos: {', '.join(repos)}. Choose one: "

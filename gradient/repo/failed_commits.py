@@ -34,7 +34,7 @@ _HOW: Final[dict[str | None, How]] = {"failed": "failed", "skipped": "skipped"}
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
+class FailedCommit:
     """What a branch lacks since its newest commit."""
 
     branch: str
@@ -59,7 +59,7 @@ def note(repo_path: str, branch: str, step: int, how: How, reason: str) -> None:
     before = _read(path, branch)
     failed, skipped = (0, 0) if before is None else (before.failed, before.skipped)
     first = (reason.strip().splitlines() or [""])[0][:_MOST_LETTERS]
-    found = Missed(
+    found = FailedCommit(
         branch,
         step,
         how,
@@ -82,7 +82,7 @@ def clear(repo_path: str, *branches: str) -> None:
         fs.discard(_path(repo_path, branch))
 
 
-def noted(repo_path: str) -> list[Missed]:
+def noted(repo_path: str) -> list[FailedCommit]:
     """Return all notes, sorted by branch; one that cannot be read is as good as none."""
     folder = paths.inside(repo_path, _FOLDER)
     found = []
@@ -98,7 +98,7 @@ def _path(repo_path: str, branch: str) -> str:
     return paths.inside(repo_path, _FOLDER, quote(branch))
 
 
-def _read(path: str, branch: str) -> Missed | None:
+def _read(path: str, branch: str) -> FailedCommit | None:
     try:
         facts = json_files.read(path) or {}
     except (GradientIOError, MalformedObjectError):
@@ -110,4 +110,4 @@ def _read(path: str, branch: str) -> Missed | None:
         return None
     if how is None or reason is None or time is None:
         return None
-    return Missed(branch, step, how, reason, time, failed, skipped)
+    return FailedCommit(branch, step, how, reason, time, failed, skipped)

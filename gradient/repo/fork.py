@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gradient.codec.mode import Mode
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.branch_writer import Line, Published
+from gradient.repo.branch_writer import BranchWriter, Published
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
@@ -23,7 +23,7 @@ def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str
     def build(name: str, parent: Oid | None) -> Oid:
         origin = Tree({"from": str(source.oid), "revision": source.commit.revision})
         with repo.store.begin(mode=Mode.OFF) as transaction:
-            commit = Commit(
+            commit = CommitRecord(
                 tree=source.commit.tree,
                 parents=() if parent is None else (parent,),
                 anchor=source.commit.anchor,
@@ -38,7 +38,7 @@ def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str
             transaction.seal()
         return oid
 
-    line = Line.create(repo, branch).moved_to(source.oid)
+    line = BranchWriter.create(repo, branch).moved_to(source.oid)
     reason = f"fork of {source.commit.revision}"
     # The new commit takes over the whole tree: all of it must be there until a ref names it.
     return line.publish(source.commit.step, build, reason=reason, others=[source.oid])

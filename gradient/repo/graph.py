@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 
-from gradient.objects.commit import Commit, Link
+from gradient.objects.commit import CommitRecord, Link
 from gradient.objects.oid import Kind, Oid
 from gradient.store.object_store import ObjectStore
 from gradient.store.refs import RefRecord, Refs
@@ -21,7 +21,7 @@ class Graph:
         self.store = store
         self.refs = refs
         self.retention = retention
-        self._commits: dict[Oid, Commit] = {}
+        self._commits: dict[Oid, CommitRecord] = {}
         self._links: dict[Oid, Link] = {}
         self._reported: set[Oid] = set()
         self.bridges: dict[Oid, Oid] = {}
@@ -70,15 +70,15 @@ class Graph:
         found = ((branch, self._standing(branch, record)) for branch, record in records.items())
         return {branch: oid for branch, oid in found if oid is not None}
 
-    def read_commit(self, oid: Oid) -> Commit:
+    def read_commit(self, oid: Oid) -> CommitRecord:
         """Return a commit, verified when it is first read; raises IntegrityError for damage."""
         commit = self._commits.get(oid)
         if commit is None:
             known = self.store.known_commit(oid)
             if known is not None:
-                commit = Commit.from_known(known)
+                commit = CommitRecord.from_known(known)
             else:
-                commit = Commit.from_bytes(self.store.read(oid, Kind.COMMIT))
+                commit = CommitRecord.from_bytes(self.store.read(oid, Kind.COMMIT))
             self._commits[oid] = commit
         return commit
 
@@ -111,13 +111,13 @@ class Graph:
             yield oid, link
             oid = link.parent
 
-    def walk(self, oid: Oid | None) -> Iterator[tuple[Oid, Commit]]:
+    def walk(self, oid: Oid | None) -> Iterator[tuple[Oid, CommitRecord]]:
         """Yield a commit and its first parents, the newest first."""
         while oid is not None:
             commit = self.read_commit(oid)
             yield oid, commit
             oid = commit.parents[0] if commit.parents else None
 
-    def line(self, branch: str) -> Iterator[tuple[Oid, Commit]]:
+    def line(self, branch: str) -> Iterator[tuple[Oid, CommitRecord]]:
         """Yield the commits of a branch's line, the newest first; none for an unknown branch."""
         return self.walk(self.tip(branch))

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeAlias
 
-from gradient.objects.commit import Commit, Link
+from gradient.objects.commit import CommitRecord, Link
 from gradient.objects.oid import Oid
 from gradient.repo import branch_names
 from gradient.repo.graph import Graph
@@ -44,7 +44,7 @@ class Entry:
     """The repo it is in."""
 
     @property
-    def commit(self) -> Commit:
+    def commit(self) -> CommitRecord:
         """Its content, read when it is asked for."""
         return self.repo.read_commit(self.oid)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind
 from gradient.objects.tree import Tree
 from gradient.repo import json_files, paths
@@ -44,7 +44,7 @@ def record(repo_path: str, run: LastRun) -> None:
     fs.replace_file(paths.inside(repo_path, _NAME), raw.encode("utf-8") + b"\n")
 
 
-def last_run(repo: Repository, commits: Sequence[Commit]) -> LastRun | None:
+def last_run(repo: Repository, commits: Sequence[CommitRecord]) -> LastRun | None:
     """Return the newest command known: the note, or what one of the commits says it came from.
 
     `commits` are looked through for one that a run made, in the order given.
@@ -78,7 +78,7 @@ def noted(repo_path: str) -> LastRun | None:
     return LastRun(command, cwd, time, launch) if command and cwd and time else None
 
 
-def _committed(repo: Repository, commits: Sequence[Commit]) -> Iterator[LastRun]:
+def _committed(repo: Repository, commits: Sequence[CommitRecord]) -> Iterator[LastRun]:
     for commit in commits[:MOST_COMMITS]:
         if commit.environment is None:
             continue

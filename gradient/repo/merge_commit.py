@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from gradient.codec.mode import Mode
 from gradient.errors import BranchExistsError, ConfigError, ConflictError
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.branch_writer import Line, Published
+from gradient.repo.branch_writer import BranchWriter, Published
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
 from gradient.store.transaction import Transaction
 
 
-def line_for(repo: Repository, first: Resolved, branch: str | None) -> Line:
+def line_for(repo: Repository, first: Resolved, branch: str | None) -> BranchWriter:
     """Return the line that a merge goes to: a new branch, or one whose newest commit is the first.
 
     Without `branch`, the one that the first was named by. Raises BranchExistsError, ConflictError,
@@ -28,10 +28,10 @@ def line_for(repo: Repository, first: Resolved, branch: str | None) -> Line:
         raise ConfigError(
             f"{first.oid.short} was named without a branch; name the one to merge on: -b BRANCH"
         )
-    line = Line.open(repo, wanted)
+    line = BranchWriter.open(repo, wanted)
     tip = repo.tip(wanted)  # after that: a commit that is made in between was not seen
     if tip is None:
-        return Line.create(repo, wanted).moved_to(first.oid)
+        return BranchWriter.create(repo, wanted).moved_to(first.oid)
     if tip == first.oid:
         return line.moved_to(first.oid)
     if branch is not None:
@@ -44,7 +44,7 @@ def line_for(repo: Repository, first: Resolved, branch: str | None) -> Line:
 
 def merge_commit(
     repo: Repository,
-    line: Line,
+    line: BranchWriter,
     sources: Sequence[Resolved],
     write_tree: Callable[[Transaction], Oid],
     *,
@@ -68,7 +68,7 @@ def merge_commit(
                 "revision": [source.commit.revision for source in sources],
                 **how,
             }
-            commit = Commit(
+            commit = CommitRecord(
                 tree=tree,
                 parents=(*(() if parent is None else (parent,)), *others),
                 anchor=None,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from gradient.checkpoint.references import below
 from gradient.errors import ConflictError, IntegrityError, MissingObjectError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.partial_tree import remaining
 from gradient.repo.repository import Repository
@@ -86,7 +86,7 @@ class Marker:
             yield from _below(self._store, kind, oid)
 
 
-class Standing:
+class IntactCommits:
     """Whether commits can be relied on, now: for those who hold a lease since before this."""
 
     def __init__(self, repo: Repository) -> None:
@@ -148,7 +148,7 @@ def relying(repo: Repository, name: str, commit: Oid, *, space: Space = "heads")
     last = repo.refs.last(name, space)
     with repo.leases.take() as lease:
         lease.cover(f"{space}/{name}")
-        if not Standing(repo).holds(commit):
+        if not IntactCommits(repo).holds(commit):
             if commit not in repo.store:
                 raise MissingObjectError(str(commit))
             gone = repo.retention.table().get(commit)
@@ -170,14 +170,16 @@ def _below(store: ObjectStore, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid
         yield from below(kind, store.read(oid, kind))
 
 
-def _commit(store: ObjectStore, oid: Oid) -> Commit:
+def _commit(store: ObjectStore, oid: Oid) -> CommitRecord:
     raw = store.known_commit(oid)
     return (
-        Commit.from_bytes(store.read(oid, Kind.COMMIT)) if raw is None else Commit.from_known(raw)
+        CommitRecord.from_bytes(store.read(oid, Kind.COMMIT))
+        if raw is None
+        else CommitRecord.from_known(raw)
     )
 
 
-def _around(commit: Commit) -> Iterator[tuple[Kind, Oid]]:
+def _around(commit: CommitRecord) -> Iterator[tuple[Kind, Oid]]:
     """Yield what a commit stands on beside its tree."""
     yield from ((Kind.COMMIT, parent) for parent in commit.parents)
     if commit.anchor is not None:

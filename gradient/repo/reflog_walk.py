@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from gradient.errors import IntegrityError
-from gradient.objects.commit import Commit, Link
+from gradient.objects.commit import CommitRecord, Link
 from gradient.objects.oid import Oid
 from gradient.repo import branch_names
 from gradient.repo.graph import Graph
@@ -41,7 +41,7 @@ def bridged(graph: Graph, tip: Oid | None) -> Iterator[tuple[Oid, Link]]:
         oid = link.parent
 
 
-def commits(graph: Graph, tip: Oid | None) -> Iterator[tuple[Oid, Commit]]:
+def commits(graph: Graph, tip: Oid | None) -> Iterator[tuple[Oid, CommitRecord]]:
     """Yield a commit and its first parents, as `Graph.walk` does and `bridged` can."""
     return ((oid, graph.read_commit(oid)) for oid, _ in bridged(graph, tip))
 

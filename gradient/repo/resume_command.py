@@ -14,7 +14,7 @@ from gradient.repo.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class ResumeCommand:
     """The last run, and how to go on with it."""
 
     run: LastRun
@@ -33,7 +33,7 @@ def find(
     branch: str | None = None,
     run: LastRun | None = None,
     committed: bool = False,
-) -> Again | None:
+) -> ResumeCommand | None:
     """Return how to go on with the last run; None where none is known.
 
     Several may train in one repo at a time. Who knows more than the repo says it: which `run` is
@@ -56,10 +56,10 @@ def find(
         how = f"resume {shlex.quote(revision)}" if revision is not None else "run"
     words = shlex.join(["gradient", *_options(repo, last.cwd)])
     where = "" if _same_folder(last.cwd) else f"cd {shlex.quote(last.cwd)} && "
-    return Again(last, newest, revision, f"{where}{words} {how} -- {last.command}")
+    return ResumeCommand(last, newest, revision, f"{where}{words} {how} -- {last.command}")
 
 
-def on_branch(repo: Repository, branch: str, last: Again | None) -> str | None:
+def on_branch(repo: Repository, branch: str, last: ResumeCommand | None) -> str | None:
     """Return what goes on on a branch, where the last run stood on another; else None."""
     if last is None or last.branch == branch or repo.tip(branch) is None:
         return None

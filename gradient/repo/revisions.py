@@ -28,7 +28,7 @@ from gradient.errors import (
     MissingObjectError,
     UnknownRevisionError,
 )
-from gradient.objects.commit import MAX_STEP, Commit
+from gradient.objects.commit import MAX_STEP, CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import branch_names
 from gradient.repo.graph import Graph
@@ -45,7 +45,7 @@ _MOST_CANDIDATES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Revision:
+class ParsedRevision:
     """A revision that was parsed and not looked up yet."""
 
     text: str
@@ -66,7 +66,7 @@ class Resolved:
 
     oid: Oid
     """Its id."""
-    commit: Commit
+    commit: CommitRecord
     """Its content."""
     branch: str | None
     """The branch it was reached through; None for a tag or an id, which move nobody."""
@@ -89,12 +89,12 @@ class Span:
     """The commits, the newest first."""
 
 
-def latest(repo: Graph, revision: Revision) -> Oid:
+def latest(repo: Graph, revision: ParsedRevision) -> Oid:
     """Return the tip of the line: its steps never go down, so it has the highest one."""
     return _tip(repo, revision, revision.base)
 
 
-def last_finite(repo: Graph, revision: Revision) -> Oid:
+def last_finite(repo: Graph, revision: ParsedRevision) -> Oid:
     """Return the newest kept commit of the line whose weights and metrics are all finite.
 
     Where nobody looked at the weights, there must be metrics that tell.
@@ -113,7 +113,7 @@ def last_finite(repo: Graph, revision: Revision) -> Oid:
     )
 
 
-def best(repo: Graph, revision: Revision) -> Oid:
+def best(repo: Graph, revision: ParsedRevision) -> Oid:
     """Return the commit of the line with the lowest (``:max``: highest) value of a metric.
 
     Of several the newest; values that are not finite, and commits that were forgotten, do not
@@ -135,7 +135,7 @@ def best(repo: Graph, revision: Revision) -> Oid:
     return found[1]
 
 
-def moves_ago(repo: Graph, revision: Revision, number: int) -> Oid:
+def moves_ago(repo: Graph, revision: ParsedRevision, number: int) -> Oid:
     """Return the commit that a branch stood on so many moves ago; also of a deleted branch."""
     moves = (record for record in repo.refs.backwards(revision.base) if record.kind == "move")
     count = 0
@@ -149,7 +149,7 @@ def moves_ago(repo: Graph, revision: Revision, number: int) -> Oid:
     raise UnknownRevisionError(revision.text, reason, candidates)
 
 
-def _check_there(repo: Graph, revision: Revision, oid: Oid) -> None:
+def _check_there(repo: Graph, revision: ParsedRevision, oid: Oid) -> None:
     """Raise UnknownRevisionError for a commit that a branch left and a collection took.
 
     One that the branch still stands on is lost: MissingObjectError.
@@ -166,7 +166,7 @@ def _check_there(repo: Graph, revision: Revision, oid: Oid) -> None:
         raise UnknownRevisionError(revision.text, reason, []) from None
 
 
-AT_WORDS: Final[dict[str, Callable[[Graph, Revision], Oid]]] = {
+AT_WORDS: Final[dict[str, Callable[[Graph, ParsedRevision], Oid]]] = {
     "latest": latest,
     "last-finite": last_finite,
     "best": best,
@@ -174,7 +174,7 @@ AT_WORDS: Final[dict[str, Callable[[Graph, Revision], Oid]]] = {
 """What may follow an ``@`` besides a step and ``{N}``; `best` alone takes more."""
 
 
-def parse(text: str) -> Revision:
+def parse(text: str) -> ParsedRevision:
     """Parse a revision; raises MalformedRevisionError naming the forms there are."""
     if not isinstance(text, str):
         raise _malformed(text, "it is not text, as in 'main@100'")
@@ -184,7 +184,7 @@ def parse(text: str) -> Revision:
     back = sum(int(n) if n else 1 for n in _SUFFIX.findall(match["suffix"]))
     base, sign, at = match["base"].partition("@")
     if sign and not base and not at:
-        return Revision(text, "HEAD", None, back)
+        return ParsedRevision(text, "HEAD", None, back)
     if not base and not sign:
         raise _malformed(text, "it names nothing")
     if (
@@ -195,22 +195,22 @@ def parse(text: str) -> Revision:
     ):
         raise _malformed(text, f"{base!r} can not be the name of a branch or tag")
     if not sign:
-        return Revision(text, base, None, back)
+        return ParsedRevision(text, base, None, back)
     if base in _ACTIVE:
         raise _malformed(text, f"{base!r} takes no '@'; of the active branch: @{at}")
     if _DIGITS.fullmatch(at):
         if int(at) > MAX_STEP:
             raise _malformed(text, f"steps end at {MAX_STEP}")
-        return Revision(text, base, int(at), back)
+        return ParsedRevision(text, base, int(at), back)
     if _MOVES.fullmatch(at):
-        return Revision(text, base, at, back)
+        return ParsedRevision(text, base, at, back)
     word, colon, more = at.partition(":")
     if word not in AT_WORDS:
         words = ", ".join(AT_WORDS)
         raise _malformed(text, f"after '@' comes a step, {{N}}, or one of: {words}")
     if (word == "best") != bool(more) or (colon and not more):
         raise _malformed(text, "after 'best' comes a metric, as in main@best:val_loss")
-    return Revision(text, base, word, back, more or None)
+    return ParsedRevision(text, base, word, back, more or None)
 
 
 def is_range(text: str) -> bool:
@@ -266,7 +266,7 @@ def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
     return Resolved(oid, repo.read_commit(oid), through)
 
 
-def _resolve_base(repo: Graph, revision: Revision, active: str) -> tuple[Oid, str | None]:
+def _resolve_base(repo: Graph, revision: ParsedRevision, active: str) -> tuple[Oid, str | None]:
     base, at = revision.base, revision.at
     if base in _ACTIVE:
         return _tip(repo, revision, active), active
@@ -291,7 +291,7 @@ def _forgotten(repo: Graph) -> set[Oid]:
     return {oid for oid, what in repo.dropped().items() if what.components is None}
 
 
-def _tip(repo: Graph, revision: Revision, branch: str) -> Oid:
+def _tip(repo: Graph, revision: ParsedRevision, branch: str) -> Oid:
     tip = repo.tip(branch)
     if tip is None:
         others = [f"{name}@{repo.read_commit(oid).step}" for name, oid in repo.tips().items()]
@@ -303,7 +303,7 @@ def _tip(repo: Graph, revision: Revision, branch: str) -> Oid:
     return tip
 
 
-def _at_step(repo: Graph, revision: Revision, step: int) -> Oid:
+def _at_step(repo: Graph, revision: ParsedRevision, step: int) -> Oid:
     branch = revision.base
     tip = repo.tip(branch)
     if tip is None:
@@ -344,7 +344,7 @@ def _nearest_steps(step: int, steps: Iterable[int]) -> list[int]:
     return sorted(found, key=lambda s: abs(s - step))
 
 
-def _by_id(repo: Graph, revision: Revision) -> Oid:
+def _by_id(repo: Graph, revision: ParsedRevision) -> Oid:
     prefix = revision.base.lower()
     if _ID.fullmatch(prefix):
         repo.store.refresh()

@@ -6,7 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
@@ -30,7 +30,7 @@ def _readable(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
     return list(dict.fromkeys(next(bridged(repo, oid))[0] for oid in oids))
 
 
-def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, Commit]]:
+def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, CommitRecord]]:
     """Yield all that leads to some commits: by time, but no commit before one that follows it."""
     children: Counter[Oid] = Counter()
     pending = _readable(repo, tips)

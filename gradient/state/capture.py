@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradient.state import rng
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.model import capture_model
 from gradient.state.optimizer import capture_optimizer
 from gradient.state.parameter_names import ParameterNames
@@ -13,7 +13,7 @@ from gradient.state.scheduler import capture_scheduler
 from gradient.state.tags import Pickled
 
 
-def capture(run: Run) -> dict[str, Any]:
+def capture(run: LiveObjects) -> dict[str, Any]:
     """Return the run's state by component; its tensors are the live ones.
 
     The generators come last, so that a getter that draws from one does not shift a resumed run.

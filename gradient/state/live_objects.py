@@ -51,7 +51,7 @@ class Registered:
 
 
 @dataclass(slots=True)
-class Run:
+class LiveObjects:
     """What is captured and restored together."""
 
     model: torch.nn.Module

@@ -21,7 +21,7 @@ from gradient.state.parameter_names import ParameterNames
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class HyperparameterChange:
     """A hyperparameter that the script and the checkpoint set differently; the latter won."""
 
     where: str
@@ -56,7 +56,7 @@ class OptimizerPlan:
         self.misfit = Misfit()
         self.reset: list[str] = []
         """Parameters whose state starts afresh when a misfit is applied all the same."""
-        self.differences: list[Difference] = []
+        self.differences: list[HyperparameterChange] = []
         """Options in which script and checkpoint differ."""
         self.frozen: list[str] = []
         """Parameters that get no gradient here although the checkpoint has state of theirs."""
@@ -211,7 +211,7 @@ class OptimizerPlan:
 
 def _differences(
     where: str, saved: Mapping[str, Any], live: Mapping[str, Any]
-) -> Iterator[Difference]:
+) -> Iterator[HyperparameterChange]:
     for option, value in saved.items():
         if option in ("params", "param_names") or option not in live:
             continue
@@ -220,7 +220,7 @@ def _differences(
         if not same_value(value, live[option]):
             # The rate that a script sets is the one its scheduler noted.
             name = "lr" if option == "initial_lr" else option
-            yield Difference(where, name, live[option], value)
+            yield HyperparameterChange(where, name, live[option], value)
 
 
 def scheduled(group: Mapping[str, Any]) -> set[str]:

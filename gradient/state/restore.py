@@ -17,10 +17,10 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
-from gradient.state.live_objects import BUILT_IN, Registered, Run
+from gradient.state.live_objects import BUILT_IN, LiveObjects, Registered
 from gradient.state.model import Misfit, ModelPlan, capture_model
 from gradient.state.optimizer import Stateful
-from gradient.state.optimizer_plan import Difference, OptimizerPlan
+from gradient.state.optimizer_plan import HyperparameterChange, OptimizerPlan
 from gradient.state.parameter_names import ParameterNames
 from gradient.state.scheduler import SchedulerPlan
 from gradient.state.snapshot import snapshot
@@ -28,7 +28,7 @@ from gradient.state.tags import Pickled
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class RestoreReport:
     """What a restore did."""
 
     restored: tuple[str, ...]
@@ -41,7 +41,7 @@ class Report:
     """Names that both have with another shape or type, and the two; they kept their values."""
     reset: tuple[str, ...] = ()
     """Parameters whose optimizer state starts afresh."""
-    differences: tuple[Difference, ...] = ()
+    differences: tuple[HyperparameterChange, ...] = ()
     """Hyperparameters in which the checkpoint won over the script."""
     unclaimed: tuple[str, ...] = ()
     """Registered states of the checkpoint that nobody registered here."""
@@ -50,18 +50,18 @@ class Report:
 
 
 def prepare(
-    run: Run,
+    run: LiveObjects,
     state: Mapping[str, Any],
     *,
     strict: bool = True,
     components: Sequence[str] | None = None,
-) -> Plan:
+) -> RestorePlan:
     """Check a state against a run; raises MisfitError, and changes nothing.
 
     The state is given away: the optimizer and the setters keep its tensors. With `components`,
     only those are compared and restored. With ``strict=False`` what does not fit is left out.
     """
-    plan = Plan(run, state, components)
+    plan = RestorePlan(run, state, components)
     if strict and plan.misfit:
         raise plan.misfit.error(components[0] if components and len(components) == 1 else "state")
     return plan
@@ -79,11 +79,11 @@ def unpack(name: str, registered: Registered, value: Any) -> Any:
 _PICKLED = "{name} is stored as a pickle, which runs code: register it with pickle=True to read it"
 
 
-class Plan:
+class RestorePlan:
     """A checked restore; made by `prepare`."""
 
     def __init__(
-        self, run: Run, state: Mapping[str, Any], components: Sequence[str] | None
+        self, run: LiveObjects, state: Mapping[str, Any], components: Sequence[str] | None
     ) -> None:
         self._run = run
         self._state = state
@@ -148,7 +148,7 @@ class Plan:
         self.misfit.unexpected.extend(misfit.unexpected)
         self.misfit.mismatched.update(misfit.mismatched)
 
-    def apply(self, then: Callable[[], object] | None = None) -> Report:
+    def apply(self, then: Callable[[], object] | None = None) -> RestoreReport:
         """Change the live objects, then call `then`; if anything raises, change them back.
 
         Order: model, optimizer, scheduler, registered states, generators.
@@ -193,8 +193,8 @@ class Plan:
         parts = [self._run.optimizer, self._run.scheduler, *self._run.model.modules()]
         return any(part is not None and not _is_torchs(part) for part in parts)
 
-    def _report(self) -> Report:
-        differences: list[Difference] = []
+    def _report(self) -> RestoreReport:
+        differences: list[HyperparameterChange] = []
         reset: list[str] = []
         frozen: list[str] = []
         if self._optimizer is not None:
@@ -203,7 +203,7 @@ class Plan:
             reset = self._optimizer.lost()
         if self._scheduler is not None:
             differences.extend(self._scheduler.differences)
-        return Report(
+        return RestoreReport(
             self.components,
             tuple(self.misfit.missing),
             tuple(self.misfit.unexpected),
@@ -216,7 +216,7 @@ class Plan:
 
 
 def _chosen(
-    run: Run, state: Mapping[str, Any], components: Sequence[str] | None
+    run: LiveObjects, state: Mapping[str, Any], components: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Return the names to restore, in the order in which they are applied."""
     live = [*BUILT_IN[:-1], *run.registered, "rng"]

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from gradient.state.model import Misfit
 from gradient.state.optimizer import Stateful
-from gradient.state.optimizer_plan import Difference, same_value
+from gradient.state.optimizer_plan import HyperparameterChange, same_value
 
 _CODE = (types.FunctionType, types.MethodType, types.BuiltinFunctionType, functools.partial)
 
@@ -50,7 +50,7 @@ class SchedulerPlan:
         self._saved = saved
         self.misfit = Misfit()
         """Public attributes that only one side has (torch's schedulers take any without a word)."""
-        self.differences: list[Difference] = []
+        self.differences: list[HyperparameterChange] = []
         """Hyperparameters in which script and checkpoint differ."""
         if not isinstance(saved, dict):
             self.misfit.mismatched["scheduler"] = f"saved a {type(saved).__name__}"
@@ -73,7 +73,7 @@ class SchedulerPlan:
             elif name == "base_lrs" and "max_lrs" not in live:
                 continue  # the groups' initial_lr, and told as such
             elif not same_value(live[name], saved[name]):
-                self.differences.append(Difference(where, name, live[name], saved[name]))
+                self.differences.append(HyperparameterChange(where, name, live[name], saved[name]))
 
     def apply(self) -> None:
         """Load the state, unless it does not fit."""

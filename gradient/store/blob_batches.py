@@ -10,7 +10,7 @@ from gradient.codec.chunks import CHUNK_BYTES
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from gradient.codec.coding_plan import Plan
+    from gradient.codec.coding_plan import CodingPlan
     from gradient.objects.oid import Oid
 
 SMALL_BYTES: Final = 128 << 10
@@ -19,7 +19,7 @@ SMALL_BYTES: Final = 128 << 10
 _MOST_PER_JOB: Final = 256
 
 
-class Piece(NamedTuple):
+class PendingBlob(NamedTuple):
     """One blob that is to be stored."""
 
     data: Buffer
@@ -28,21 +28,21 @@ class Piece(NamedTuple):
     base: Oid | None = None
     """A blob of the same length, stored without a base itself, that it may be stored as the
     difference from, where that is smaller."""
-    plan: Plan | None = None
+    plan: CodingPlan | None = None
     """How the one before it was coded; None: whatever is best is found out."""
 
 
-class Stored(NamedTuple):
+class StoredBlob(NamedTuple):
     """One blob that was stored, or was there."""
 
     oid: Oid
-    plan: Plan | None
+    plan: CodingPlan | None
     """For the next one at its place."""
 
 
-def jobs(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def jobs(pieces: Iterable[PendingBlob]) -> Iterator[list[PendingBlob]]:
     """Group pieces, so that short ones do not cost a hand-over each."""
-    job: list[Piece] = []
+    job: list[PendingBlob] = []
     size = 0
     for piece in pieces:
         nbytes = memoryview(piece.data).nbytes

@@ -19,8 +19,8 @@ from gradient.errors import (
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader
 from gradient.store.pack import Pack
-from gradient.store.pack_catalogue import Catalogue
-from gradient.store.pack_format import Row
+from gradient.store.pack_catalogue import PackCatalogue
+from gradient.store.pack_format import FrameRow
 
 MAX_DEPTH: Final = 8
 """The longest chain of differences that is followed; it also ends a cycle."""
@@ -28,11 +28,11 @@ MAX_DEPTH: Final = 8
 _MOST_COPIES: Final = 2
 """How many frames of a base are tried: more would multiply with every step of a chain."""
 
-Place = tuple[Pack, Row]
+Place = tuple[Pack, FrameRow]
 
 
 def read_object(
-    catalogue: Catalogue,
+    catalogue: PackCatalogue,
     oid: Oid,
     kind: Kind,
     out: memoryview,
@@ -62,7 +62,7 @@ def read_object(
     raise first or catalogue.absence(oid)
 
 
-def copy_of(catalogue: Catalogue, pack: Pack, row: Row) -> memoryview:
+def copy_of(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> memoryview:
     """Return the payload of one frame as it stands, proved: for writing it into another pack.
 
     Raises an IntegrityError where this very frame is damaged, whatever others there are. What is
@@ -79,7 +79,7 @@ def copy_of(catalogue: Catalogue, pack: Pack, row: Row) -> memoryview:
     return payload
 
 
-def body_of(catalogue: Catalogue, pack: Pack, row: Row) -> memoryview:
+def body_of(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> memoryview:
     """Return the object that one frame holds, proved; like `copy_of`."""
     body = SCRATCH.take("body to prove", row.raw).data
     _read(catalogue, pack, row, body, 0, {})
@@ -87,7 +87,7 @@ def body_of(catalogue: Catalogue, pack: Pack, row: Row) -> memoryview:
     return body
 
 
-def _chances(catalogue: Catalogue, oid: Oid, places: list[Place]) -> Iterator[list[Place]]:
+def _chances(catalogue: PackCatalogue, oid: Oid, places: list[Place]) -> Iterator[list[Place]]:
     """Yield where an object may be: as looked up, as it is now, as the packs themselves say."""
     yield places
     # The packs may have been rewritten or repacked since they were looked up.
@@ -98,15 +98,15 @@ def _chances(catalogue: Catalogue, oid: Oid, places: list[Place]) -> Iterator[li
     yield catalogue.find_trashed(oid)
 
 
-def _prove(pack: Pack, row: Row, kind: Kind, out: memoryview) -> None:
+def _prove(pack: Pack, row: FrameRow, kind: Kind, out: memoryview) -> None:
     if Oid.of(kind, out) != row.oid:
         raise CorruptObjectError(str(row.oid), "its content has another hash", pack=pack.id)
 
 
 def _read(
-    catalogue: Catalogue,
+    catalogue: PackCatalogue,
     pack: Pack,
-    row: Row,
+    row: FrameRow,
     out: memoryview,
     depth: int,
     readers: dict[str, Reader],
@@ -129,15 +129,15 @@ def _read(
         _decode(catalogue, pack, row, payload, out, depth, readers)
 
 
-def _is_raw(row: Row) -> bool:
+def _is_raw(row: FrameRow) -> bool:
     """Whether a frame's payload is the object as it stands."""
     return row.codec == Codec.RAW and row.base is None and row.stored == row.raw
 
 
 def _decode(
-    catalogue: Catalogue,
+    catalogue: PackCatalogue,
     pack: Pack,
-    row: Row,
+    row: FrameRow,
     payload: memoryview,
     out: memoryview,
     depth: int,
@@ -155,7 +155,7 @@ def _decode(
 
 
 def _read_base(
-    catalogue: Catalogue, oid: Oid, out: memoryview, depth: int, readers: dict[str, Reader]
+    catalogue: PackCatalogue, oid: Oid, out: memoryview, depth: int, readers: dict[str, Reader]
 ) -> None:
     """Fill `out` with the bytes that a difference is against, unproved: the sum is proved."""
     first: IntegrityError | GradientIOError | None = None
@@ -173,7 +173,7 @@ def _read_base(
     raise first or catalogue.absence(oid)
 
 
-def _fill(reader: Reader, pack: Pack, row: Row, payload: memoryview) -> None:
+def _fill(reader: Reader, pack: Pack, row: FrameRow, payload: memoryview) -> None:
     """Read one frame's header and payload; raises where the header is not what the index says."""
     header = np.empty(row.header_bytes, np.uint8)
     done = reader.read_into(row.offset, header.data, payload)

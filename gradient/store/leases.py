@@ -24,7 +24,7 @@ from gradient.objects import canonical
 from gradient.storage import fs
 from gradient.storage.base import Storage
 from gradient.store import process_id
-from gradient.store.process_id import Owner
+from gradient.store.process_id import ProcessId
 
 _LOG = logging.getLogger("gradient")
 
@@ -45,7 +45,7 @@ class Held:
 
     name: str
     """Its name in the folder."""
-    owner: Owner
+    owner: ProcessId
     """Whose it is."""
     since: int
     """When it was taken, in seconds since 1970 by the owner's clock."""
@@ -71,7 +71,7 @@ class Leases:
         found = []
         for entry in self._storage.names(FOLDER):
             match = _NAME.fullmatch(entry)
-            if match is not None and (by := Owner.parse(match[1])) is not None:
+            if match is not None and (by := ProcessId.parse(match[1])) is not None:
                 found.append(Held(entry, by, int(match[2])))
         return found
 

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from gradient.errors import GradientError, IntegrityError
-from gradient.objects.commit import Commit, Link
+from gradient.objects.commit import CommitRecord, Link
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Storage
 from gradient.store import multi_pack_index as ledgers
 from gradient.store.frame_reader import read_object
-from gradient.store.multi_pack_index import Ledger, Page
+from gradient.store.multi_pack_index import MultiPackIndex, Page
 from gradient.store.pack import Pack
-from gradient.store.pack_catalogue import Catalogue
+from gradient.store.pack_catalogue import PackCatalogue
 from gradient.store.pack_format import KIND_IDS
 
 _LOG = logging.getLogger("gradient")
@@ -27,7 +27,7 @@ LOOSE: Final = 64
 """So many packs that no ledger tells of are worth one."""
 
 
-def tidy(catalogue: Catalogue, storage: Storage, *, least: int = LOOSE) -> None:
+def tidy(catalogue: PackCatalogue, storage: Storage, *, least: int = LOOSE) -> None:
     """Write a ledger if at least so many packs are in none; a failure costs nothing but time."""
     try:
         if catalogue.loose >= least:
@@ -39,10 +39,10 @@ def tidy(catalogue: Catalogue, storage: Storage, *, least: int = LOOSE) -> None:
         _LOG.debug("no ledger written: %s", error)
 
 
-def _write(catalogue: Catalogue, storage: Storage) -> None:
+def _write(catalogue: PackCatalogue, storage: Storage) -> None:
     pages = [page for pack in catalogue.loose_packs() if (page := _page(catalogue, pack))]
     weight = sum(map(_weight, pages))
-    replaced: list[Ledger] = []
+    replaced: list[MultiPackIndex] = []
     told = catalogue.told()
     for ledger in sorted(told, key=lambda each: (len(told[each]), each.name)):
         few = len(told[ledger]) <= 2 * len(pages)
@@ -60,7 +60,7 @@ def _write(catalogue: Catalogue, storage: Storage) -> None:
             storage.remove(ledger.name)
 
 
-def _page(catalogue: Catalogue, pack: Pack) -> Page | None:
+def _page(catalogue: PackCatalogue, pack: Pack) -> Page | None:
     """Return what a ledger says of a pack; None, from now on, where a commit in it is damaged.
 
     IMPORTANT: none either of one that has just gone. Its commits would be read out of the trash,
@@ -76,13 +76,13 @@ def _page(catalogue: Catalogue, pack: Pack) -> Page | None:
     return Page(pack.id, pack.size, pack.index_bytes, len(pack.rows), commits)
 
 
-def _commits(catalogue: Catalogue, pack: Pack) -> Iterator[tuple[Oid, Link, bytes]]:
+def _commits(catalogue: PackCatalogue, pack: Pack) -> Iterator[tuple[Oid, Link, bytes]]:
     for position, kind in enumerate(pack.rows["kind"].tolist()):
         if kind == KIND_IDS[Kind.COMMIT]:
             row = pack.row(position)
             body = bytearray(row.raw)
             read_object(catalogue, row.oid, Kind.COMMIT, memoryview(body), [(pack, row)])
-            yield row.oid, Commit.from_bytes(bytes(body)).link, bytes(body)
+            yield row.oid, CommitRecord.from_bytes(bytes(body)).link, bytes(body)
 
 
 def _weight(page: Page) -> int:

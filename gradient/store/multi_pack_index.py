@@ -76,7 +76,7 @@ class Page:
     """The commits in it: ids, places in history, bodies."""
 
 
-class Ledger:
+class MultiPackIndex:
     """A ledger whose facts were read and proved. Its indexes are read when they are asked for."""
 
     def __init__(self, name: str, head: bytes, facts: bytes) -> None:
@@ -192,7 +192,7 @@ def name_of(head: bytes) -> str:
     return f"{FOLDER}/{blake3(head).hexdigest()}{SUFFIX}"
 
 
-def write(storage: Storage, pages: Sequence[Page]) -> Ledger:
+def write(storage: Storage, pages: Sequence[Page]) -> MultiPackIndex:
     """Write a ledger: not synced, for losing it costs nothing but time."""
     table = np.zeros(len(pages), PACK)
     listed = np.zeros(sum(len(page.commits) for page in pages), COMMIT)
@@ -226,10 +226,10 @@ def write(storage: Storage, pages: Sequence[Page]) -> Ledger:
     )
     name = name_of(head)
     storage.put_derived(name, head, facts, indexes)
-    return Ledger(name, head, facts)
+    return MultiPackIndex(name, head, facts)
 
 
-def read_all(storage: Storage, *, but: Container[str] = ()) -> list[Ledger]:
+def read_all(storage: Storage, *, but: Container[str] = ()) -> list[MultiPackIndex]:
     """Return the ledgers there are but those named, and those that do not prove right."""
     try:
         names = [f"{FOLDER}/{each}" for each in storage.names(FOLDER) if each.endswith(SUFFIX)]
@@ -239,7 +239,7 @@ def read_all(storage: Storage, *, but: Container[str] = ()) -> list[Ledger]:
     return [ledger for ledger in found if ledger is not None]
 
 
-def read(storage: Storage, name: str) -> Ledger | None:
+def read(storage: Storage, name: str) -> MultiPackIndex | None:
     """Read a ledger's facts; None where they do not prove right."""
     try:
         with storage.open(name) as reader:
@@ -258,7 +258,7 @@ def read(storage: Storage, name: str) -> Ledger | None:
         return None
     if blake3(facts).digest() != digest or not _consistent(bytes(head), facts):
         return None
-    return Ledger(name, bytes(head), bytes(facts))
+    return MultiPackIndex(name, bytes(head), bytes(facts))
 
 
 def _tables(head: bytes, facts: bytes | bytearray) -> tuple[pack_format.Rows, pack_format.Rows]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gradient.objects.oid import Kind, Oid
 from gradient.store import pack_format
 from gradient.store.pack import Pack
-from gradient.store.pack_format import Row
+from gradient.store.pack_format import FrameRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class _Run:
     """The row in that pack of each."""
 
 
-class Index:
+class ObjectIndex:
     """A set of packs. One thread changes it at a time; any may look."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Index:
             if pack.rows["oid"][position].tobytes() == oid:
                 yield pack, position
 
-    def find(self, oid: Oid) -> list[tuple[Pack, Row]]:
+    def find(self, oid: Oid) -> list[tuple[Pack, FrameRow]]:
         """Return the frames of an object, the self-contained ones first."""
         found = [(pack, pack.row(position)) for pack, position in self.holders(oid)]
         found.sort(key=lambda item: item[1].base is not None)

@@ -17,8 +17,8 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
 from gradient.store.frame_reader import MAX_DEPTH, Place, read_object
 from gradient.store.ledger_compaction import tidy
-from gradient.store.pack_catalogue import Catalogue
-from gradient.store.pack_format import Row
+from gradient.store.pack_catalogue import PackCatalogue
+from gradient.store.pack_format import FrameRow
 from gradient.store.transaction import Transaction
 from gradient.store.workers import Workers
 
@@ -60,7 +60,7 @@ class ObjectStore:
 
     def __init__(self, storage: Storage, *, workers: int | None = None) -> None:
         self._storage = storage
-        self._catalogue = Catalogue(storage)
+        self._catalogue = PackCatalogue(storage)
         self._workers = Workers(workers)
         self._alone = False
 
@@ -133,7 +133,7 @@ class ObjectStore:
         )
 
     @property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> PackCatalogue:
         """The packs, for those who look after them."""
         return self._catalogue
 
@@ -151,7 +151,7 @@ class ObjectStore:
         """Yield what each chunk is called, hashed in parallel; nothing is read or written."""
         return self._workers.map(partial(Oid.of, Kind.BLOB), chunks)
 
-    def frame(self, oid: Oid) -> Row:
+    def frame(self, oid: Oid) -> FrameRow:
         """Return how a blob is stored: the frame that it is read from first."""
         return self._find(oid, Kind.BLOB)[0][1]
 

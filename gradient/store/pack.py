@@ -12,7 +12,7 @@ from blake3 import blake3
 from gradient.errors import CorruptPackError, FormatVersionError, GradientIOError
 from gradient.objects.oid import Kind, Oid
 from gradient.store import pack_format
-from gradient.store.pack_format import HEADER, ROW, TRAILER, Row
+from gradient.store.pack_format import HEADER, ROW, TRAILER, FrameRow
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -80,10 +80,10 @@ class Pack:
         self._places: dict[int, int] | None = None
 
     @property
-    def index(self) -> pack_format.Index:
+    def index(self) -> pack_format.PackIndex:
         """The rows, and what they have to agree with."""
         length = self.rows.nbytes + len(self._bases)
-        return pack_format.Index(
+        return pack_format.PackIndex(
             self.rows, len(self._bases) // 32, self.size - TRAILER.size - length
         )
 
@@ -101,14 +101,14 @@ class Pack:
         """Whether a row's frame is a difference from another blob."""
         return bool(self.rows["flags"][position])
 
-    def row(self, position: int) -> Row:
+    def row(self, position: int) -> FrameRow:
         """Return one row of the index."""
         oid, offset, stored, raw, kind, codec, flags, _ = self.rows[position].item()
         base = None
         if flags:
             number = self._base_places()[position]
             base = Oid(self._bases[32 * number : 32 * number + 32])
-        return Row(Oid(bytes(oid)), offset, stored, raw, pack_format.KINDS[kind], codec, base)
+        return FrameRow(Oid(bytes(oid)), offset, stored, raw, pack_format.KINDS[kind], codec, base)
 
     def based(self) -> Iterator[tuple[int, Oid]]:
         """Yield the positions of the rows that have a base, and that."""
@@ -129,7 +129,7 @@ class PackWriter:
     def __init__(self, upload: Upload) -> None:
         self._upload = upload
         self._hasher = blake3()
-        self._rows: list[Row] = []
+        self._rows: list[FrameRow] = []
         self._small = bytearray(HEADER.pack(pack_format.MAGIC, pack_format.VERSION, 0))
         self.pack_id: str | None = None
         """The id, known when everything is written: also when publishing then failed."""
@@ -143,7 +143,7 @@ class PackWriter:
         self, kind: Kind, oid: Oid, raw: int, encoded: Encoded, *, base: Oid | None = None
     ) -> None:
         """Write one frame of an object of `raw` bytes; each oid may come once."""
-        row = Row(oid, self.size, encoded.size, raw, kind, int(encoded.codec), base)
+        row = FrameRow(oid, self.size, encoded.size, raw, kind, int(encoded.codec), base)
         self._rows.append(row)
         if encoded.size > _SMALL_BYTES:
             self._write(row.header, *encoded.parts)

@@ -24,10 +24,10 @@ from gradient.storage import fs
 from gradient.storage.base import Reader, Storage
 from gradient.store import multi_pack_index as ledgers
 from gradient.store import pack as packs
-from gradient.store.multi_pack_index import Ledger
-from gradient.store.object_index import Index
+from gradient.store.multi_pack_index import MultiPackIndex
+from gradient.store.object_index import ObjectIndex
 from gradient.store.pack import Pack
-from gradient.store.pack_format import Row
+from gradient.store.pack_format import FrameRow
 from gradient.store.workers import ForkLock
 
 _LOG = logging.getLogger("gradient")
@@ -39,12 +39,12 @@ _NAMES_PER_BEGIN: Final = 1000
 """A listing of N times as many names is repeated at every Nth `catch_up`."""
 
 
-class Catalogue:
+class PackCatalogue:
     """The index of one storage's packs, brought up to date by `refresh`."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._index = Index()
+        self._index = ObjectIndex()
         self._lock = ForkLock()
         self._loaded = False
         self._seen = 0
@@ -52,12 +52,12 @@ class Catalogue:
         self._skips = 0
         self._names: set[str] = set()
         self._distrusted: set[str] = set()
-        self._ledgers: dict[str, Ledger] | None = {}
-        self._told: dict[str, Ledger] = {}
+        self._ledgers: dict[str, MultiPackIndex] | None = {}
+        self._told: dict[str, MultiPackIndex] = {}
         self._folded: set[str] = set()
         self._commits: dict[bytes, str] = {}
         self._loose: set[str] = set()
-        self._trash = Index()
+        self._trash = ObjectIndex()
         self._trashed: dict[str, str] = {}
         self._own: set[str] = set()
         self._proved: set[Oid] = set()
@@ -65,7 +65,7 @@ class Catalogue:
         """What is wrong with the packs that can not be used, by pack id."""
 
     @property
-    def index(self) -> Index:
+    def index(self) -> ObjectIndex:
         """The packs known so far, with all they hold."""
         self._load()
         if self._folded:
@@ -199,7 +199,7 @@ class Catalogue:
             raise changed
         return reader
 
-    def find(self, oid: Oid) -> list[tuple[Pack, Row]]:
+    def find(self, oid: Oid) -> list[tuple[Pack, FrameRow]]:
         """Return an object's frames, self-contained ones first.
 
         On a miss it looks for new packs, and in the trash.
@@ -212,7 +212,7 @@ class Catalogue:
             found = self.index.find(oid)
         return found or self.find_trashed(oid)
 
-    def find_trashed(self, oid: Oid) -> list[tuple[Pack, Row]]:
+    def find_trashed(self, oid: Oid) -> list[tuple[Pack, FrameRow]]:
         """Return an object's frames in the trash, or in packs that just came back from there."""
         with self._lock:
             there = dict(packs.trashed(self._storage))
@@ -280,15 +280,17 @@ class Catalogue:
         """Let no ledger tell of a pack."""
         self._loose.discard(pack_id)
 
-    def told(self) -> dict[Ledger, set[str]]:
+    def told(self) -> dict[MultiPackIndex, set[str]]:
         """Return the ledgers, with those of their packs that are there."""
         with self._lock:
-            live: dict[Ledger, set[str]] = {each: set() for each in (self._ledgers or {}).values()}
+            live: dict[MultiPackIndex, set[str]] = {
+                each: set() for each in (self._ledgers or {}).values()
+            }
             for pack_id, ledger in self._told.items():
                 live[ledger].add(pack_id)
             return live
 
-    def adopt(self, ledger: Ledger, replaced: Iterable[Ledger]) -> None:
+    def adopt(self, ledger: MultiPackIndex, replaced: Iterable[MultiPackIndex]) -> None:
         """Go on with a ledger that was written, in place of others."""
         with self._lock:
             if self._ledgers is None:

@@ -71,7 +71,7 @@ Rows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FrameRow:
     """Where one frame is and what it claims to be."""
 
     oid: Oid
@@ -100,7 +100,7 @@ class Row:
         return fixed + (self.base or b"")
 
 
-def index_bytes(rows: list[Row]) -> tuple[bytes, int]:
+def index_bytes(rows: list[FrameRow]) -> tuple[bytes, int]:
     """Return the index of the rows, and how many bases it ends with."""
     ordered = sorted(rows, key=lambda row: row.oid)
     table = np.zeros(len(ordered), ROW)
@@ -118,7 +118,7 @@ def joined(tables: list[Rows]) -> Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class PackIndex:
     """One pack's index, not checked yet."""
 
     rows: Rows
@@ -128,7 +128,7 @@ class Index:
     """Where the frames end: the index's own offset."""
 
 
-def faulty(indexes: list[Index]) -> dict[int, str]:
+def faulty(indexes: list[PackIndex]) -> dict[int, str]:
     """Return what is wrong with which of the indexes.
 
     All are checked at once, because numpy takes as long for a few rows as for thousands.
@@ -139,7 +139,7 @@ def faulty(indexes: list[Index]) -> dict[int, str]:
     return {number: reason for number, reason in reasons.items() if reason is not None}
 
 
-def _fault(indexes: list[Index]) -> str | None:
+def _fault(indexes: list[PackIndex]) -> str | None:
     rows = joined([index.rows for index in indexes])
     counts = np.array([len(index.rows) for index in indexes])
     firsts = np.cumsum(counts) - counts

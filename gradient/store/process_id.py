@@ -23,7 +23,7 @@ _UNKNOWN: Final = uuid.uuid4().hex[:16]
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class ProcessId:
     """One process."""
 
     machine: str
@@ -59,10 +59,10 @@ class Owner:
         return started == self.started and not ended
 
 
-def current() -> Owner:
+def current() -> ProcessId:
     """Return the process that asks."""
     facts = _facts(os.getpid())
-    return Owner(_machine(), os.getpid(), "0" if facts is None else facts[0])
+    return ProcessId(_machine(), os.getpid(), "0" if facts is None else facts[0])
 
 
 def _machine() -> str:

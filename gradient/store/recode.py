@@ -16,14 +16,14 @@ from gradient.errors import CorruptObjectError
 from gradient.objects.oid import Kind, Oid
 from gradient.store.frame_reader import body_of, copy_of, read_object
 from gradient.store.pack import Pack
-from gradient.store.pack_catalogue import Catalogue
-from gradient.store.pack_format import Row
+from gradient.store.pack_catalogue import PackCatalogue
+from gradient.store.pack_format import FrameRow
 
 _WORTH: Final = 0.99
 """Another form is taken where it has at most so much of the old one's bytes."""
 
 
-def alone(catalogue: Catalogue, pack: Pack, row: Row) -> Encoded:
+def alone(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> Encoded:
     """Return a form of a frame's object that needs no base; raises an IntegrityError for damage."""
     width = _width_of(copy_of(catalogue, pack, row), row)
     body = body_of(catalogue, pack, row)
@@ -32,7 +32,9 @@ def alone(catalogue: Catalogue, pack: Pack, row: Row) -> Encoded:
     return found
 
 
-def smaller(catalogue: Catalogue, pack: Pack, row: Row) -> tuple[Encoded, Oid | None] | None:
+def smaller(
+    catalogue: PackCatalogue, pack: Pack, row: FrameRow
+) -> tuple[Encoded, Oid | None] | None:
     """Return the smallest form of a frame's object and its base; None where it has that already.
 
     Raises an IntegrityError for damage.
@@ -58,12 +60,12 @@ def smaller(catalogue: Catalogue, pack: Pack, row: Row) -> tuple[Encoded, Oid | 
     return best, row.base if leans else None
 
 
-def _width_of(payload: memoryview, row: Row) -> int | None:
+def _width_of(payload: memoryview, row: FrameRow) -> int | None:
     """Return the width of a blob's elements where its payload tells."""
     return payload[0] if row.codec in (Codec.PLANES, Codec.DELTA) else None
 
 
-def _prove(row: Row, encoded: Encoded, base: memoryview | None) -> None:
+def _prove(row: FrameRow, encoded: Encoded, base: memoryview | None) -> None:
     payload = b"".join(encoded.parts)
     body = SCRATCH.take("body that was recoded", row.raw).data
     decode_into(encoded.codec, payload, body, base=base)

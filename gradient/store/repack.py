@@ -22,8 +22,8 @@ from gradient.storage.base import Storage
 from gradient.store import pack_format, recode
 from gradient.store.frame_reader import copy_of
 from gradient.store.pack import Pack, PackWriter
-from gradient.store.pack_catalogue import Catalogue
-from gradient.store.pack_format import Row
+from gradient.store.pack_catalogue import PackCatalogue
+from gradient.store.pack_format import FrameRow
 
 WASTE: Final = 0.3
 """A pack is rewritten when this share of its frames' bytes is of no use."""
@@ -43,7 +43,7 @@ Frame = tuple[Pack, int]
 
 
 @dataclass(slots=True)
-class Choice:
+class FrameChoice:
     """One frame for each object that is needed."""
 
     kept: dict[str, list[int]] = field(default_factory=dict)
@@ -56,7 +56,9 @@ class Choice:
     """Those to be written anew without a base, and about how long they will be then."""
 
 
-def choose(packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[str] = ()) -> Choice:
+def choose(
+    packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[str] = ()
+) -> FrameChoice:
     """Choose a frame for every wanted object, and for what it is a difference from.
 
     Of several, one without a base; of those, the one in the largest pack. What lies in packs that
@@ -70,7 +72,7 @@ def choose(packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[st
         for position, flag in enumerate(flags):
             table = based if flag else plain
             table.setdefault(oids[32 * position : 32 * position + 32], (pack, position))
-    choice = Choice()
+    choice = FrameChoice()
     pending = list(wanted)
     if going:
         # What stays as it is keeps what it leans on, needed or not: no frame is left without.
@@ -132,7 +134,7 @@ def _stored(frame: Frame) -> int:
 
 
 @dataclass(slots=True)
-class Plan:
+class RepackPlan:
     """What is to become of which pack."""
 
     dead: list[Pack] = field(default_factory=list)
@@ -162,9 +164,9 @@ class Plan:
         return {pack.id for pack, nbytes in zip(found, copied, strict=True) if nbytes > room}
 
 
-def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
+def plan(packs: Iterable[Pack], choice: FrameChoice) -> RepackPlan:
     """Decide for each of the packs that may go; the others stay as they are."""
-    found = Plan()
+    found = RepackPlan()
     small: list[Pack] = []
     for pack in packs:
         kept = choice.kept.get(pack.id)
@@ -185,7 +187,7 @@ def plan(packs: Iterable[Pack], choice: Choice) -> Plan:
     return found
 
 
-def _must_change(pack: Pack, kept: list[int], choice: Choice) -> bool:
+def _must_change(pack: Pack, kept: list[int], choice: FrameChoice) -> bool:
     """Tell whether a frame is to lose its base, or one that nobody chose has lost it already."""
     chosen = set(kept)
     oids = pack.rows["oid"].tobytes()
@@ -196,7 +198,7 @@ def _must_change(pack: Pack, kept: list[int], choice: Choice) -> bool:
     return False
 
 
-def _bytes_of(pack: Pack, positions: list[int], choice: Choice) -> tuple[int, int]:
+def _bytes_of(pack: Pack, positions: list[int], choice: FrameChoice) -> tuple[int, int]:
     """Return what the chosen frames take, and their rows in an index."""
     rows = pack.rows[positions]
     based = np.asarray(positions)[rows["flags"] != 0].tolist()
@@ -214,9 +216,9 @@ def _bytes_of(pack: Pack, positions: list[int], choice: Choice) -> tuple[int, in
 
 def rewrite(
     storage: Storage,
-    catalogue: Catalogue,
+    catalogue: PackCatalogue,
     sources: Iterable[Pack],
-    choice: Choice,
+    choice: FrameChoice,
     progress: Callable[[int], None],
     *,
     recompress: bool = False,
@@ -250,7 +252,7 @@ def rewrite(
 
 
 def _form(
-    catalogue: Catalogue, pack: Pack, row: Row, choice: Choice, *, recompress: bool
+    catalogue: PackCatalogue, pack: Pack, row: FrameRow, choice: FrameChoice, *, recompress: bool
 ) -> tuple[Encoded, Oid | None]:
     """Return what is to be written for a frame, and its base."""
     if row.oid in choice.alone:
@@ -264,9 +266,9 @@ def _form(
 
 def recompress(
     storage: Storage,
-    catalogue: Catalogue,
+    catalogue: PackCatalogue,
     sources: Iterable[Pack],
-    choice: Choice,
+    choice: FrameChoice,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[Pack, str, int]]:
     """Write packs anew, each into one of its own, with every frame in a smaller form if there is
@@ -290,7 +292,7 @@ def recompress(
 
 
 def prove_others(
-    catalogue: Catalogue, packs: Iterable[Pack], going: Collection[Pack], choice: Choice
+    catalogue: PackCatalogue, packs: Iterable[Pack], going: Collection[Pack], choice: FrameChoice
 ) -> None:
     """Prove the chosen frames, in packs that stay, of objects that have another one in packs that
     go: so that of two copies it is never the sound one that goes.

@@ -24,10 +24,10 @@ from gradient.errors import (
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
 from gradient.store import pack_format
-from gradient.store.blob_batches import Piece, Stored, jobs
+from gradient.store.blob_batches import PendingBlob, StoredBlob, jobs
 from gradient.store.frame_reader import MAX_DEPTH, read_object
 from gradient.store.pack import Pack, PackWriter
-from gradient.store.pack_catalogue import Catalogue
+from gradient.store.pack_catalogue import PackCatalogue
 from gradient.store.workers import ForkLock, Workers
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Transaction:
     def __init__(
         self,
         storage: Storage,
-        catalogue: Catalogue,
+        catalogue: PackCatalogue,
         workers: Workers,
         *,
         mode: Mode,
@@ -109,7 +109,7 @@ class Transaction:
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
         self._check_open()
-        (coded,) = self._encode(kind, [Piece(body, width)])
+        (coded,) = self._encode(kind, [PendingBlob(body, width)])
         self._append(kind, coded)
         return coded.oid
 
@@ -121,9 +121,13 @@ class Transaction:
         `bases` names for each chunk what it may be the difference from, as `Piece` does.
         """
         paired = zip(chunks, repeat(None) if bases is None else bases, strict=False)
-        return [each.oid for each in self.store(Piece(data, width, base) for data, base in paired)]
+        return [
+            each.oid for each in self.store(PendingBlob(data, width, base) for data, base in paired)
+        ]
 
-    def store(self, large: Iterable[Piece], small: Iterable[Piece] = ()) -> list[Stored]:
+    def store(
+        self, large: Iterable[PendingBlob], small: Iterable[PendingBlob] = ()
+    ) -> list[StoredBlob]:
         """Add blobs: first `large` ones, by the workers, then `small` ones, by the caller.
 
         Of a small one, most of the work is Python's, and threads that mostly run Python wait for
@@ -131,15 +135,15 @@ class Transaction:
         until this returns. One call with many is faster than many calls.
         """
         self._check_open()
-        stored: list[Stored] = []
+        stored: list[StoredBlob] = []
         by_workers = self._workers.map(self._encode_job, jobs(large))
         for batch in chain(by_workers, map(self._encode_job, jobs(small))):
             stored += [self._take(piece, coded) for piece, coded in batch]
         return stored
 
-    def _take(self, piece: Piece, coded: _Coded) -> Stored:
+    def _take(self, piece: PendingBlob, coded: _Coded) -> StoredBlob:
         self._append(Kind.BLOB, coded)
-        return Stored(coded.oid, piece.plan if coded.encoded is None else coded.encoded.plan)
+        return StoredBlob(coded.oid, piece.plan if coded.encoded is None else coded.encoded.plan)
 
     def read(self, oid: Oid, kind: Kind) -> bytes:
         """Return an object that the store has, verified."""
@@ -160,7 +164,7 @@ class Transaction:
         for oid in oids:
             if not self._stands(oid):
                 body = self.read(oid, Kind.BLOB)
-                (coded,) = self._encode(Kind.BLOB, [Piece(body, width)])
+                (coded,) = self._encode(Kind.BLOB, [PendingBlob(body, width)])
                 self._append(Kind.BLOB, coded)
 
     def seal(self) -> str | None:
@@ -206,10 +210,10 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_job(self, job: Sequence[Piece]) -> list[tuple[Piece, _Coded]]:
+    def _encode_job(self, job: Sequence[PendingBlob]) -> list[tuple[PendingBlob, _Coded]]:
         return list(zip(job, self._encode(Kind.BLOB, job), strict=True))
 
-    def _encode(self, kind: Kind, pieces: Sequence[Piece]) -> list[_Coded]:
+    def _encode(self, kind: Kind, pieces: Sequence[PendingBlob]) -> list[_Coded]:
         """Hash objects, and encode those that the store has not got, all in one go."""
         views = [memoryview(piece.data) for piece in pieces]
         coded = [_Coded(self._name(kind, view), view.nbytes) for view in views]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gradient.checkpoint import diff
 from gradient.checkpoint.component_tensors import leaves
-from gradient.checkpoint.diff import Difference, Source
+from gradient.checkpoint.diff import StateDiff, TensorSource
 from gradient.checkpoint.reader import component_entries, component_tree, read_entries, read_value
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
@@ -27,7 +27,7 @@ class Side:
 
     name: str
     """What it is called."""
-    tensors: Mapping[str, Mapping[str, Source]]
+    tensors: Mapping[str, Mapping[str, TensorSource]]
     """The tensors of the components in `COMPARED` that it has, by component and name."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Plain values by section (``hparams``, ``metrics``, …) and name; a section that it says
@@ -62,7 +62,7 @@ class Comparison:
     """Values that differ; only of sections that both sides have."""
     components: Mapping[str, str]
     """``equal``, ``differs``, ``added`` or ``removed`` for each component of two commits."""
-    tensors: Mapping[str, Difference]
+    tensors: Mapping[str, StateDiff]
     """What changed, by component."""
 
 
@@ -75,7 +75,7 @@ def revision_side(repo: Repository, oid: Oid, name: str, *, optimizer: bool = Tr
     repo.check_kept(oid, components=wanted)
     commit = repo.read_commit(oid)
     entries = component_entries(repo.store, commit.tree)
-    tensors: dict[str, dict[str, Source]] = {}
+    tensors: dict[str, dict[str, TensorSource]] = {}
     for component in wanted:
         if component in entries:
             found = leaves(repo.store, entries[component])

@@ -19,7 +19,7 @@ import torch
 from gradient.checkpoint.reader import component_entries, component_tree, read_state
 from gradient.errors import UnsupportedValueError
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.objects.tree import ValueTree
 from gradient.repo.repository import Repository
@@ -46,7 +46,7 @@ def read(repo: Repository, oid: Oid) -> dict[str, Any]:
 
 
 def complete(
-    repo: Repository, commit: Commit, state: Mapping[str, Any] | None
+    repo: Repository, commit: CommitRecord, state: Mapping[str, Any] | None
 ) -> Mapping[str, Any]:
     """Return a commit's whole state, reading the components that `state` lacks."""
     state = {} if state is None else state
@@ -57,7 +57,7 @@ def complete(
     return {**state, **read_state(repo.store, commit.tree, components=missing)}
 
 
-def size(repo: Repository, commit: Commit, state: Mapping[str, Any] | None) -> int:
+def size(repo: Repository, commit: CommitRecord, state: Mapping[str, Any] | None) -> int:
     """Return about how many bytes a commit's state has, without reading its chunks."""
     state = {} if state is None else state
     entries = component_entries(repo.store, commit.tree)
@@ -65,7 +65,7 @@ def size(repo: Repository, commit: Commit, state: Mapping[str, Any] | None) -> i
     return nbytes(state) + stored
 
 
-def build(commit: Commit, oid: Oid, state: Mapping[str, Any], *, path: str) -> dict[str, Any]:
+def build(commit: CommitRecord, oid: Oid, state: Mapping[str, Any], *, path: str) -> dict[str, Any]:
     """Arrange a captured state as a payload; `path` is where its file will lie."""
     revision = commit.revision
     optimizer = state.get("optimizer")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from gradient.checkpoint.diff import Difference, TensorChange, layer_of
+from gradient.checkpoint.diff import StateDiff, TensorChange, layer_of
 from gradient.view.compare import Comparison
 from gradient.view.number_format import form, heat, not_finite, number
 
@@ -69,7 +69,7 @@ def _shown(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
-def _component(name: str, difference: Difference) -> Iterator[str]:
+def _component(name: str, difference: StateDiff) -> Iterator[str]:
     counts = ", ".join(
         f"{difference.count(status)} {status}"
         for status in ("changed", "reshaped", "added", "removed", "equal")
@@ -81,7 +81,7 @@ def _component(name: str, difference: Difference) -> Iterator[str]:
         yield from _table(difference)
 
 
-def _map(difference: Difference) -> Iterator[str]:
+def _map(difference: StateDiff) -> Iterator[str]:
     """One row for each layer, one cell for each of its tensors."""
     layers: dict[str, dict[str, TensorChange]] = {layer.name: {} for layer in difference.layers}
     for change in difference.tensors:
@@ -121,7 +121,7 @@ def _colour(warmth: float) -> str:
     return f"hsl({55 - 55 * warmth:.0f} 85% {82 - 45 * warmth:.0f}%)"
 
 
-def _table(difference: Difference) -> Iterator[str]:
+def _table(difference: StateDiff) -> Iterator[str]:
     rows = [change for change in difference.tensors if change.status != "equal" or change.retyped]
     if not rows:
         return

@@ -23,7 +23,7 @@ _ABANDONED: Final = 3600.0
 """Seconds after which no writer is still at a file. One that is gets an error, not a wrong file."""
 
 
-class Folder:
+class ViewFolder:
     """The visible files of a repo."""
 
     def __init__(self, repo: Repository) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gradient.repo.config import ViewMode
 from gradient.repo.repository import Repository
 from gradient.view.manifest import Manifest
-from gradient.view.updates import MOST_FULL_BYTES, ViewFiles
+from gradient.view.updates import MOST_FULL_BYTES, ViewUpdater
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def rebuild(
     IntegrityError.
     """
     repo.check_writable()
-    view = ViewFiles(repo, mode)
+    view = ViewUpdater(repo, mode)
     wanted = view.folder.follow()
     marks = view.folder.marks()
     missing = [name for name, entry in wanted.items() if name not in marks]

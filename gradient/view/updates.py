@@ -10,14 +10,14 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from gradient.errors import GradientIOError, UnsupportedValueError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.config import ViewMode
 from gradient.repo.foreign_files import FileKind
 from gradient.repo.repository import Repository
 from gradient.storage.directory import NO_ROOM
 from gradient.view.file_names import file_name
-from gradient.view.folder import Folder
+from gradient.view.folder import ViewFolder
 from gradient.view.manifest import Manifest
 
 _LOG = logging.getLogger("gradient")
@@ -39,14 +39,14 @@ class _Full:
     size: int
 
 
-class ViewFiles:
+class ViewUpdater:
     """Keeps a repo's view up to date. Whatever goes wrong is logged: no commit fails for it."""
 
     def __init__(self, repo: Repository, mode: ViewMode) -> None:
         """Also writes the manifest of a new repo, and repairs paths in one that was moved."""
         self.repo = repo
         self.mode = mode
-        self.folder = Folder(repo)
+        self.folder = ViewFolder(repo)
         self._manifest = Manifest(repo)
         self._branches: list[str] = []
         self._full: dict[str, _Full] | None = None
@@ -142,7 +142,7 @@ class ViewFiles:
         return True
 
     def _payload(
-        self, name: str, oid: Oid, commit: Commit, state: Mapping[str, Any] | None
+        self, name: str, oid: Oid, commit: CommitRecord, state: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         from gradient.view import desc_payload
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gradient.repo.repository import Repository
-from gradient.view.folder import Folder
+from gradient.view.folder import ViewFolder
 from gradient.view.manifest import Manifest
 from gradient.view.updates import guarded
 
 
 def follow_refs(repo: Repository) -> None:
     """Rename files and write the manifest anew; a failure is logged and goes no further."""
-    guarded("the view", Folder(repo).follow)
+    guarded("the view", ViewFolder(repo).follow)
     guarded("manifest.json", Manifest(repo).write)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from gradient.checkpoint.component_tensors import Leaf, leaves, other_names
+from gradient.checkpoint.component_tensors import ComponentTensor, leaves, other_names
 from gradient.checkpoint.reader import component_entries
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, UnsupportedValueError
@@ -66,7 +66,7 @@ def find_weights(
     commit = repo.read_commit(oid)
     entry = component_entries(repo.store, commit.tree)[component]
     wrapping = _OPAQUE if component == "optimizer" else ""
-    found: dict[str, Leaf] = {}
+    found: dict[str, ComponentTensor] = {}
     for leaf in leaves(repo.store, entry):
         name = leaf.name.removeprefix(wrapping)
         if name in found:
@@ -74,7 +74,7 @@ def find_weights(
                 name, "a safetensors file cannot hold two tensors of one name", _REMEDY
             )
         found[name] = leaf
-    kept: dict[str, Leaf] = {}
+    kept: dict[str, ComponentTensor] = {}
     places: dict[bytes, str] = {}
     dropped: dict[str, str] = {}
     for name, leaf in found.items():
@@ -104,14 +104,14 @@ def find_weights(
 _FLAGS = frozenset({"requires_grad", "parameter"})
 
 
-def _outgoing(leaf: Leaf, dtype: torch.dtype | None) -> Outgoing:
+def _outgoing(leaf: ComponentTensor, dtype: torch.dtype | None) -> Outgoing:
     floating = leaf.dtype.startswith(("float", "bfloat"))
     if dtype is None or not floating or NAMES[dtype] == leaf.dtype:
         return Outgoing(leaf.dtype, leaf.shape, lambda: _pieces(leaf))
     return Outgoing(NAMES[dtype], leaf.shape, lambda: _whole(leaf.load().detach().to(dtype)))
 
 
-def _pieces(leaf: Leaf) -> Iterator[Buffer]:
+def _pieces(leaf: ComponentTensor) -> Iterator[Buffer]:
     """Yield a tensor's bytes in C order: chunk by chunk where memory has that order."""
     chunks = leaf.chunks() if _is_c_order(leaf.node) else None
     if chunks is None:

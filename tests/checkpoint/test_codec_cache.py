@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.codec_cache import RENEWED, Plans
-from gradient.checkpoint.delta_bases import Bases
+from gradient.checkpoint.codec_cache import RENEWED, CodecCache
+from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.codec import coding_plan, frame
-from gradient.codec.coding_plan import Plan
+from gradient.codec.coding_plan import CodingPlan
 from gradient.codec.frame import Chunk, Encoded
 from gradient.codec.mode import Mode
 from gradient.storage.memory import MemoryStorage
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from gradient.codec.elements import Words
 
-ASKED = Plan(leans=False, size=1)
+ASKED = CodingPlan(leans=False, size=1)
 
 
 def test_a_plan_serves_so_many_times_and_is_asked_anew() -> None:
-    plans = Plans()
+    plans = CodecCache()
     assert plans.of("w", 2) == [None, None]
     plans.learn("w", [ASKED, None])
     assert [plans.of("w", 2) for _ in range(RENEWED)] == [[ASKED, None]] * RENEWED
@@ -38,7 +38,7 @@ def test_a_plan_serves_so_many_times_and_is_asked_anew() -> None:
 
 
 def test_they_are_not_all_asked_anew_by_the_same_commit() -> None:
-    plans = Plans()
+    plans = CodecCache()
     names = [f"w{number}" for number in range(3 * (RENEWED + 1))]
     asked = []
     for _ in range(3 * RENEWED):
@@ -51,14 +51,14 @@ def test_they_are_not_all_asked_anew_by_the_same_commit() -> None:
 
 
 def test_a_tensor_of_another_length_is_asked() -> None:
-    plans = Plans()
+    plans = CodecCache()
     plans.learn("w", [ASKED])
     assert plans.of("w", 2) == [None, None]
 
 
 def test_only_the_first_commits_take_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two tensors, one of which gains from its anchor: both are known after two commits."""
-    store, known = ObjectStore(MemoryStorage(), workers=1), Plans()
+    store, known = ObjectStore(MemoryStorage(), workers=1), CodecCache()
     generator = np.random.default_rng(1)
     moved = generator.standard_normal(1 << 13).astype(np.float32)
     samples: list[int] = []
@@ -88,7 +88,7 @@ def test_only_the_first_commits_take_samples(monkeypatch: pytest.MonkeyPatch) ->
         with store.begin(mode=Mode.AUTO) as transaction:
             root = writer.write_state(transaction, state, bases=bases, plans=known)
             transaction.seal()
-        bases = bases or Bases(store, root)
+        bases = bases or DeltaBases(store, root)
     assert samples[:2] == [2, 4]
     assert samples[2:] == [0, 0, 0]
     assert based == [0, 2, 1, 1, 1]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from gradient.checkpoint.component_tensors import Leaf, leaves
-from gradient.checkpoint.diff import Difference, TensorChange, compare, layer_of
+from gradient.checkpoint.component_tensors import ComponentTensor, leaves
+from gradient.checkpoint.diff import StateDiff, TensorChange, compare, layer_of
 from gradient.checkpoint.reader import component_entries
 from gradient.checkpoint.tensor_distance import Sums
 from gradient.checkpoint.writer import write_state
@@ -117,7 +117,7 @@ def reading(tmp_path: Path) -> Reading:
     return Reading(ObjectStore(DirectoryStorage(str(tmp_path)), workers=1))
 
 
-def stored(reading: Reading, model: Mapping[str, Any]) -> dict[str, Leaf]:
+def stored(reading: Reading, model: Mapping[str, Any]) -> dict[str, ComponentTensor]:
     with reading.store.begin(mode=Mode.OFF) as transaction:
         root = write_state(transaction, {"model": dict(model)})
         transaction.seal()
@@ -125,7 +125,7 @@ def stored(reading: Reading, model: Mapping[str, Any]) -> dict[str, Leaf]:
     return {leaf.name: leaf for leaf in found}
 
 
-def by_name(difference: Difference) -> dict[str, TensorChange]:
+def by_name(difference: StateDiff) -> dict[str, TensorChange]:
     return {change.name: change for change in difference.tensors}
 
 

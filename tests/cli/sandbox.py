@@ -13,10 +13,10 @@ from click.testing import CliRunner
 
 from gradient.cli.main import cli
 from gradient.codec.mode import Mode
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Sandbox:
     ) -> Oid:
         """Commit a state of one blob; from `source` on a new branch, else from the tip."""
         repo = self.repo
-        line = Line.create(repo, branch) if source else Line.open(repo, branch)
+        line = BranchWriter.create(repo, branch) if source else BranchWriter.open(repo, branch)
         line.moved_to(source or repo.tip(branch))
 
         def build(name: str, parent: Oid | None) -> Oid:
@@ -61,7 +61,7 @@ class Sandbox:
                 if command is not None:
                     told = Tree({"command": command, "cwd": str(Path.cwd())})
                     environment = transaction.put(Kind.TREE, told.to_bytes())
-                commit = Commit(
+                commit = CommitRecord(
                     tree=transaction.put(Kind.TREE, root.to_bytes()),
                     parents=() if parent is None else (parent,),
                     anchor=parent if delta else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gradient.cli import bisect, launch
-from gradient.repo.discovery import Place
+from gradient.repo.discovery import Location
 from gradient.repo.repository import Repository
 from tests.cli.sandbox import ROOT, Sandbox, call, finish, spawn
 
@@ -120,7 +120,7 @@ def test_what_the_command_commits_sets_nobody_aside(
     with GradientEngine.attach(model, optimizer, workspace=workspace, repo="gpt") as engine:
         for step in range(4):
             engine.commit(step)
-    place = Place(str(workspace), str(workspace / "gpt"))
+    place = Location(str(workspace), str(workspace / "gpt"))
     repo = Repository.open(place.repo)
     oid = repo.resolve("main@1").oid
     judged: list[int] = []

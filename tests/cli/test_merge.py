@@ -11,9 +11,9 @@ from gradient.checkpoint.writer import write_state
 from gradient.codec.mode import Mode
 from gradient.engine.engine import GradientEngine
 from gradient.errors import MisfitError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from tests.cli.sandbox import Sandbox, call
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 def commit_state(repo: Repository, branch: str, step: int, state: dict[str, Any]) -> Oid:
     """Commit a state on a branch's line."""
-    line = Line.open(repo, branch).moved_to(repo.tip(branch))
+    line = BranchWriter.open(repo, branch).moved_to(repo.tip(branch))
 
     def build(name: str, parent: Oid | None) -> Oid:
         with repo.store.begin(mode=Mode.AUTO) as transaction:
             tree = write_state(transaction, state)
             parents = () if parent is None else (parent,)
-            made = Commit(tree, parents, None, step, name, "2026-02-10T12:34:56.000000")
+            made = CommitRecord(tree, parents, None, step, name, "2026-02-10T12:34:56.000000")
             oid = transaction.put(Kind.COMMIT, made.to_bytes())
             transaction.seal()
         return oid
@@ -56,7 +56,7 @@ def weight(branch: str) -> torch.Tensor:
     return torch.nn.Linear(3, 2).weight.detach().double()
 
 
-def loaded(models: Sandbox, revision: str) -> tuple[Commit, dict[str, Any]]:
+def loaded(models: Sandbox, revision: str) -> tuple[CommitRecord, dict[str, Any]]:
     import gradient
 
     repo = models.reopen()

@@ -14,7 +14,7 @@ import pytest
 from gradient.cli.output import JSON_FIELDS
 from gradient.cli.status import command
 from gradient.repo import failed_commits
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.storage import fs
 from tests.cli.sandbox import ROOT, STATE_BYTES, call
 
@@ -62,7 +62,7 @@ def test_the_active_branch_and_its_tip(history: Sandbox) -> None:
 
 
 def test_branches_and_lines_set_aside(history: Sandbox) -> None:
-    Line.open(history.repo, "main")
+    BranchWriter.open(history.repo, "main")
     for record in ["main.old1", "main.run2"]:
         history.repo.refs.append(record, history.repo.tips()["main"], after=None, reason="test")
     found = facts()

@@ -104,9 +104,9 @@ def end_slowly(ending: str, terminal: str) -> None:
     engine.handle_preemption()
     engine.commit(1).wait()
     shown = threading.Event()
-    draw = progress_line.Line._draw
+    draw = progress_line.ProgressLine._draw
 
-    def noting(line: progress_line.Line, text: str, end: str = "") -> None:
+    def noting(line: progress_line.ProgressLine, text: str, end: str = "") -> None:
         if ending == "gone" and not shown.is_set():
             Path("showing").touch()
             while Path("showing").exists():
@@ -114,7 +114,7 @@ def end_slowly(ending: str, terminal: str) -> None:
         draw(line, text, end)
         shown.set()
 
-    progress_line.Line._draw = noting  # type: ignore[method-assign]
+    progress_line.ProgressLine._draw = noting  # type: ignore[method-assign]
     fs.observer = lambda _: None if shown.wait(LIMIT) else os._exit(9)
     engine.commit(2)
     engine.commit(3)

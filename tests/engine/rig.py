@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from gradient import GradientConfig, GradientEngine
 from gradient.state.capture import capture
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.snapshot import snapshot
 from tests.state.holding import same
 
@@ -62,7 +62,9 @@ class Rig:
 
     def state(self) -> dict[str, Any]:
         """Copy everything that a commit would hold."""
-        state: dict[str, Any] = snapshot(capture(Run(self.model, self.optimizer, self.scheduler)))
+        state: dict[str, Any] = snapshot(
+            capture(LiveObjects(self.model, self.optimizer, self.scheduler))
+        )
         return state
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from gradient import ConfigError, GradientConfig, Keep
 from gradient.engine import auto_maintenance
-from gradient.engine.auto_maintenance import Upkeep
+from gradient.engine.auto_maintenance import AutoMaintenance
 from gradient.engine.maintenance_worker import look_after
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.lock import only_one
@@ -38,9 +38,9 @@ def until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
-def rounds(engine: object) -> Upkeep:
+def rounds(engine: object) -> AutoMaintenance:
     found = engine._upkeep  # type: ignore[attr-defined]
-    assert isinstance(found, Upkeep)
+    assert isinstance(found, AutoMaintenance)
     return found
 
 

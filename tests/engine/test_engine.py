@@ -25,13 +25,13 @@ from gradient import (
     load,
 )
 from gradient.checkpoint.reader import read_value
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, assert_same, config, stored_bytes, trained
 
 
-def commit_of(revision: Any) -> Commit:
+def commit_of(revision: Any) -> CommitRecord:
     return Repository.open("work/run").read_commit(Oid.parse(revision.id))
 
 

@@ -22,7 +22,7 @@ from gradient.codec.mode import Mode
 from gradient.errors import MalformedObjectError
 from gradient.maintenance.fsck import tree_values
 from gradient.objects import canonical, tree
-from gradient.objects.commit import MAX_STEP, Commit
+from gradient.objects.commit import MAX_STEP, CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.state import decoder, tags, tensors
@@ -30,7 +30,7 @@ from gradient.storage.memory import MemoryStorage
 from gradient.store import frame_reader, leases, pack_format, ref_names
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import PackWriter
-from gradient.store.pack_format import Row
+from gradient.store.pack_format import FrameRow
 from gradient.store.refs import RefRecord
 from gradient.store.retention_log import MOST_BYTES, RetentionRecord
 
@@ -106,7 +106,7 @@ def root() -> bytes:
     return store.read(oid, Kind.TREE)
 
 
-COMMIT = Commit(
+COMMIT = CommitRecord(
     tree=Oid(bytes(32)),
     parents=(),
     anchor=None,
@@ -157,7 +157,7 @@ HEX: dict[str, Callable[[], bytes]] = {
     "commit-id": lambda: COMMIT.oid,
     "pack": pack,
     "frame-with-base": lambda: (
-        Row(
+        FrameRow(
             oid=Oid(b"\x11" * 32),
             offset=0,
             stored=1234,

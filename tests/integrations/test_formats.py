@@ -26,11 +26,11 @@ from gradient.errors import (
     StepError,
 )
 from gradient.integrations.file_tensors import open_side
-from gradient.integrations.formats import Found, find
+from gradient.integrations.formats import FoundCheckpoint, find
 from gradient.integrations.import_checkpoints import import_checkpoints
 from gradient.integrations.imported_checkpoint import Incoming, step_of_name
 from gradient.maintenance.garbage_collection import collect
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.state import rng
 from gradient.state.tensors import same_bits
@@ -301,7 +301,7 @@ def test_one_that_cannot_be_read_leaves_the_branch(model: torch.nn.Module) -> No
     assert repo.branches() == []
 
 
-def three_to_import(model: torch.nn.Module) -> list[Found]:
+def three_to_import(model: torch.nn.Module) -> list[FoundCheckpoint]:
     for step in (1, 2, 3):
         torch.save({"model": model.state_dict(), "loss": float(step)}, f"step_{step}.pt")
     return [find(f"step_{step}.pt")[0] for step in (1, 2, 3)]
@@ -351,15 +351,15 @@ def test_a_commit_made_as_an_import_begins_is_not_set_aside(
 ) -> None:
     found = three_to_import(model)
     commit_one(1)
-    opened = Line.open.__func__  # type: ignore[attr-defined]
+    opened = BranchWriter.open.__func__  # type: ignore[attr-defined]
 
-    def slowly(cls: type[Line], repo: Repository, branch: str) -> Line:
-        monkeypatch.setattr(Line, "open", classmethod(opened))
+    def slowly(cls: type[BranchWriter], repo: Repository, branch: str) -> BranchWriter:
+        monkeypatch.setattr(BranchWriter, "open", classmethod(opened))
         commit_one(2)
-        line: Line = opened(cls, repo, branch)
+        line: BranchWriter = opened(cls, repo, branch)
         return line
 
-    monkeypatch.setattr(Line, "open", classmethod(slowly))
+    monkeypatch.setattr(BranchWriter, "open", classmethod(slowly))
     repo = Repository.open("ws/gpt", workers=1)
     import_checkpoints(repo, found[2:], branch="main", onto=True)
     assert repo.branches() == ["main"]

@@ -11,14 +11,14 @@ import torch
 from gradient import GradientEngine
 from gradient.checkpoint import reader
 from gradient.errors import IntegrityError, MalformedObjectError, NotFoundError
-from gradient.integrations.gradient_desc.history import Imported, import_history
+from gradient.integrations.gradient_desc.history import ImportedHistory, import_history
 from gradient.integrations.gradient_desc.source import open_source
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from tests.integrations.published import Published, Run, build, train
 
 
-def taken_over(source: Published, target: Path) -> tuple[Repository, Imported]:
+def taken_over(source: Published, target: Path) -> tuple[Repository, ImportedHistory]:
     """Import into a new repo; the source must not have changed."""
     before = digest(source.folder)
     init_workspace(target.parent)

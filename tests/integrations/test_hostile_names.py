@@ -14,10 +14,10 @@ from gradient.checkpoint.reader import read_state
 from gradient.errors import MalformedObjectError
 from gradient.integrations.formats import find
 from gradient.integrations.import_checkpoints import import_checkpoints
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.view.export import Selection, export
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 from tests.repo.test_hostile_names import NAMES, outside_of
 from tests.view.making import captured, make_repo, publish
 
@@ -67,7 +67,7 @@ def test_tensors_of_a_file(write: Any, suffix: str, repo: Repository, tmp_path: 
     inside = Path(repo.path)
     before = outside_of(tmp_path, inside)
     import_checkpoints(repo, find(str(path)), branch="main", step=1)
-    ViewFiles(repo, "full").add(repo.resolve("main").oid)
+    ViewUpdater(repo, "full").add(repo.resolve("main").oid)
     assert outside_of(tmp_path, inside) == before
     assert len(TENSORS) > 200
     assert model_of(repo, "main") == TENSORS
@@ -75,7 +75,7 @@ def test_tensors_of_a_file(write: Any, suffix: str, repo: Repository, tmp_path: 
 
 @pytest.mark.parametrize("target", ["all.pt", "all.safetensors", "all"])
 def test_tensors_are_exported_by_their_names(target: str, repo: Repository, tmp_path: Path) -> None:
-    oid = publish(Line.open(repo, "main"), 1, {**captured(), "model": TEXT}).commit
+    oid = publish(BranchWriter.open(repo, "main"), 1, {**captured(), "model": TEXT}).commit
     made = Path(target).resolve()
     before = outside_of(tmp_path, Path(repo.path), made)
     export(repo, oid, target, Selection(weights_only=target != "all"), force=False)
@@ -88,7 +88,7 @@ def test_tensors_are_exported_by_their_names(target: str, repo: Repository, tmp_
 
 def test_components_have_files_of_the_folder(repo: Repository, tmp_path: Path) -> None:
     states = {name: {"w": tensor} for name, tensor in TEXT.items()}
-    oid = publish(Line.open(repo, "main"), 1, {**captured(), **states}).commit
+    oid = publish(BranchWriter.open(repo, "main"), 1, {**captured(), **states}).commit
     made = Path("all").resolve()
     before = outside_of(tmp_path, Path(repo.path), made)
     export(repo, oid, "all", Selection(), force=False)
@@ -100,5 +100,5 @@ def test_components_have_files_of_the_folder(repo: Repository, tmp_path: Path) -
 @pytest.mark.parametrize("name", sorted(TENSORS.keys() - TEXT.keys()))
 def test_a_component_has_a_name_of_text(name: str, repo: Repository) -> None:
     with pytest.raises(MalformedObjectError):
-        publish(Line.open(repo, "main"), 1, {**captured(), name: {"w": torch.zeros(1)}})
+        publish(BranchWriter.open(repo, "main"), 1, {**captured(), name: {"w": torch.zeros(1)}})
     assert repo.tip("main") is None

@@ -10,14 +10,14 @@ from gradient.codec.frame import encode
 from gradient.codec.mode import Mode
 from gradient.errors import GradientError
 from gradient.maintenance.fsck.check import check
-from gradient.maintenance.fsck.findings import Report
+from gradient.maintenance.fsck.findings import FsckReport
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo import paths
-from gradient.repo.branch_writer import Build, Line
+from gradient.repo.branch_writer import BranchWriter, Build
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.directory import DirectoryStorage
@@ -32,7 +32,7 @@ def build(folder: Path, *, steps: tuple[int, ...] = (1, 2, 3), nbytes: int = 300
     root = folder / "work" / "run"
     create_repo(root, "run", None, folder / "work")
     repo = Repository.open(root, workers=1)
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     before = None
     for step in steps:
         body = bytes([step, 7]) * (nbytes // 2)
@@ -53,7 +53,9 @@ def builder(repo: Repository, step: int, body: bytes, base: bytes | None = None)
             chunk = put(writer, Kind.BLOB, body, base)
             model = put(writer, Kind.TREE, Tree({"w": tensor(body, chunk)}).to_bytes())
             root = put(writer, Kind.TREE, Tree({"model": {"tree": str(model)}}).to_bytes())
-            commit = Commit(root, () if parent is None else (parent,), None, step, branch, TIME)
+            commit = CommitRecord(
+                root, () if parent is None else (parent,), None, step, branch, TIME
+            )
             oid = put(writer, Kind.COMMIT, commit.to_bytes())
             writer.publish()
         return oid
@@ -110,7 +112,7 @@ def replace(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def words(report: Report) -> set[str]:
+def words(report: FsckReport) -> set[str]:
     """Return the classes that were found."""
     return {finding.id for finding in report.findings}
 

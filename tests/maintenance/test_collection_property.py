@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gradient.maintenance.garbage_collection import collect, undo
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from tests.repo.making import make_repo
 from tools.campaigns.repos import commit, delete, go_on, read_everything
@@ -44,7 +44,7 @@ class Collecting(RuleBasedStateMachine):
         if source in self.expected and branch not in self.expected:
             repo = self.repos[who]
             self.step += 1
-            line = Line.create(repo, branch).moved_to(repo.tip(source))
+            line = BranchWriter.create(repo, branch).moved_to(repo.tip(source))
             commit(line, self.step, self.step % 40)
             self.expected[branch] = [*self.expected[source], self.step]
 

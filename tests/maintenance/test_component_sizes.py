@@ -11,11 +11,11 @@ import torch
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
 from gradient.maintenance import component_sizes
-from gradient.maintenance.component_sizes import Share
+from gradient.maintenance.component_sizes import ComponentSize
 from gradient.maintenance.logical_size import COMPONENTS, weigh
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
@@ -30,12 +30,12 @@ FROZEN = 50_000
 MOVING = 2_000
 
 
-def commit(line: Line, step: int, state: Mapping[str, object]) -> Oid:
+def commit(line: BranchWriter, step: int, state: Mapping[str, object]) -> Oid:
     def build(branch: str, parent: Oid | None) -> Oid:
         with line.repo.store.begin(mode=Mode.OFF) as transaction:
             tree = writer.write_state(transaction, state)
             parents = () if parent is None else (parent,)
-            made = Commit(
+            made = CommitRecord(
                 tree=tree, parents=parents, anchor=None, step=step, branch=branch, time=TIME
             )
             oid = transaction.put(Kind.COMMIT, made.to_bytes())
@@ -49,7 +49,7 @@ def commit(line: Line, step: int, state: Mapping[str, object]) -> Oid:
 def adapted(tmp_path: Path) -> Repository:
     """Forty commits of a frozen base with a small part that moves, as fine-tuning has it."""
     repo = make_repo(tmp_path)
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     torch.manual_seed(1)
     frozen = torch.randn(FROZEN)
     for step in range(40):
@@ -60,7 +60,7 @@ def adapted(tmp_path: Path) -> Repository:
     return repo
 
 
-def measured(repo: Repository) -> tuple[dict[str, Share], int]:
+def measured(repo: Repository) -> tuple[dict[str, ComponentSize], int]:
     history = History(repo)
     weight = weigh(repo, history)
     found, looked = component_sizes.shares(repo, history, weight)
@@ -99,7 +99,7 @@ def test_of_a_very_large_state_some_chunks_are_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repo = make_repo(tmp_path)
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     torch.manual_seed(3)
     frozen = [torch.randn(64) for _ in range(400)]
     for step in range(6):

@@ -18,10 +18,10 @@ from gradient.maintenance.fsck.findings import CLASSES
 from gradient.maintenance.fsck.repair import repair
 from gradient.maintenance.garbage_collection import collect
 from gradient.objects import canonical
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
 from gradient.repo.repository import Repository
 from gradient.state import tensors
@@ -140,11 +140,11 @@ def add_commit(
             "time": TIME,
             **fields,
         }
-        body = Commit(**changed).to_bytes()  # type: ignore[arg-type]
+        body = CommitRecord(**changed).to_bytes()  # type: ignore[arg-type]
         rig.write_pack(root, *objects, (Kind.COMMIT, body))
         return Oid.of(Kind.COMMIT, body)
 
-    return Line.open(repo, "main").moved_to(repo.tip("main")).publish(50, build).commit
+    return BranchWriter.open(repo, "main").moved_to(repo.tip("main")).publish(50, build).commit
 
 
 def add_model(root: Path, model: bytes, *more: tuple[Kind, bytes]) -> Oid:
@@ -189,7 +189,7 @@ def dependent(root: Path) -> None:
     repo = Repository.open(root, workers=1)
     base = b"".join(blake3(bytes([n])).digest() for n in range(10))
     rig.write_pack(root, (Kind.BLOB, base))
-    line = Line.open(repo, "main").moved_to(repo.tip("main"))
+    line = BranchWriter.open(repo, "main").moved_to(repo.tip("main"))
     line.publish(60, rig.builder(repo, 60, base[:-1] + b"x", base))
     assert any(Codec.DELTA in found.rows["codec"] for found in sound(root))
 
@@ -335,7 +335,7 @@ DAMAGE: dict[str, Damage] = {
     "commit-parent": lambda r: first(r).unlink(),
     "commit-anchor": lambda r: add_commit(r, (Kind.TREE, Tree({}).to_bytes()), anchor=NO_ID),
     "commit-step": lambda r: raw_commit(
-        r, Commit(*_tree_of(r), (oids(r)[2],), None, 0, "main", TIME).to_bytes()
+        r, CommitRecord(*_tree_of(r), (oids(r)[2],), None, 0, "main", TIME).to_bytes()
     ),
     "commit-dependent": dependent,
     "commit-unreachable": lambda r: (

@@ -11,7 +11,7 @@ import pytest
 from gradient.maintenance.forget import forget
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.garbage_collection import collect
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
 from gradient.storage import fs
@@ -57,7 +57,7 @@ def made(path: Path) -> Repository:
     main = go_on(repo, "main")
     for step in range(3):
         commit(main, step, 0, 8 + step)
-    commit(Line.create(repo, "side").moved_to(repo.tip("main")), 3, 160)
+    commit(BranchWriter.create(repo, "side").moved_to(repo.tip("main")), 3, 160)
     delete(repo, "old")
     return repo
 

@@ -24,7 +24,7 @@ from gradient.errors import (
 from gradient.maintenance import garbage_collection
 from gradient.maintenance.garbage_collection import collect, undo
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store import repack
@@ -51,7 +51,7 @@ def repo(tmp_path: Path) -> Repository:
     line = go_on(repo, "main")
     for step in range(3):
         commit(line, step, 0, 8 + step)
-    side = Line.create(repo, "side").moved_to(repo.tip("main"))
+    side = BranchWriter.create(repo, "side").moved_to(repo.tip("main"))
     commit(side, 3, 0, 80)
     commit(side, 4, 88)
     delete(repo, "side")
@@ -357,7 +357,7 @@ def test_a_new_branch_is_fenced_too(repo: Repository, monkeypatch: pytest.Monkey
             runs.append(collect(other, grace=0.0, clock=lambda: now).waiting)
 
     with hooked(repo, much_later):
-        commit(Line.create(repo, "new"), 5, 80, 88)
+        commit(BranchWriter.create(repo, "new"), 5, 80, 88)
     assert runs == [0]
     assert [record.kind for record in repo.refs.log("new")] == ["delete", "move"]
     assert read_everything(repo.path) == {"main": [0, 1, 2], "new": [5]}

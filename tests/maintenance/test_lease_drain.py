@@ -14,7 +14,7 @@ from gradient.objects.oid import Oid
 from gradient.storage.memory import MemoryStorage
 from gradient.store import leases, process_id
 from gradient.store.leases import EXPIRY, Leases
-from gradient.store.process_id import Owner
+from gradient.store.process_id import ProcessId
 from gradient.store.refs import Refs
 
 NOW = 1_000_000
@@ -31,7 +31,7 @@ class Place:
         self.refs.append("main", ONE, after=None, reason="commit")
         self.refs.append("best", ONE, after=None, reason="tag", space="tags")
 
-    def lease(self, by: Owner, since: int, content: bytes) -> str:
+    def lease(self, by: ProcessId, since: int, content: bytes) -> str:
         name = f"{by}.{since}.{'0' * 32}"
         self.storage.contents[f"leases/{name}"] = content
         return name
@@ -45,8 +45,8 @@ class Place:
         return ["heads/main"] * ("fence" in heads) + ["tags/best"] * ("fence" in tags)
 
 
-GONE = Owner(process_id.current().machine, (1 << 31) - 1, "1")
-ELSEWHERE = Owner("0" * 16, 1, "0")
+GONE = ProcessId(process_id.current().machine, (1 << 31) - 1, "1")
+ELSEWHERE = ProcessId("0" * 16, 1, "0")
 MAIN = leases.content(["heads/main"])
 
 

@@ -15,24 +15,24 @@ from gradient.objects import canonical
 from gradient.storage.memory import MemoryStorage
 from gradient.store import process_id
 from gradient.store.leases import EXPIRY
-from gradient.store.process_id import Owner
+from gradient.store.process_id import ProcessId
 
 NOW = 1_000_000.0
 FIRST = "gc/0000000000000001"
-ELSEWHERE = Owner("0" * 16, 1, "0")
+ELSEWHERE = ProcessId("0" * 16, 1, "0")
 
 
-def another() -> Owner:
+def another() -> ProcessId:
     """Return a process that runs: the one that started this one."""
     facts = process_id._facts(os.getppid())
-    return Owner(process_id.current().machine, os.getppid(), facts[0] if facts else "0")
+    return ProcessId(process_id.current().machine, os.getppid(), facts[0] if facts else "0")
 
 
-def gone() -> Owner:
-    return Owner(process_id.current().machine, (1 << 31) - 1, "1")
+def gone() -> ProcessId:
+    return ProcessId(process_id.current().machine, (1 << 31) - 1, "1")
 
 
-def claim(by: Owner | str, since: object = int(NOW), **fields: Any) -> bytes:
+def claim(by: ProcessId | str, since: object = int(NOW), **fields: Any) -> bytes:
     return canonical.dumps({"owner": str(by), "since": since, "word": "x", **fields})
 
 

@@ -6,7 +6,7 @@ import torch
 
 from gradient.checkpoint import writer
 from gradient.codec.mode import Mode
-from gradient.maintenance.logical_size import Weight, state_bytes, weigh
+from gradient.maintenance.logical_size import LogicalSize, state_bytes, weigh
 from gradient.repo.history import History
 from tests.repo.making import fork, make_repo, run
 
@@ -42,6 +42,6 @@ def test_counts(tmp_path: Path) -> None:
 
 
 def test_commits_within() -> None:
-    assert Weight(5, 4, 1, 4, 4000, 0).commits_within(10_500) == 10
-    assert Weight(5, 4, 1, 4, 1, 0).commits_within(10) == 10
-    assert Weight(0, 0, 0, 0, 0, 0).commits_within(10) is None
+    assert LogicalSize(5, 4, 1, 4, 4000, 0).commits_within(10_500) == 10
+    assert LogicalSize(5, 4, 1, 4, 1, 0).commits_within(10) == 10
+    assert LogicalSize(0, 0, 0, 0, 0, 0).commits_within(10) is None

@@ -13,10 +13,10 @@ from gradient.codec.mode import Mode
 from gradient.errors import CorruptObjectError
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.garbage_collection import collect
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store import recode
@@ -38,7 +38,7 @@ def content(number: int) -> bytes:
     return bytes(raw)
 
 
-def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
+def commit(line: BranchWriter, step: int, *numbers: int, lean: bool = False) -> Oid:
     """Commit chunks as they are, or as differences."""
     repo = line.repo
 
@@ -59,7 +59,7 @@ def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
             named = {"model": {"tree": str(transaction.put(Kind.TREE, model.to_bytes()))}}
             root = transaction.put(Kind.TREE, Tree(named).to_bytes())
             parents = () if parent is None else (parent,)
-            made = Commit(root, parents, None, step, branch, TIME)
+            made = CommitRecord(root, parents, None, step, branch, TIME)
             oid = transaction.put(Kind.COMMIT, made.to_bytes())
             transaction.seal()
         return oid
@@ -71,7 +71,7 @@ def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
 def repo(tmp_path: Path) -> Repository:
     """Five commits, too few to be merged."""
     repo = make_repo(tmp_path / "run")
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     for step in range(5):
         commit(line, step, step, 40, 80 + 4 * step, lean=step == 3)
     return repo

@@ -20,7 +20,7 @@ from gradient.maintenance.fsck.repair import Repaired, _Repair, repair
 from gradient.maintenance.garbage_collection import collect
 from gradient.maintenance.lock import only_one
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store import process_id
@@ -243,7 +243,7 @@ def test_a_difference_is_saved_with_its_base_in_another_damaged_pack(root: Path)
     changed = base[:-1] + b"\0"
     repo = Repository.open(root, workers=1)
     rig.write_pack(root, (Kind.BLOB, base))
-    line = Line.open(repo, "main").moved_to(repo.tip("main"))
+    line = BranchWriter.open(repo, "main").moved_to(repo.tip("main"))
     commit = line.publish(9, rig.builder(repo, 9, changed, base)).commit
     whole = rig.contents(root)
     for oid in (Oid.of(Kind.BLOB, base), commit):
@@ -330,7 +330,7 @@ def test_a_difference_whose_base_is_lost_is_fetched_whole(root: Path, tmp_path: 
     changed = base[:-1] + b"\0"
     repo = Repository.open(root, workers=1)
     pack = rig.write_pack(root, (Kind.BLOB, base))
-    line = Line.open(repo, "main").moved_to(repo.tip("main"))
+    line = BranchWriter.open(repo, "main").moved_to(repo.tip("main"))
     line.publish(9, rig.builder(repo, 9, changed, base))
     whole = rig.contents(root)
     other = backup(root, tmp_path / "elsewhere")

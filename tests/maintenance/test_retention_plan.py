@@ -13,7 +13,7 @@ from gradient.maintenance.forget import forget
 from gradient.maintenance.retention_plan import plan
 from gradient.objects.oid import Oid
 from gradient.repo import ref_edits
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.merge_commit import line_for, merge_commit
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
@@ -25,11 +25,11 @@ from tests.repo.making import builder, commit, make_repo
 def repo(tmp_path: Path) -> Repository:
     """Ten commits on main, and a fork at the fourth with three more."""
     repo = make_repo(tmp_path / "run")
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     for number in range(10):
         metrics = {"loss": abs(number - 3.4), "acc": number / 10}
         line.publish(100 * number, builder(repo, 100 * number, metrics=metrics))
-    side = Line.create(repo, "side").moved_to(repo.resolve("main@300").oid)
+    side = BranchWriter.create(repo, "side").moved_to(repo.resolve("main@300").oid)
     for step in (310, 320, 330):
         side.publish(step, builder(repo, step, metrics={"loss": float(step)}))
     return repo
@@ -79,7 +79,7 @@ def test_the_reasons(repo: Repository) -> None:
 
 def test_the_newest_finite_commit_stays(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "run")
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     for step in range(6):
         loss = 1.0 if step < 3 else math.nan
         line.publish(step, builder(repo, step, metrics={"loss": loss}))
@@ -90,7 +90,7 @@ def test_the_newest_finite_commit_stays(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_set_aside(repo: Repository) -> None:
-    line = Line.open(repo, "main").moved_to(repo.resolve("main@100").oid)
+    line = BranchWriter.open(repo, "main").moved_to(repo.resolve("main@100").oid)
     assert commit(line, 110).other == "main.old1"
     keep = Keep(last=1, aside="14d")
     found = reasons(repo, keep, days=13)

@@ -21,7 +21,7 @@ from gradient.maintenance.forget import forget
 from gradient.maintenance.garbage_collection import collect
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import ref_edits
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
 from gradient.repo.reachability import Marker
 from gradient.repo.repository import Repository
@@ -45,7 +45,7 @@ class Schedule:
         self.repo = make_repo(folder / "run")
         self.other = Repository.open(self.repo.path, workers=1)
         """Another process that forgets and collects."""
-        self.lines = {name: Line.open(self.repo, name) for name in BRANCHES}
+        self.lines = {name: BranchWriter.open(self.repo, name) for name in BRANCHES}
         self.step = 0
         self.last: int | None = None
 
@@ -97,7 +97,7 @@ class Schedule:
                 self.repo.check_kept(oid)
             except ForgottenError:
                 return
-            self.lines[name] = Line.open(self.repo, name).moved_to(oid)
+            self.lines[name] = BranchWriter.open(self.repo, name).moved_to(oid)
 
     def fork(self) -> None:
         source = self.any_commit()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gradient.errors import MalformedObjectError
 from gradient.objects import canonical, tree
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
 
@@ -26,7 +26,7 @@ GOLDEN_IDS = {
 OIDS = st.binary(min_size=32, max_size=32).map(Oid)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 COMMITS = st.builds(
-    Commit,
+    CommitRecord,
     tree=OIDS,
     parents=st.lists(OIDS, max_size=3).map(tuple),
     anchor=st.none() | OIDS,
@@ -65,7 +65,7 @@ GOLDEN_COMMIT = (
 
 
 def test_a_commit_has_these_bytes() -> None:
-    commit = Commit(
+    commit = CommitRecord(
         tree=B,
         parents=(A,),
         anchor=A,
@@ -77,21 +77,21 @@ def test_a_commit_has_these_bytes() -> None:
         environment=B,
     )
     assert commit.to_bytes() == GOLDEN_COMMIT
-    assert Commit.from_bytes(GOLDEN_COMMIT) == commit
+    assert CommitRecord.from_bytes(GOLDEN_COMMIT) == commit
 
 
 def test_a_commit_says_whether_its_weights_are_finite() -> None:
-    commit = Commit.from_bytes(GOLDEN_COMMIT)
+    commit = CommitRecord.from_bytes(GOLDEN_COMMIT)
     assert commit.finite is None
     for finite, text in ((True, b"true"), (False, b"false")):
         raw = GOLDEN_COMMIT.replace(b'"message"', b'"finite":%s,"message"' % text)
-        assert Commit.from_bytes(raw) == replace(commit, finite=finite)
+        assert CommitRecord.from_bytes(raw) == replace(commit, finite=finite)
         assert replace(commit, finite=finite).to_bytes() == raw
 
 
 @given(COMMITS)
-def test_commits_come_back(commit: Commit) -> None:
-    assert Commit.from_bytes(commit.to_bytes()) == commit
+def test_commits_come_back(commit: CommitRecord) -> None:
+    assert CommitRecord.from_bytes(commit.to_bytes()) == commit
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_commits_come_back(commit: Commit) -> None:
 def test_a_malformed_commit_is_refused(old: bytes, new: bytes) -> None:
     assert old in GOLDEN_COMMIT
     with pytest.raises(MalformedObjectError):
-        Commit.from_bytes(GOLDEN_COMMIT.replace(old, new))
+        CommitRecord.from_bytes(GOLDEN_COMMIT.replace(old, new))
 
 
 def test_a_tree_has_these_bytes() -> None:

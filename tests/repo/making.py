@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradient.codec.mode import Mode
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.branch_writer import Build, Line, Published
+from gradient.repo.branch_writer import BranchWriter, Build, Published
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 
@@ -37,7 +37,7 @@ def builder(
 
     def build(branch: str, parent: Oid | None) -> Oid:
         with repo.store.begin(mode=Mode.OFF) as transaction:
-            commit = Commit(
+            commit = CommitRecord(
                 tree=transaction.put(
                     Kind.TREE,
                     Tree({"step": step, **({"state": state} if state else {})}).to_bytes(),
@@ -57,20 +57,20 @@ def builder(
     return build
 
 
-def commit(line: Line, step: int, message: str = "") -> Published:
+def commit(line: BranchWriter, step: int, message: str = "") -> Published:
     """Publish one small commit."""
     return line.publish(step, builder(line.repo, step, message))
 
 
 def run(repo: Repository, branch: str, *steps: int) -> list[Oid]:
     """Go on from the branch's tip with commits of these steps; returns their ids."""
-    line = Line.open(repo, branch).moved_to(repo.tip(branch))
+    line = BranchWriter.open(repo, branch).moved_to(repo.tip(branch))
     return [commit(line, step).commit for step in steps]
 
 
-def fork(repo: Repository, source: Oid, branch: str) -> Line:
+def fork(repo: Repository, source: Oid, branch: str) -> BranchWriter:
     """Start a branch at a commit, with a commit of the same step."""
-    line = Line.create(repo, branch).moved_to(source)
+    line = BranchWriter.create(repo, branch).moved_to(source)
     commit(line, repo.read_commit(source).step)
     return line
 

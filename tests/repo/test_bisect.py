@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from gradient.codec.mode import Mode
 from gradient.errors import ConflictError, MalformedObjectError, NotFoundError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo import bisect
-from gradient.repo.bisect import Bisection, State, Verdict
+from gradient.repo.bisect import Bisection, BisectState, Verdict
 from tests.repo.making import TIME, fork, make_repo, run
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def long_line(repo: Repository, length: int) -> list[Oid]:
     with repo.store.begin(mode=Mode.OFF) as transaction:
         tree = transaction.put(Kind.TREE, Tree({}).to_bytes())
         for step in range(length):
-            made = Commit(tree, tuple(oids[-1:]), None, step, "main", TIME)
+            made = CommitRecord(tree, tuple(oids[-1:]), None, step, "main", TIME)
             oids.append(transaction.put(Kind.COMMIT, made.to_bytes()))
         transaction.seal()
     repo.refs.append("main", oids[-1], after=None, reason="test")
@@ -136,4 +136,4 @@ def test_a_damaged_note_says_how_to_begin_anew(tmp_path: Path, text: str) -> Non
 
 
 def test_a_state_knows_what_was_skipped() -> None:
-    assert State("a", "b", ()).skipped == frozenset()
+    assert BisectState("a", "b", ()).skipped == frozenset()

@@ -9,25 +9,25 @@ import pytest
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.delta_bases import Bases
+from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.codec.mode import Mode
 from gradient.errors import CorruptObjectError, CorruptPackError, MissingObjectError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.damage import damaged_commits, naming_commits
 from gradient.repo.repository import Repository
 from tests.repo.making import TIME, make_repo
 
 
-def commit(line: Line, step: int, state: dict[str, Any], base: Oid | None = None) -> Oid:
+def commit(line: BranchWriter, step: int, state: dict[str, Any], base: Oid | None = None) -> Oid:
     """Commit a state, as differences from another commit where one is given."""
     repo = line.repo
-    bases = None if base is None else Bases(repo.store, repo.read_commit(base).tree)
+    bases = None if base is None else DeltaBases(repo.store, repo.read_commit(base).tree)
 
     def build(branch: str, parent: Oid | None) -> Oid:
         with repo.store.begin(mode=Mode.AUTO) as transaction:
-            body = Commit(
+            body = CommitRecord(
                 tree=writer.write_state(transaction, {"model": state}, bases=bases),
                 parents=() if parent is None else (parent,),
                 anchor=base,
@@ -56,7 +56,7 @@ def repo(tmp_path: Path) -> Repository:
 
 
 def test_a_sound_repo_has_none(repo: Repository) -> None:
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     commit(line, 1, {"w": torch.randn(300)})
     commit(line, 2, {"w": torch.randn(300)})
     assert damaged_commits(repo) == []
@@ -64,7 +64,7 @@ def test_a_sound_repo_has_none(repo: Repository) -> None:
 
 def test_a_shared_chunk_takes_all_that_share_it(repo: Repository, tmp_path: Path) -> None:
     frozen = torch.randn(300)
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     commit(line, 1, {"w": torch.randn(300)})
     second = commit(line, 2, {"w": torch.randn(300), "base": frozen})
     commit(line, 3, {"w": torch.randn(300), "base": frozen})
@@ -76,7 +76,7 @@ def test_a_shared_chunk_takes_all_that_share_it(repo: Repository, tmp_path: Path
 
 def test_what_is_a_difference_from_a_lost_chunk_is_lost(repo: Repository, tmp_path: Path) -> None:
     weights = torch.randn(100_000)
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     first = commit(line, 1, {"w": weights})
     commit(line, 2, {"w": weights * (1 + 1e-6)}, base=first)
     commit(line, 3, {"w": torch.randn(300)})
@@ -86,7 +86,7 @@ def test_what_is_a_difference_from_a_lost_chunk_is_lost(repo: Repository, tmp_pa
 
 
 def test_an_object_that_can_not_be_read_counts_as_missing(repo: Repository) -> None:
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     first = commit(line, 1, {"w": torch.randn(300)})
     commit(line, 2, {"w": torch.randn(300)})
     assert damaged_commits(repo, {str(first)}) == [f"main ({first.short})"]
@@ -95,7 +95,9 @@ def test_an_object_that_can_not_be_read_counts_as_missing(repo: Repository) -> N
 
 
 def test_an_error_learns_the_commits_once(repo: Repository) -> None:
-    tree = repo.read_commit(commit(Line.open(repo, "main"), 1, {"w": torch.randn(300)})).tree
+    tree = repo.read_commit(
+        commit(BranchWriter.open(repo, "main"), 1, {"w": torch.randn(300)})
+    ).tree
     with pytest.raises(CorruptPackError) as caught, naming_commits(repo):
         raise CorruptObjectError(str(tree), "its content has another hash", pack="ab")
     assert (caught.value.pack, caught.value.commits) == ("ab", ("main@1",))
@@ -108,7 +110,7 @@ def test_an_error_learns_the_commits_once(repo: Repository) -> None:
 
 
 def test_a_lost_pack_is_told_with_its_commits(repo: Repository, tmp_path: Path) -> None:
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     first = commit(line, 1, {"w": torch.randn(300)})
     second = commit(line, 2, {"w": torch.randn(300)})
     pack_of(tmp_path / "run", first).unlink()

@@ -6,7 +6,7 @@ import pytest
 
 from gradient.errors import ContextError, InvalidNameError
 from gradient.repo.discovery import (
-    Place,
+    Location,
     find_repo,
     find_workspace,
     locate,
@@ -68,7 +68,7 @@ def test_context(here: Path) -> None:
 def test_both_named_need_not_exist(here: Path) -> None:
     place = locate(workspace="ws", repo="gpt")
 
-    assert place == Place(str(here / "ws"), str(here / "ws" / "gpt"))
+    assert place == Location(str(here / "ws"), str(here / "ws" / "gpt"))
     assert place.repo_name == "gpt"
     assert not (here / "ws").exists()
 
@@ -85,13 +85,13 @@ def test_a_repo_is_known_by_its_folder_and_by_its_name(here: Path) -> None:
 def test_a_repo_named_inside_a_workspace(here: Path) -> None:
     root = workspace(here, "gpt")
 
-    assert locate(root / "gpt", repo="new") == Place(str(root), str(root / "new"))
+    assert locate(root / "gpt", repo="new") == Location(str(root), str(root / "new"))
 
 
 def test_a_repo_named_beside_the_only_workspace(here: Path) -> None:
     root = workspace(here / "ws", "gpt")
 
-    assert locate(repo="new") == Place(str(root), str(root / "new"))
+    assert locate(repo="new") == Location(str(root), str(root / "new"))
 
 
 def test_only_the_workspace_named(here: Path) -> None:
@@ -108,13 +108,13 @@ def test_only_the_workspace_named(here: Path) -> None:
 def test_in_a_repo(here: Path) -> None:
     root = workspace(here / "ws", "gpt", "bert")
 
-    assert locate(root / "bert") == Place(str(root), str(root / "bert"))
+    assert locate(root / "bert") == Location(str(root), str(root / "bert"))
 
 
 def test_a_repo_without_a_workspace(here: Path) -> None:
     create_repo(here / "gpt")
 
-    assert locate(here / "gpt") == Place(str(here), str(here / "gpt"))
+    assert locate(here / "gpt") == Location(str(here), str(here / "gpt"))
 
 
 def test_the_only_repo_of_the_workspace_around_or_below(here: Path) -> None:

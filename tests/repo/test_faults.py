@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.errors import GradientIOError
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
@@ -49,11 +49,11 @@ def folders(tmp_path: Path) -> Iterator[Path]:
     return (tmp_path / f"repo{number}" for number in itertools.count())
 
 
-def prepare(folder: Path) -> tuple[list[Oid], Line]:
+def prepare(folder: Path) -> tuple[list[Oid], BranchWriter]:
     """Make a repo with a history; returns that, and a writer that was rewound to its beginning."""
     repo = make_repo(folder)
     oids = run(repo, "main", 0, 10, 20)
-    return oids, Line.open(repo, "main").moved_to(oids[0])
+    return oids, BranchWriter.open(repo, "main").moved_to(oids[0])
 
 
 def check(folder: Path, oids: list[Oid], acknowledged: list[Oid]) -> None:
@@ -75,7 +75,7 @@ def test_killed_at_any_call(folders: Iterator[Path], monkeypatch: pytest.MonkeyP
             with contextlib.suppress(Killed):
                 acknowledged.append(commit(line, 5).commit)
         check(folder, oids, acknowledged)
-        again = Line.open(Repository.open(folder), "main").moved_to(oids[0])
+        again = BranchWriter.open(Repository.open(folder), "main").moved_to(oids[0])
         acknowledged.append(commit(again, 6).commit)
         check(folder, oids, acknowledged)
         if not countdown.hit:

@@ -11,10 +11,10 @@ from gradient.maintenance.garbage_collection import collect
 from gradient.objects.oid import Oid
 from gradient.repo import ref_edits
 from gradient.repo.bisect import Bisection
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.damage import damaged_commits
 from gradient.repo.fork import fork_commit
-from gradient.repo.reachability import Standing
+from gradient.repo.reachability import IntactCommits
 from gradient.repo.repository import Repository
 from gradient.store.pack import Pack, open_packs
 from tests.repo.making import builder, make_repo
@@ -27,7 +27,7 @@ POLICY = "--keep-last 2 --keep-every 100"
 def repo(tmp_path: Path) -> Repository:
     """Six commits on main; the second, third and fourth are forgotten."""
     repo = make_repo(tmp_path / "run")
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
     for step in range(6):
         metrics = {"loss": 9.0 - step if step < 4 else 5.5}
         if step == 5:
@@ -60,7 +60,7 @@ def test_the_error_names_the_policy_and_the_nearest_kept(repo: Repository) -> No
 def test_a_kept_one_of_the_same_step_is_named_by_its_id(repo: Repository) -> None:
     kept = repo.resolve("main@50").oid
     fork_commit(repo, repo.resolve("main@50"), "side")
-    line = Line.open(repo, "side").moved_to(repo.tip("side"))
+    line = BranchWriter.open(repo, "side").moved_to(repo.tip("side"))
     line.publish(60, builder(repo, 60, state=STATE))
     again = repo.resolve("side@50").oid
     assert again != kept
@@ -116,12 +116,12 @@ def test_nothing_is_named_or_forked_that_is_gone(repo: Repository) -> None:
     with pytest.raises(ConflictError, match=text):
         ref_edits.reset_branch(found, "main", gone.oid, reason="reset")
     assert found.branches() == repo.branches(), "nothing is set aside for a reset that fails"
-    assert not Standing(found).holds(gone.oid)
-    assert Standing(found).may_follow(gone.oid)
+    assert not IntactCommits(found).holds(gone.oid)
+    assert IntactCommits(found).may_follow(gone.oid)
 
 
 def test_a_run_that_stands_at_one_goes_on(repo: Repository) -> None:
-    line = Line.open(repo, "main").moved_to(oids(repo)[3])
+    line = BranchWriter.open(repo, "main").moved_to(oids(repo)[3])
     collect(repo, grace=0.0)
     made = line.publish(31, builder(repo, 31))
     assert made.other == "main.old1"

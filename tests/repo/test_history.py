@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.history import History
 from tests.repo.making import commit, fork, make_repo, run
 
@@ -44,7 +44,7 @@ def test_each_commit_belongs_to_the_branch_it_was_made_on(repo: Repository) -> N
 
 def test_every_revision_resolves_to_its_commit(repo: Repository) -> None:
     first, *_ = run(repo, "main", 0, 10, 10, 20)
-    commit(Line.open(repo, "main").moved_to(first), 5)
+    commit(BranchWriter.open(repo, "main").moved_to(first), 5)
     inner = fork(repo, first, "zzz")
     for step in (6, 7):
         commit(inner, step)
@@ -55,7 +55,7 @@ def test_every_revision_resolves_to_its_commit(repo: Repository) -> None:
 
 def test_a_line_set_aside_takes_its_own_commits(repo: Repository) -> None:
     first, *_ = run(repo, "main", 0, 10, 20)
-    commit(Line.open(repo, "main").moved_to(first), 5)
+    commit(BranchWriter.open(repo, "main").moved_to(first), 5)
 
     assert owned(repo) == ["main@0", "main@5", "main.old1@10", "main.old1@20"]
 
@@ -63,7 +63,7 @@ def test_a_line_set_aside_takes_its_own_commits(repo: Repository) -> None:
 def test_a_fork_of_a_line_set_aside(repo: Repository) -> None:
     first, second, _ = run(repo, "main", 0, 10, 20)
     fork(repo, second, "a_fork")
-    commit(Line.open(repo, "main").moved_to(first), 5)
+    commit(BranchWriter.open(repo, "main").moved_to(first), 5)
 
     assert owned(repo) == ["a_fork@10", "main@0", "main@5", "main.old1@10", "main.old1@20"]
 

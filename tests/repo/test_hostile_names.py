@@ -12,12 +12,12 @@ import pytest
 from gradient.errors import GradientError
 from gradient.objects.oid import Oid
 from gradient.repo import ref_edits
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.directory import DirectoryStorage
 from gradient.view.file_names import file_name
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 from tests.repo.making import commit, make_repo
 
 SLASHES = ["/", "\\", "%2f", "%2F", "%5c", "%252f", "\u2215", "\u2044", "\uff0f"]
@@ -103,7 +103,7 @@ def repo(tmp_path: Path) -> Repository:
     (outside / "kept").write_text("kept")
     init_workspace(tmp_path / "work")
     made = make_repo(tmp_path / "work" / "run")
-    commit(Line.open(made, "main"), 1)
+    commit(BranchWriter.open(made, "main"), 1)
     return made
 
 
@@ -133,7 +133,7 @@ def test_refs_and_view_files_stay_inside(part: int, repo: Repository, tmp_path: 
             lambda name=name: ref_edits.create_branch(repo, name, tip),
             lambda name=name: ref_edits.create_tag(repo, name, tip, reason="x", force=True),
             lambda name=name: repo.set_head(name),
-            lambda name=name: commit(Line.open(repo, name), 2),
+            lambda name=name: commit(BranchWriter.open(repo, name), 2),
             lambda name=name: repo.resolve(name),
         ):
             try:
@@ -144,7 +144,7 @@ def test_refs_and_view_files_stay_inside(part: int, repo: Repository, tmp_path: 
             path = Path(repo.path, file_name(name, 1))
             assert path.parent == Path(repo.path)
     assert refused > len(NAMES) // 8
-    ViewFiles(repo, "thin").add(tip)
+    ViewUpdater(repo, "thin").add(tip)
     heads = Path(repo.path, ".gradient-repo", "refs", "heads")
     assert all(path.parent == heads for path in heads.iterdir())
     assert outside_of(tmp_path, Path(repo.path)) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gradient.errors import ConflictError
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.merge_commit import line_for
 from gradient.repo.repository import Repository
 from tools.campaigns.repos import commit, go_on, make
@@ -19,15 +19,15 @@ def test_a_commit_made_as_a_merge_begins_is_not_one_that_it_has_seen(
     repo = make(tmp_path / "run")
     commit(go_on(repo, "main"), 1, 0)
     first = repo.resolve("main")
-    opened = Line.open.__func__  # type: ignore[attr-defined]
+    opened = BranchWriter.open.__func__  # type: ignore[attr-defined]
 
-    def slowly(cls: type[Line], repo: Repository, branch: str) -> Line:
-        monkeypatch.setattr(Line, "open", classmethod(opened))
+    def slowly(cls: type[BranchWriter], repo: Repository, branch: str) -> BranchWriter:
+        monkeypatch.setattr(BranchWriter, "open", classmethod(opened))
         commit(go_on(Repository.open(repo.path), branch), 2, 8)
-        line: Line = opened(cls, repo, branch)
+        line: BranchWriter = opened(cls, repo, branch)
         return line
 
-    monkeypatch.setattr(Line, "open", classmethod(slowly))
+    monkeypatch.setattr(BranchWriter, "open", classmethod(slowly))
     with pytest.raises(ConflictError, match="not the newest commit of 'main'"):
         line_for(repo, first, None)
     assert repo.branches() == ["main"]

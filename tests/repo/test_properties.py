@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradient.errors import BranchExistsError, StepError
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.history import History
 from tests.repo.making import commit, make_repo, steps
 
@@ -39,14 +39,14 @@ class World:
     """A repo, its writers, and what was promised."""
 
     repo: Repository
-    writers: list[Line] = field(default_factory=list)
+    writers: list[BranchWriter] = field(default_factory=list)
     acknowledged: list[Oid] = field(default_factory=list)
 
     def apply(self, operation: str, who: int, one: int, other: int) -> None:
         """Let one writer do one thing."""
         writer = self.writers[who]
         if operation == "attach":
-            self.writers[who] = Line.open(self.repo, BRANCHES[one % len(BRANCHES)])
+            self.writers[who] = BranchWriter.open(self.repo, BRANCHES[one % len(BRANCHES)])
         elif operation == "commit":
             try:
                 done = commit(writer, other, f"{who} {len(self.acknowledged)}")
@@ -58,10 +58,10 @@ class World:
         elif self.acknowledged:
             source = self.acknowledged[one % len(self.acknowledged)]
             if operation == "resume":
-                self.writers[who] = Line.open(self.repo, writer.branch).moved_to(source)
+                self.writers[who] = BranchWriter.open(self.repo, writer.branch).moved_to(source)
                 return
             try:
-                line = Line.create(self.repo, f"fork{other % 4}").moved_to(source)
+                line = BranchWriter.create(self.repo, f"fork{other % 4}").moved_to(source)
             except BranchExistsError:
                 return
             self.writers[who] = line
@@ -76,7 +76,7 @@ def test_nothing_is_lost_and_every_line_is_linear(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = World(make_repo(Path(folder, "repo")))
-        world.writers = [Line.open(world.repo, "main") for _ in range(WRITERS)]
+        world.writers = [BranchWriter.open(world.repo, "main") for _ in range(WRITERS)]
         for operation in history:
             world.apply(*operation)
         repo, found = world.repo, History(world.repo)

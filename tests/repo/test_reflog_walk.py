@@ -9,7 +9,7 @@ import pytest
 
 from gradient.errors import IntegrityError, UnknownRevisionError
 from gradient.repo import ref_edits
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.history import History
 from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
@@ -64,7 +64,7 @@ def test_a_fence_is_passed_over(tmp_path: Path) -> None:
 def test_a_line_that_was_left_is_not_taken_for_what_came_before(tmp_path: Path) -> None:
     repo = make_repo(tmp_path)
     oids = run(repo, "main", 10, 20, 30)
-    rewound = Line.open(repo, "main").moved_to(oids[0])
+    rewound = BranchWriter.open(repo, "main").moved_to(oids[0])
     again = [commit(rewound, step).commit for step in (15, 25)]
     assert repo.tip("main.old1") == oids[2]
     ref_edits.rename_branch(repo, "main.old1", "kept")

@@ -17,7 +17,7 @@ from gradient.errors import (
 )
 from gradient.objects.oid import Oid
 from gradient.repo import foreign_files
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.foreign_files import Mark
 from gradient.repo.repository import Repository
 from tests.repo.making import commit, make_repo, run, steps
@@ -258,7 +258,7 @@ def test_what_is_left_of_a_branch_with_a_lost_tip_is_set_aside(repo: Repository)
     oids = run(repo, "main", 0, 1, 2)
 
     damaged = lose(repo, oids[2], truncate=False)
-    commit(Line.open(damaged, "main"), 0, "afresh")
+    commit(BranchWriter.open(damaged, "main"), 0, "afresh")
 
     assert damaged.tip("main.old1") == oids[1]
 

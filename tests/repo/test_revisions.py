@@ -14,9 +14,9 @@ from gradient.errors import (
     UnknownRevisionError,
 )
 from gradient.repo import revisions
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
-from gradient.repo.revisions import Revision
+from gradient.repo.revisions import ParsedRevision
 from gradient.store import pack_catalogue
 from gradient.store.ledger_compaction import tidy
 from tests.repo.making import builder, commit, fork, make_repo, run
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from gradient.objects.oid import Oid
 
 PARSED = {
-    "main": Revision("main", "main"),
-    "exp/a.b": Revision("exp/a.b", "exp/a.b"),
-    "latest": Revision("latest", "latest"),
-    "HEAD": Revision("HEAD", "HEAD"),
-    "@": Revision("@", "HEAD"),
-    "@~2": Revision("@~2", "HEAD", None, 2),
-    "@5": Revision("@5", "", 5),
-    "@{1}": Revision("@{1}", "", "{1}"),
-    "@best:loss^": Revision("@best:loss^", "", "best", 1, "loss"),
-    "HEAD^": Revision("HEAD^", "HEAD", None, 1),
-    "main^~2^": Revision("main^~2^", "main", None, 4),
-    "main@100": Revision("main@100", "main", 100),
-    "main@007": Revision("main@007", "main", 7),
-    "main@latest": Revision("main@latest", "main", "latest"),
-    "main@last-finite": Revision("main@last-finite", "main", "last-finite"),
-    "main@best:a:b~": Revision("main@best:a:b~", "main", "best", 1, "a:b"),
-    "main@{3}": Revision("main@{3}", "main", "{3}"),
-    "main~": Revision("main~", "main", None, 1),
-    "main~2": Revision("main~2", "main", None, 2),
-    "main@100~2~": Revision("main@100~2~", "main", 100, 3),
-    "abcd": Revision("abcd", "abcd"),
-    "a" * 64: Revision("a" * 64, "a" * 64),
+    "main": ParsedRevision("main", "main"),
+    "exp/a.b": ParsedRevision("exp/a.b", "exp/a.b"),
+    "latest": ParsedRevision("latest", "latest"),
+    "HEAD": ParsedRevision("HEAD", "HEAD"),
+    "@": ParsedRevision("@", "HEAD"),
+    "@~2": ParsedRevision("@~2", "HEAD", None, 2),
+    "@5": ParsedRevision("@5", "", 5),
+    "@{1}": ParsedRevision("@{1}", "", "{1}"),
+    "@best:loss^": ParsedRevision("@best:loss^", "", "best", 1, "loss"),
+    "HEAD^": ParsedRevision("HEAD^", "HEAD", None, 1),
+    "main^~2^": ParsedRevision("main^~2^", "main", None, 4),
+    "main@100": ParsedRevision("main@100", "main", 100),
+    "main@007": ParsedRevision("main@007", "main", 7),
+    "main@latest": ParsedRevision("main@latest", "main", "latest"),
+    "main@last-finite": ParsedRevision("main@last-finite", "main", "last-finite"),
+    "main@best:a:b~": ParsedRevision("main@best:a:b~", "main", "best", 1, "a:b"),
+    "main@{3}": ParsedRevision("main@{3}", "main", "{3}"),
+    "main~": ParsedRevision("main~", "main", None, 1),
+    "main~2": ParsedRevision("main~2", "main", None, 2),
+    "main@100~2~": ParsedRevision("main@100~2~", "main", 100, 3),
+    "abcd": ParsedRevision("abcd", "abcd"),
+    "a" * 64: ParsedRevision("a" * 64, "a" * 64),
 }
 
 MALFORMED = [
@@ -80,7 +80,7 @@ def unknown(repo: Repository, text: str) -> UnknownRevisionError:
 
 
 @pytest.mark.parametrize(("text", "revision"), PARSED.items())
-def test_parse(text: str, revision: Revision) -> None:
+def test_parse(text: str, revision: ParsedRevision) -> None:
     assert revisions.parse(text) == revision
 
 
@@ -182,7 +182,7 @@ def test_a_missing_step_names_the_nearest(repo: Repository, main: list[Oid]) -> 
 
 
 def test_a_missing_step_names_the_lines_set_aside(repo: Repository, main: list[Oid]) -> None:
-    commit(Line.open(repo, "main").moved_to(main[0]), 50)
+    commit(BranchWriter.open(repo, "main").moved_to(main[0]), 50)
 
     error = unknown(repo, "main@200")
 
@@ -214,7 +214,7 @@ def test_before_the_first_commit(repo: Repository, main: list[Oid]) -> None:
 
 def measured(repo: Repository, branch: str, rows: list[dict[str, float]]) -> list[Oid]:
     """Commit rows of metrics at steps 0, 1, …; returns the ids."""
-    line = Line.open(repo, branch).moved_to(repo.tip(branch))
+    line = BranchWriter.open(repo, branch).moved_to(repo.tip(branch))
     return [
         line.publish(step, builder(repo, step, metrics=row)).commit for step, row in enumerate(rows)
     ]

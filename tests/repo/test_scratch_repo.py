@@ -7,7 +7,7 @@ import torch
 from gradient.checkpoint.reader import read_state, read_value
 from gradient.checkpoint.writer import write_state, write_value
 from gradient.codec.mode import Mode
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind
 from gradient.repo.scratch_repo import make_scratch
 from tests.repo.making import TIME, make_repo, run
@@ -24,7 +24,7 @@ def test_a_copy_has_the_same_state_and_no_past(tmp_path: Path) -> None:
     with repo.store.begin(mode=Mode.AUTO) as transaction:
         tree = write_state(transaction, state)
         environment = write_value(transaction, {"torch": "x"}, name="environment")
-        told = Commit(tree, (parent,), parent, 5, "main", TIME, environment=environment)
+        told = CommitRecord(tree, (parent,), parent, 5, "main", TIME, environment=environment)
         oid = transaction.put(Kind.COMMIT, told.to_bytes())
         transaction.seal()
     copied: list[int] = []

@@ -9,8 +9,8 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gradient.state.capture import capture
-from gradient.state.live_objects import Run
-from gradient.state.restore import Report, prepare
+from gradient.state.live_objects import LiveObjects
+from gradient.state.restore import RestoreReport, prepare
 from gradient.state.snapshot import snapshot
 from tests.state.holding import same, through
 
@@ -31,15 +31,15 @@ def make(
     scheduler: Callable[..., Any] | None = None,
     model: torch.nn.Module | None = None,
     **options: Any,
-) -> Run:
+) -> LiveObjects:
     """Make a run around a network."""
     model = network() if model is None else model
     made = optimizer(model.parameters(), **({"lr": 0.01} | options))
     cosine = CosineAnnealingLR(made, T_max=20) if scheduler is None else scheduler(made)
-    return Run(model, made, cosine)
+    return LiveObjects(model, made, cosine)
 
 
-def train(run: Run, steps: int = 1) -> None:
+def train(run: LiveObjects, steps: int = 1) -> None:
     """Take optimizer and scheduler steps on random input."""
     dtype = next(run.model.parameters()).dtype
     optimizer: Any = run.optimizer
@@ -58,7 +58,9 @@ def train(run: Run, steps: int = 1) -> None:
         scheduler.step()
 
 
-def assert_continues(make_run: Callable[[], Run], step: Callable[[Run], None] = train) -> None:
+def assert_continues(
+    make_run: Callable[[], LiveObjects], step: Callable[[LiveObjects], None] = train
+) -> None:
     """Check that a run restored from its stored state goes on as the original does."""
     original = make_run()
     for _ in range(3):
@@ -78,6 +80,6 @@ def assert_continues(make_run: Callable[[], Run], step: Callable[[Run], None] = 
     assert same(capture(other), capture(original))
 
 
-def restore(run: Run, state: dict[str, Any], **options: Any) -> Report:
+def restore(run: LiveObjects, state: dict[str, Any], **options: Any) -> RestoreReport:
     """Restore a run from a copy of a state."""
     return prepare(run, snapshot(state), **options).apply()

@@ -7,7 +7,7 @@ import torch
 
 from gradient.errors import MisfitError, UnsupportedValueError
 from gradient.state.capture import capture
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.model import ModelPlan, capture_model
 from gradient.state.restore import prepare
 from gradient.state.snapshot import snapshot
@@ -207,7 +207,7 @@ def test_what_torch_could_not_copy_to_is_a_misfit_before_anything_changed() -> N
     source.register_buffer("late", torch.zeros(3))
     before = snapshot(capture_model(target))
     with pytest.raises(MisfitError) as caught:
-        prepare(Run(target), snapshot(capture(Run(source))))
+        prepare(LiveObjects(target), snapshot(capture(LiveObjects(source))))
     assert caught.value.mismatched == {
         "mask": "here expanded from fewer values than were saved",
         "late": "here made in torch.inference_mode(), so that nothing can change it any more",
@@ -231,8 +231,8 @@ def test_lazy_modules() -> None:
     with pytest.raises(UnsupportedValueError, match=r"weight: a lazy parameter.*Run one batch"):
         describe(capture_model(lazy)["weight"], "model.weight")
     full = torch.nn.Linear(3, 2)
-    run = Run(lazy)
-    restore(run, capture(Run(full)))
+    run = LiveObjects(lazy)
+    restore(run, capture(LiveObjects(full)))
     assert same(capture_model(lazy), capture_model(full))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from gradient.errors import MisfitError
 from gradient.state.capture import capture
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.optimizer import capture_optimizer, to_state_dict
 from gradient.state.optimizer_plan import same_value
 from gradient.state.parameter_names import ParameterNames, strip, stripped
@@ -51,7 +51,7 @@ def model_for(name: str) -> torch.nn.Module:
     return network()
 
 
-def train_sparse(run: Run) -> None:
+def train_sparse(run: LiveObjects) -> None:
     optimizer: Any = run.optimizer
     optimizer.zero_grad()
     run.model(torch.randint(5, (4, 2))).square().mean().backward()
@@ -63,7 +63,7 @@ def test_every_optimizer_goes_on_to_the_bit(name: str, options: dict[str, Any]) 
     kind = getattr(torch.optim, name)
     step = train_sparse if name == "SparseAdam" else train
 
-    def build() -> Run:
+    def build() -> LiveObjects:
         rate = {"lr": torch.tensor(0.01)} if options.get("lr") == "tensor" else {}
         return make(kind, model=model_for(name), **(options | rate))
 
@@ -103,11 +103,11 @@ def test_state_keeps_its_dtype_where_torch_casts_it() -> None:
 
 
 def test_state_comes_back_in_its_memory_format() -> None:
-    def build() -> Run:
+    def build() -> LiveObjects:
         conv: Any = torch.nn.Conv2d(3, 4, 3)
         return make(model=conv.to(memory_format=torch.channels_last))
 
-    def step(run: Run) -> None:
+    def step(run: LiveObjects) -> None:
         optimizer: Any = run.optimizer
         optimizer.zero_grad()
         run.model(torch.randn(2, 3, 8, 8)).square().mean().backward()
@@ -235,23 +235,23 @@ def test_tied_parameters_take_one_state() -> None:
     """Two that are equal to the bit are still two for the optimizer."""
     model = torch.nn.Module()
     model.a, model.b = (torch.nn.Parameter(torch.zeros(3)) for _ in range(2))
-    run = Run(model, torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9))
+    run = LiveObjects(model, torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9))
     model.a.grad, model.b.grad = torch.ones(3), torch.full((3,), 2.0)
     run.optimizer.step()
     state = snapshot(capture(run))
     tied = torch.nn.Module()
     tied.a = tied.b = torch.nn.Parameter(torch.zeros(3))
-    other = Run(tied, torch.optim.SGD(tied.parameters(), lr=0.0, momentum=0.9))
+    other = LiveObjects(tied, torch.optim.SGD(tied.parameters(), lr=0.0, momentum=0.9))
     with pytest.raises(MisfitError, match="optimizer: b: here tied to a, saved apart"):
         prepare(other, state)
 
 
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
 def test_a_parameter_may_be_twice_in_a_group() -> None:
-    def twice() -> Run:
+    def twice() -> LiveObjects:
         model = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 3))
         first, *others = model.parameters()
-        return Run(model, torch.optim.Adam([first, first, *others]))
+        return LiveObjects(model, torch.optim.Adam([first, first, *others]))
 
     run = twice()
     for parameter in run.model.parameters():
@@ -264,7 +264,7 @@ def test_a_parameter_may_be_twice_in_a_group() -> None:
     assert same(capture(other)["optimizer"], state["optimizer"])
 
 
-def outsiders(shape: tuple[int, ...] = (3,)) -> Run:
+def outsiders(shape: tuple[int, ...] = (3,)) -> LiveObjects:
     model = Twin()
     outside = torch.nn.Parameter(torch.ones(shape))
     groups = [{"params": list(model.parameters())}, {"params": [outside], "lr": 0.5}]
@@ -298,7 +298,7 @@ def test_a_model_may_call_its_parameters_like_that() -> None:
 
 
 def test_groups_that_differ_are_a_misfit() -> None:
-    def grouped(split: int) -> Run:
+    def grouped(split: int) -> LiveObjects:
         model = Twin()
         everything = list(model.parameters())
         groups = [{"params": everything[:split]}, {"params": everything[split:], "lr": 0.5}]
@@ -366,7 +366,7 @@ def test_options_may_be_tensors_and_arrays() -> None:
 
 
 def test_options_may_hold_tensors_and_arrays() -> None:
-    def build(scale: float) -> Run:
+    def build(scale: float) -> LiveObjects:
         run = make(torch.optim.SGD)
         groups: Any = run.optimizer.param_groups
         groups[0]["plan"] = {"at": [torch.tensor([1.0, float("nan")])], "by": deque([np.ones(3)])}
@@ -394,7 +394,7 @@ class Shampooish:
 
 def test_other_state_dicts_are_kept_as_they_are() -> None:
     optimizer = Shampooish()
-    run = Run(network(), optimizer)
+    run = LiveObjects(network(), optimizer)
     state = snapshot(capture(run))
     assert set(state["optimizer"]) == {"class", "opaque"}
     optimizer.table = {}
@@ -434,7 +434,7 @@ class Several:
 
 
 def test_state_inside_a_wrapper_keeps_its_dtype_too() -> None:
-    def step(run: Run) -> None:
+    def step(run: LiveObjects) -> None:
         optimizer: Any = run.optimizer
 
         def closure() -> torch.Tensor:
@@ -445,9 +445,9 @@ def test_state_inside_a_wrapper_keeps_its_dtype_too() -> None:
 
         optimizer.step(closure)
 
-    def build() -> Run:
+    def build() -> LiveObjects:
         model = network(torch.bfloat16)
-        return Run(model, Several(model.parameters(), 0.01))
+        return LiveObjects(model, Several(model.parameters(), 0.01))
 
     assert_continues(build, step)
 
@@ -480,7 +480,7 @@ def test_further_keys_and_other_state_come_back() -> None:
 
 
 def test_named_parameters_keep_their_names() -> None:
-    def build(order: str) -> Run:
+    def build(order: str) -> LiveObjects:
         model = Twin(order)
         named = list(model.named_parameters())
         return make(lambda _, **options: torch.optim.Adam(named, **options), model=model)

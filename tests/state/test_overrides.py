@@ -9,14 +9,14 @@ from torch.optim import lr_scheduler as lrs
 from gradient.errors import ConfigError
 from gradient.state import overrides
 from gradient.state.capture import capture
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.snapshot import snapshot
 from tests.state.holding import same
 from tests.state.runs import make, restore, train
 from tests.state.test_scheduler import SCHEDULERS, chained, sequential
 
 
-def rates(run: Run, steps: int) -> list[float]:
+def rates(run: LiveObjects, steps: int) -> list[float]:
     result = []
     for _ in range(steps):
         result.append(float(run.optimizer.param_groups[0]["lr"]))
@@ -24,7 +24,7 @@ def rates(run: Run, steps: int) -> list[float]:
     return result
 
 
-def group(run: Run) -> dict[str, Any]:
+def group(run: LiveObjects) -> dict[str, Any]:
     found: dict[str, Any] = run.optimizer.param_groups[0]
     return found
 
@@ -48,7 +48,7 @@ CLOSED = {
 @pytest.mark.parametrize("tensor", [False, True], ids=["float", "tensor"])
 @pytest.mark.parametrize(("name", "index"), [(n, i) for n, k in CLOSED.items() for i in range(k)])
 def test_scaling_scales_every_later_rate(name: str, index: int, tensor: bool) -> None:
-    def build() -> Run:
+    def build() -> LiveObjects:
         rate = torch.tensor(0.01, dtype=torch.float64) if tensor else 0.01
         run = make(torch.optim.SGD, SCHEDULERS[name][index], lr=rate, momentum=0.9)
         train(run, 2)
@@ -82,7 +82,7 @@ def test_a_lambda_goes_on_from_the_new_rate() -> None:
 
 @pytest.mark.parametrize("name", ["OneCycleLR", "CyclicLR"])
 def test_setting_the_rate_scales_a_cycle(name: str) -> None:
-    def build() -> Run:
+    def build() -> LiveObjects:
         run = make(torch.optim.SGD, SCHEDULERS[name][0], momentum=0.9)
         train(run, 4)
         return run
@@ -144,7 +144,7 @@ def test_bad_factors(factor: Any) -> None:
     "name", [name for name in SCHEDULERS if name not in ("ReduceLROnPlateau", "SWALR")]
 )
 def test_a_reset_scheduler_starts_afresh(name: str) -> None:
-    def build() -> Run:
+    def build() -> LiveObjects:
         torch.manual_seed(0)
         return make(torch.optim.SGD, SCHEDULERS[name][0], momentum=0.9)
 

@@ -11,7 +11,7 @@ import torch
 
 from gradient.errors import ConfigError, InvalidNameError, MisfitError
 from gradient.state.capture import capture
-from gradient.state.live_objects import RESERVED, Registered, Run, check_name
+from gradient.state.live_objects import RESERVED, LiveObjects, Registered, check_name
 from gradient.state.restore import prepare, unpack
 from gradient.state.snapshot import snapshot
 from gradient.state.tags import Pickled
@@ -35,7 +35,7 @@ class Box:
         self.value = value
 
 
-def with_boxes(**boxes: Box) -> Run:
+def with_boxes(**boxes: Box) -> LiveObjects:
     run = make()
     run.registered = {name: Registered(box.get, box.set) for name, box in boxes.items()}
     return run
@@ -61,13 +61,13 @@ def test_a_run_goes_on_with_its_environment() -> None:
 
     environments: list[Environment] = []
 
-    def build() -> Run:
+    def build() -> LiveObjects:
         run = make()
         environments.append(Environment())
         run.registered["env"] = Registered.of(environments[-1])
         return run
 
-    def step(run: Run) -> None:
+    def step(run: LiveObjects) -> None:
         run.registered["env"].getter.__self__.step()
         train(run)
 
@@ -79,7 +79,7 @@ def test_components_and_their_order() -> None:
     state = capture(with_boxes(a=Box(1)))
     assert list(state) == ["model", "optimizer", "scheduler", "a", "rng"]
     bare = make()
-    assert list(capture(Run(bare.model))) == ["model", "rng"]
+    assert list(capture(LiveObjects(bare.model))) == ["model", "rng"]
 
 
 def test_a_getter_that_draws_shifts_nothing() -> None:
@@ -148,7 +148,7 @@ def test_a_failing_model_is_put_back() -> None:
                 self.armed = False
                 raise RuntimeError("fragile")
 
-    run = Run(Fragile())
+    run = LiveObjects(Fragile())
     state = snapshot(capture(run))
     state["model"]["weight"] += 1
     run.model.armed = True

@@ -10,7 +10,7 @@ from torch.optim.swa_utils import SWALR
 
 from gradient.errors import MisfitError
 from gradient.state.capture import capture
-from gradient.state.live_objects import Run
+from gradient.state.live_objects import LiveObjects
 from gradient.state.restore import prepare
 from gradient.state.scheduler import capture_scheduler
 from gradient.state.snapshot import snapshot
@@ -88,7 +88,7 @@ def test_every_scheduler_of_torch_is_here() -> None:
 @pytest.mark.parametrize(("name", "index"), CASES)
 @pytest.mark.parametrize("tensor", [False, True], ids=["float", "tensor"])
 def test_every_scheduler_goes_on_to_the_bit(name: str, index: int, tensor: bool) -> None:
-    def build() -> Run:
+    def build() -> LiveObjects:
         rate = torch.tensor(0.01) if tensor else 0.01
         return make(torch.optim.SGD, SCHEDULERS[name][index], lr=rate, momentum=0.9)
 

@@ -13,7 +13,7 @@ from gradient.errors import GradientIOError
 from gradient.storage.memory import MemoryStorage
 from gradient.store import leases, process_id
 from gradient.store.leases import EXPIRY, Leases
-from gradient.store.process_id import Owner
+from gradient.store.process_id import ProcessId
 
 
 def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
@@ -106,21 +106,21 @@ def test_what_a_lease_says_is_what_is_written() -> None:
 
 def test_an_owner_is_spelled_one_way() -> None:
     me = process_id.current()
-    assert Owner.parse(str(me)) == me
+    assert ProcessId.parse(str(me)) == me
     for text in ("", "x", f"{me}-1", f"-{me}", str(me).upper() + "x"):
-        assert Owner.parse(text) is None
+        assert ProcessId.parse(text) is None
 
 
 def test_whether_an_owner_runs() -> None:
     me = process_id.current()
     assert me.runs() is True
-    assert Owner("0" * 16, me.process, me.started).runs() is None
+    assert ProcessId("0" * 16, me.process, me.started).runs() is None
     if me.started != "0":
-        assert Owner(me.machine, me.process, "1").runs() is False
+        assert ProcessId(me.machine, me.process, "1").runs() is False
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         facts = process_id._facts(child.pid)
-        other = Owner(me.machine, child.pid, facts[0] if facts else "0")
+        other = ProcessId(me.machine, child.pid, facts[0] if facts else "0")
         assert other.runs() is True
         os.kill(child.pid, signal.SIGSTOP)
         assert other.runs() is True, "asleep is not dead"

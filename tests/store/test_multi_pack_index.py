@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradient.codec.mode import Mode
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Storage
 from gradient.storage.memory import MemoryStorage
@@ -22,8 +22,8 @@ from gradient.store.object_store import ObjectStore
 TREE = Oid(bytes(range(32)))
 
 
-def commit(number: int, parent: Oid | None = None, branch: str = "main") -> Commit:
-    return Commit(
+def commit(number: int, parent: Oid | None = None, branch: str = "main") -> CommitRecord:
+    return CommitRecord(
         tree=TREE,
         parents=() if parent is None else (parent,),
         anchor=None if number % 3 == 0 else parent,
@@ -64,7 +64,7 @@ def answers(storage: Storage, oids: list[Oid]) -> dict[str, Any]:
     """Ask a fresh store everything that a ledger could have a say in."""
     store = ObjectStore(storage, workers=1)
     links = [
-        store.known_link(oid) or Commit.from_bytes(store.read(oid, Kind.COMMIT)).link
+        store.known_link(oid) or CommitRecord.from_bytes(store.read(oid, Kind.COMMIT)).link
         for oid in oids
     ]
     bodies = [store.known_commit(oid) or store.read(oid, Kind.COMMIT) for oid in oids]
@@ -102,9 +102,11 @@ def test_history_is_read_from_ledgers_alone(monkeypatch: pytest.MonkeyPatch) -> 
     write(storage)
     seen = opens(storage, monkeypatch)
     store = ObjectStore(storage, workers=1)
-    assert [Commit.from_known(store.known_commit(oid) or b"").step for oid in oids] == [*range(40)]
+    assert [CommitRecord.from_known(store.known_commit(oid) or b"").step for oid in oids] == [
+        *range(40)
+    ]
     assert [store.known_link(oid) for oid in oids] == [
-        Commit.from_known(store.known_commit(oid) or b"").link for oid in oids
+        CommitRecord.from_known(store.known_commit(oid) or b"").link for oid in oids
     ]
     assert store.packs()[0] == 40
     assert oids[0] in store
@@ -438,7 +440,7 @@ def test_who_believes_footers_alone_writes_no_ledger_twice() -> None:
     assert not ours.catalogue.told()
 
 
-def forged(**changes: Any) -> multi_pack_index.Ledger | None:
+def forged(**changes: Any) -> multi_pack_index.MultiPackIndex | None:
     """Write a ledger of two packs under right hashes, with other numbers, and read it."""
     storage = MemoryStorage()
     fill(storage, 2)
@@ -531,11 +533,11 @@ def test_what_is_wrong_with_packs_is_asked_of_them() -> None:
     assert [*ObjectStore(storage, workers=1).problems] == [name[len("objects/pack/") :][:-5]]
 
 
-class Told(dict[str, multi_pack_index.Ledger]):
+class Told(dict[str, multi_pack_index.MultiPackIndex]):
     """Lets another thread write a ledger while the first one looks through what is told."""
 
     def __init__(
-        self, told: dict[str, multi_pack_index.Ledger], meanwhile: threading.Thread
+        self, told: dict[str, multi_pack_index.MultiPackIndex], meanwhile: threading.Thread
     ) -> None:
         super().__init__(told)
         self._meanwhile = meanwhile

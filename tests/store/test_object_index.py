@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradient.objects.oid import Kind, Oid
-from gradient.store.object_index import Index
+from gradient.store.object_index import ObjectIndex
 from gradient.store.pack import Pack
-from gradient.store.pack_format import Row, index_bytes
+from gradient.store.pack_format import FrameRow, index_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,7 +25,7 @@ def make_pack(number: int, oids: Iterable[Oid]) -> Pack:
     offset = 16
     for oid in sorted(set(oids)):
         base = Oid(bytes(32)) if (number + oid[31]) % 2 else None
-        rows.append(Row(oid, offset, 5, 5, KINDS[0 if base else oid[8] % 3], 0, base))
+        rows.append(FrameRow(oid, offset, 5, 5, KINDS[0 if base else oid[8] % 3], 0, base))
         offset += 53
     index, _ = index_bytes(rows)
     return Pack(f"{number:064x}", index, len(rows), offset)
@@ -36,7 +36,7 @@ def make_pack(number: int, oids: Iterable[Oid]) -> Pack:
     st.sets(st.integers(0, 10)),
 )
 def test_it_finds_what_a_plain_search_finds(batches: list[list[list[Oid]]], gone: set[int]) -> None:
-    index = Index()
+    index = ObjectIndex()
     packs: list[Pack] = []
     for batch in batches:
         fresh = [make_pack(len(packs) + n, oids) for n, oids in enumerate(batch)]
@@ -65,7 +65,7 @@ def test_it_finds_what_a_plain_search_finds(batches: list[list[list[Oid]]], gone
 
 
 def test_a_pack_can_come_back() -> None:
-    index = Index()
+    index = ObjectIndex()
     pack = make_pack(1, [Oid(b"a" * 32)])
     index.add([pack])
     index.drop(pack.id)

@@ -28,7 +28,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage.directory import DirectoryStorage
 from gradient.storage.memory import MemoryStorage
 from gradient.store import pack as packs
-from gradient.store.blob_batches import Piece
+from gradient.store.blob_batches import PendingBlob
 from gradient.store.object_store import ObjectStore, StoreStats
 from gradient.store.pack import PackWriter, name_of
 from gradient.store.transaction import Transaction
@@ -121,7 +121,7 @@ def test_small_blobs_are_done_by_the_caller_after_the_large_ones() -> None:
     threads: dict[int, set[str]] = {MIB: set(), 0: set()}
 
     class Seen(Transaction):
-        def _encode(self, kind: Kind, pieces: Sequence[Piece]) -> Any:
+        def _encode(self, kind: Kind, pieces: Sequence[PendingBlob]) -> Any:
             for piece in pieces:
                 names = threads[len(piece.data) >> 20 << 20]  # type: ignore[arg-type]
                 names.add(threading.current_thread().name)
@@ -129,7 +129,7 @@ def test_small_blobs_are_done_by_the_caller_after_the_large_ones() -> None:
 
     with Seen(store._storage, store.catalogue, store._workers, mode=Mode.AUTO) as transaction:
         stored = transaction.store(
-            (Piece(body, 4) for body in large), (Piece(body, 1) for body in small)
+            (PendingBlob(body, 4) for body in large), (PendingBlob(body, 1) for body in small)
         )
         transaction.seal()
     assert [each.oid for each in stored] == [Oid.of(Kind.BLOB, body) for body in large + small]
@@ -155,16 +155,16 @@ def test_one_job_has_pieces_of_every_kind() -> None:
     moved = [(array * np.float32(1.0001)).tobytes() for array in arrays]
     other = rng.standard_normal(1 << 13).astype(np.float32).tobytes()
     pieces = [
-        Piece(moved[0], 4, bases[0]),
-        Piece(b"", 4),
-        Piece(bodies[1], 4, bases[2]),
-        Piece(moved[1], 4, Oid(b"?" * 32)),
-        Piece(moved[2], 4, bases[2]),
-        Piece(other, 4, bases[3]),
-        Piece(moved[2], 4, bases[2]),
-        Piece(moved[3][:100], 4, bases[3]),
-        Piece(moved[4], 4, bases[4]),
-        Piece(b"text " * 400, 1),
+        PendingBlob(moved[0], 4, bases[0]),
+        PendingBlob(b"", 4),
+        PendingBlob(bodies[1], 4, bases[2]),
+        PendingBlob(moved[1], 4, Oid(b"?" * 32)),
+        PendingBlob(moved[2], 4, bases[2]),
+        PendingBlob(other, 4, bases[3]),
+        PendingBlob(moved[2], 4, bases[2]),
+        PendingBlob(moved[3][:100], 4, bases[3]),
+        PendingBlob(moved[4], 4, bases[4]),
+        PendingBlob(b"text " * 400, 1),
     ]
     with store.begin(mode=Mode.AUTO) as transaction:
         stored = transaction.store((), pieces)

@@ -17,7 +17,7 @@ from gradient.storage.memory import MemoryStorage
 from gradient.store import pack_format
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack, PackWriter, id_of, name_of, open_packs
-from gradient.store.pack_format import FRAME, HEADER, ROW, TRAILER, Row
+from gradient.store.pack_format import FRAME, HEADER, ROW, TRAILER, FrameRow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ def test_golden() -> None:
 
 def test_golden_header_of_a_difference() -> None:
     oid, base = Oid(b"\x11" * 32), Oid(b"\x22" * 32)
-    row = Row(oid, 16, 1234, 1 << 20, Kind.BLOB, Codec.DELTA, base)
+    row = FrameRow(oid, 16, 1234, 1 << 20, Kind.BLOB, Codec.DELTA, base)
     assert row.header == BASED_HEADER
     assert row.header_bytes == len(BASED_HEADER)
 

@@ -11,15 +11,15 @@ import torch
 
 from gradient.checkpoint.writer import write_state
 from gradient.codec.mode import Mode
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line, Published
+from gradient.repo.branch_writer import BranchWriter, Published
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.state.capture import capture
-from gradient.state.live_objects import Registered, Run
+from gradient.state.live_objects import LiveObjects, Registered
 from gradient.view.init_repo import init_repo
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +48,7 @@ def make_repo(folder: Path) -> Repository:
     return Repository.open(folder, workers=1)
 
 
-def make_run(seed: int = 1, *, registered: Mapping[str, Any] | None = None) -> Run:
+def make_run(seed: int = 1, *, registered: Mapping[str, Any] | None = None) -> LiveObjects:
     """Return a small run whose optimizer and generators have seen use."""
     torch.manual_seed(seed)
     random.seed(seed)
@@ -63,16 +63,16 @@ def make_run(seed: int = 1, *, registered: Mapping[str, Any] | None = None) -> R
         scheduler.step()
     boxes = {name: Box(value) for name, value in (registered or {}).items()}
     states = {name: Registered(box.get, box.set) for name, box in boxes.items()}
-    return Run(model, optimizer, scheduler, states)
+    return LiveObjects(model, optimizer, scheduler, states)
 
 
-def publish(line: Line, step: int, state: Mapping[str, Any]) -> Published:
+def publish(line: BranchWriter, step: int, state: Mapping[str, Any]) -> Published:
     """Store a state as the next commit."""
     time = timestamp()
 
     def build(branch: str, parent: Oid | None) -> Oid:
         with line.repo.store.begin(mode=Mode.OFF) as transaction:
-            commit = Commit(
+            commit = CommitRecord(
                 tree=write_state(transaction, state),
                 parents=() if parent is None else (parent,),
                 anchor=None,
@@ -89,7 +89,9 @@ def publish(line: Line, step: int, state: Mapping[str, Any]) -> Published:
     return line.publish(step, build)
 
 
-def commit(view: ViewFiles, line: Line, step: int, state: Mapping[str, Any]) -> str | None:
+def commit(
+    view: ViewUpdater, line: BranchWriter, step: int, state: Mapping[str, Any]
+) -> str | None:
     """Publish a state and take it into the view, as the engine does."""
     return view.add(publish(line, step, state).commit, state)
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from gradient.errors import UnsupportedValueError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.view import desc_payload
 from tests.view.making import PLAIN, captured, make_repo, publish
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMIT = Commit(Oid(bytes(32)), (), None, 7, "main", "2026-02-10T12:34:56.000000", "hello")
+COMMIT = CommitRecord(Oid(bytes(32)), (), None, 7, "main", "2026-02-10T12:34:56.000000", "hello")
 
 CONVERTED = {
     "float64": (np.float64(0.1), 0.1),
@@ -198,7 +198,7 @@ def test_size_is_known_without_reading(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "repo")
     big = torch.zeros(300_000)
     state = {"model": {"w": big, "tied": big}, "env": {"a": np.zeros(1000)}}
-    oid = publish(Line.open(repo, "main"), 0, state).commit
+    oid = publish(BranchWriter.open(repo, "main"), 0, state).commit
     commit = repo.read_commit(oid)
 
     for known in (state, None, {"env": state["env"]}):
@@ -208,7 +208,7 @@ def test_size_is_known_without_reading(tmp_path: Path) -> None:
 def test_reading_back_from_the_store(tmp_path: Path) -> None:
     repo = make_repo(tmp_path / "repo")
     state = captured(env=PLAIN)
-    oid = publish(Line.open(repo, "main"), 7, state).commit
+    oid = publish(BranchWriter.open(repo, "main"), 7, state).commit
     commit = repo.read_commit(oid)
 
     for known in (None, {"model": state["model"]}):

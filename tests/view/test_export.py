@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from gradient.errors import ConfigError, ConflictError, NotFoundError, UnsupportedValueError
 from gradient.objects.oid import Oid
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.state.tensors import same_bits
 from gradient.view import safetensors as format
@@ -29,7 +29,7 @@ def repo(tmp_path: Path) -> Repository:
 
 def commit(repo: Repository, **components: object) -> Oid:
     state = {**captured(), **components}
-    return publish(Line.open(repo, "main"), 7, state).commit
+    return publish(BranchWriter.open(repo, "main"), 7, state).commit
 
 
 @pytest.fixture

@@ -14,17 +14,17 @@ import pytest
 import torch
 
 from gradient.errors import ForeignRepoError
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import init_workspace
 from gradient.state.capture import capture
 from gradient.state.live_objects import Registered
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 from tests.view import published
 from tests.view.making import Box, commit, make_repo, make_run
 
 if TYPE_CHECKING:
-    from gradient.state.live_objects import Run
+    from gradient.state.live_objects import LiveObjects
 
 REQUIREMENT = "gradient-desc==0.1.17"
 
@@ -51,7 +51,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run() -> Run:
+def run() -> LiveObjects:
     """Return a run whose registered state the published package can take."""
     made = make_run()
     box = Box({"seen": [0.5, -0.0], "name": "env"})
@@ -60,10 +60,10 @@ def run() -> Run:
 
 
 @pytest.fixture
-def repo(tmp_path: Path, run: Run) -> Repository:
+def repo(tmp_path: Path, run: LiveObjects) -> Repository:
     init_workspace(tmp_path / "ws")
     made = make_repo(tmp_path / "ws" / "gpt")
-    commit(ViewFiles(made, "full"), Line.open(made, "main"), 5, capture(run))
+    commit(ViewUpdater(made, "full"), BranchWriter.open(made, "main"), 5, capture(run))
     return made
 
 
@@ -84,7 +84,7 @@ def resume(package: Path, repo: Repository, *, then: str = "") -> dict[str, Any]
 
 
 def test_the_published_package_goes_on_bit_for_bit(
-    package: Path, repo: Repository, run: Run
+    package: Path, repo: Repository, run: LiveObjects
 ) -> None:
     generators = torch.get_rng_state(), random.getstate()
     found = resume(package, repo)

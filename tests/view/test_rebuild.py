@@ -8,9 +8,9 @@ import torch
 from tests.view.test_files import FOREIGN, STATE, kinds, listed
 
 from gradient.errors import ForeignRepoError
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.view import rebuild, updates
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 from tests.view.making import commit, make_repo
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def repo(tmp_path: Path) -> Repository:
     made = make_repo(tmp_path / "repo")
-    view, line = ViewFiles(made, "full"), Line.open(made, "main")
+    view, line = ViewUpdater(made, "full"), BranchWriter.open(made, "main")
     for step in (0, 1, 2, 3):
         commit(view, line, step, STATE)
     return made

@@ -11,9 +11,9 @@ from tests.view.test_payload import same
 
 import gradient
 from gradient.errors import ContextError
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.view import thin
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 from tests.view.making import PLAIN, captured, commit, make_repo
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def repo(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def file(repo: Repository, state: dict[str, Any]) -> Path:
-    return Path(str(commit(ViewFiles(repo, "thin"), Line.open(repo, "main"), 5, state)))
+    return Path(str(commit(ViewUpdater(repo, "thin"), BranchWriter.open(repo, "main"), 5, state)))
 
 
 def python(code: str) -> str:

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from gradient.repo import ref_edits
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.foreign_files import Mark, read_mark
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.view import manifest, updates
 from gradient.view.file_names import file_name
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 from gradient.view.view_follow import follow_refs
 from tests.storage.faults import observed
 from tests.view.making import captured, commit, make_repo, publish
@@ -34,8 +34,8 @@ def repo(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
-def line(repo: Repository) -> Line:
-    return Line.open(repo, "main")
+def line(repo: Repository) -> BranchWriter:
+    return BranchWriter.open(repo, "main")
 
 
 STATE = {"model": {"w": torch.arange(4.0)}}
@@ -64,8 +64,8 @@ def listed(repo: Repository) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("mode", "kind"), [("auto", "full"), ("full", "full"), ("thin", "thin"), ("off", None)]
 )
-def test_modes(repo: Repository, line: Line, mode: ViewMode, kind: str | None) -> None:
-    path = commit(ViewFiles(repo, mode), line, 100, STATE)
+def test_modes(repo: Repository, line: BranchWriter, mode: ViewMode, kind: str | None) -> None:
+    path = commit(ViewUpdater(repo, mode), line, 100, STATE)
 
     expected = str(Path(repo.path, "ckpt_main_s100.pt")) if kind else None
     assert path == expected
@@ -73,9 +73,9 @@ def test_modes(repo: Repository, line: Line, mode: ViewMode, kind: str | None) -
     assert listed(repo)["main@100"]["file"] == expected
 
 
-def test_a_full_file_loads_plainly(repo: Repository, line: Line) -> None:
+def test_a_full_file_loads_plainly(repo: Repository, line: BranchWriter) -> None:
     state = captured(env={"n": 3})
-    path = commit(ViewFiles(repo, "full"), line, 5, state)
+    path = commit(ViewUpdater(repo, "full"), line, 5, state)
 
     found = torch.load(str(path))
 
@@ -85,7 +85,7 @@ def test_a_full_file_loads_plainly(repo: Repository, line: Line) -> None:
     assert torch.load(str(path), mmap=True)["data"]["step"] == 5
 
 
-def test_a_full_disk_leaves_a_thin_file(repo: Repository, line: Line) -> None:
+def test_a_full_disk_leaves_a_thin_file(repo: Repository, line: BranchWriter) -> None:
     """The lack of room is met in the middle of the archive, where torch has its own error."""
     wide = captured(wide=torch.zeros(1 << 20))
     full: list[str] = []
@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_a_thin_file(repo: Repository, line: Line) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with observed(fail_once):
-        path = commit(ViewFiles(repo, "auto"), line, 5, wide)
+        path = commit(ViewUpdater(repo, "auto"), line, 5, wide)
 
     assert full
     assert kinds(repo) == {"ckpt_main_s5.pt": "thin"}
@@ -104,19 +104,19 @@ def test_a_full_disk_leaves_a_thin_file(repo: Repository, line: Line) -> None:
 
 
 def test_large_states_are_thin(
-    repo: Repository, line: Line, monkeypatch: pytest.MonkeyPatch
+    repo: Repository, line: BranchWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(updates, "MOST_STATE_BYTES", 15)
 
-    commit(ViewFiles(repo, "auto"), line, 0, STATE)
+    commit(ViewUpdater(repo, "auto"), line, 0, STATE)
 
     assert kinds(repo) == {"ckpt_main_s0.pt": "thin"}
 
 
 def test_the_oldest_full_files_turn_thin(
-    repo: Repository, line: Line, monkeypatch: pytest.MonkeyPatch
+    repo: Repository, line: BranchWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = ViewFiles(repo, "auto")
+    view = ViewUpdater(repo, "auto")
     commit(view, line, 0, STATE)
     size = Path(repo.path, "ckpt_main_s0.pt").stat().st_size
     monkeypatch.setattr(updates, "MOST_FULL_BYTES", size * 5 // 2)
@@ -125,21 +125,21 @@ def test_the_oldest_full_files_turn_thin(
         commit(view, line, step, STATE)
 
     assert list(kinds(repo).values()) == ["thin", "thin", "full", "full"]
-    commit(ViewFiles(repo, "auto"), line, 4, STATE)
+    commit(ViewUpdater(repo, "auto"), line, 4, STATE)
     assert list(kinds(repo).values()) == ["thin", "thin", "thin", "full", "full"]
     assert torch.load(Path(repo.path, "ckpt_main_s0.pt"))["data"]["step"] == 0
 
 
-def test_a_state_that_is_not_given_is_read(repo: Repository, line: Line) -> None:
-    view = ViewFiles(repo, "auto")
+def test_a_state_that_is_not_given_is_read(repo: Repository, line: BranchWriter) -> None:
+    view = ViewUpdater(repo, "auto")
 
     path = view.add(publish(line, 3, captured(env=1)).commit)
 
     assert torch.load(str(path))["data"]["env"]["state"] == 1
 
 
-def test_the_same_step_again(repo: Repository, line: Line) -> None:
-    view = ViewFiles(repo, "thin")
+def test_the_same_step_again(repo: Repository, line: BranchWriter) -> None:
+    view = ViewUpdater(repo, "thin")
     commit(view, line, 5, STATE)
     commit(view, line, 5, STATE)
 
@@ -148,20 +148,20 @@ def test_the_same_step_again(repo: Repository, line: Line) -> None:
 
 
 def test_the_same_step_again_without_files_leaves_no_stale_one(
-    repo: Repository, line: Line
+    repo: Repository, line: BranchWriter
 ) -> None:
-    commit(ViewFiles(repo, "thin"), line, 5, STATE)
-    commit(ViewFiles(repo, "off"), line, 5, STATE)
+    commit(ViewUpdater(repo, "thin"), line, 5, STATE)
+    commit(ViewUpdater(repo, "off"), line, 5, STATE)
 
     assert kinds(repo) == {}
 
 
-def test_a_line_set_aside_takes_its_files_along(repo: Repository, line: Line) -> None:
-    view = ViewFiles(repo, "thin")
+def test_a_line_set_aside_takes_its_files_along(repo: Repository, line: BranchWriter) -> None:
+    view = ViewUpdater(repo, "thin")
     ids = {step: publish(line, step, STATE).commit for step in (0, 10)}
     for oid in ids.values():
         view.add(oid, STATE)
-    rewound = Line.open(repo, "main").moved_to(ids[0])
+    rewound = BranchWriter.open(repo, "main").moved_to(ids[0])
 
     commit(view, rewound, 10, STATE)
 
@@ -173,13 +173,13 @@ def test_a_line_set_aside_takes_its_files_along(repo: Repository, line: Line) ->
 
 
 def test_a_line_set_aside_takes_its_files_along_when_it_is_deleted(
-    repo: Repository, line: Line
+    repo: Repository, line: BranchWriter
 ) -> None:
-    view = ViewFiles(repo, "full")
+    view = ViewUpdater(repo, "full")
     ids = [publish(line, step, STATE).commit for step in (0, 10)]
     for oid in ids:
         view.add(oid, STATE)
-    commit(view, Line.open(repo, "main").moved_to(ids[0]), 20, STATE)
+    commit(view, BranchWriter.open(repo, "main").moved_to(ids[0]), 20, STATE)
     old = Path(repo.path, "ckpt_main.old1_s10.pt")
     copy = old.with_name("ckpt_best_s10.pt")
     copy.write_bytes(old.read_bytes())
@@ -193,9 +193,9 @@ def test_a_line_set_aside_takes_its_files_along_when_it_is_deleted(
 
 @pytest.mark.parametrize("mode", ["full", "thin", "off"])
 def test_a_foreign_file_is_never_touched(
-    repo: Repository, line: Line, mode: ViewMode, caplog: pytest.LogCaptureFixture
+    repo: Repository, line: BranchWriter, mode: ViewMode, caplog: pytest.LogCaptureFixture
 ) -> None:
-    view = ViewFiles(repo, mode)
+    view = ViewUpdater(repo, mode)
     theirs = Path(repo.path, "ckpt_main_s5.pt")
     theirs.write_bytes(FOREIGN)
 
@@ -207,21 +207,21 @@ def test_a_foreign_file_is_never_touched(
     assert repo.tip("main") is not None
 
 
-def test_a_damaged_file_of_ours_is_replaced(repo: Repository, line: Line) -> None:
+def test_a_damaged_file_of_ours_is_replaced(repo: Repository, line: BranchWriter) -> None:
     Path(repo.path, "ckpt_main_s5.pt").write_bytes(b"PK\x03\x04 cut")
 
-    commit(ViewFiles(repo, "thin"), line, 5, STATE)
+    commit(ViewUpdater(repo, "thin"), line, 5, STATE)
 
     assert kinds(repo) == {"ckpt_main_s5.pt": "thin"}
 
 
 def test_a_failing_view_fails_no_commit(
     repo: Repository,
-    line: Line,
+    line: BranchWriter,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    view = ViewFiles(repo, "full")
+    view = ViewUpdater(repo, "full")
 
     def fail(*_: Any) -> None:
         raise RuntimeError("torch is out of order")
@@ -238,11 +238,11 @@ def test_a_failing_view_fails_no_commit(
 
 
 def test_an_essential_value_that_no_file_can_hold_gives_a_thin_one(
-    repo: Repository, line: Line, monkeypatch: pytest.MonkeyPatch
+    repo: Repository, line: BranchWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = {**STATE, "scheduler": {"when": frozenset({frozenset({1})})}}
 
-    commit(ViewFiles(repo, "full"), line, 5, state)
+    commit(ViewUpdater(repo, "full"), line, 5, state)
 
     assert kinds(repo) == {"ckpt_main_s5.pt": "thin"}
     found = torch.load(Path(repo.path, "ckpt_main_s5.pt"))
@@ -257,7 +257,7 @@ def test_what_killed_writers_left_is_removed_after_an_hour(repo: Repository) -> 
     for path in (old, other):
         os.utime(path, (0, 0))
 
-    ViewFiles(repo, "auto")
+    ViewUpdater(repo, "auto")
 
     assert not old.exists()
     assert new.exists()
@@ -278,8 +278,8 @@ def test_the_manifest_is_there_from_the_start(repo: Repository) -> None:
     }
 
 
-def test_entries(repo: Repository, line: Line) -> None:
-    path = commit(ViewFiles(repo, "auto"), line, 5, STATE)
+def test_entries(repo: Repository, line: BranchWriter) -> None:
+    path = commit(ViewUpdater(repo, "auto"), line, 5, STATE)
 
     (entry,) = listed(repo).values()
 
@@ -297,9 +297,9 @@ def test_entries(repo: Repository, line: Line) -> None:
     }
 
 
-def test_another_writers_commits_are_listed(repo: Repository, line: Line) -> None:
-    first, second = ViewFiles(repo, "off"), ViewFiles(Repository.open(repo.path), "off")
-    late = Line.open(second.repo, "main")
+def test_another_writers_commits_are_listed(repo: Repository, line: BranchWriter) -> None:
+    first, second = ViewUpdater(repo, "off"), ViewUpdater(Repository.open(repo.path), "off")
+    late = BranchWriter.open(second.repo, "main")
     commit(first, line, 5, STATE)
     commit(second, late, 6, STATE)
     commit(first, line, 7, STATE)
@@ -308,9 +308,9 @@ def test_another_writers_commits_are_listed(repo: Repository, line: Line) -> Non
 
 
 def test_entries_of_another_program_are_never_overwritten(
-    repo: Repository, line: Line, caplog: pytest.LogCaptureFixture
+    repo: Repository, line: BranchWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    view = ViewFiles(repo, "thin")
+    view = ViewUpdater(repo, "thin")
     path = Path(repo.path, "manifest.json")
     document = json.loads(path.read_text(encoding="utf-8"))
     document["checkpoints"].append({"id": "0" * 32, "ref": "main@1", "step": 1})
@@ -323,11 +323,11 @@ def test_entries_of_another_program_are_never_overwritten(
 
 
 def test_a_large_manifest_is_written_now_and_then(
-    repo: Repository, line: Line, monkeypatch: pytest.MonkeyPatch
+    repo: Repository, line: BranchWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(manifest, "LARGE", 2)
     now = 0.0
-    view = ViewFiles(repo, "off")
+    view = ViewUpdater(repo, "off")
     monkeypatch.setattr(manifest.time, "monotonic", lambda: now)
     commit(view, line, 0, STATE)
     commit(view, line, 1, STATE)
@@ -351,22 +351,22 @@ def test_a_large_manifest_is_written_now_and_then(
 # Moving ---------------------------------------------------------------------------------------
 
 
-def test_opening_a_moved_repo_repairs_its_paths(repo: Repository, line: Line) -> None:
-    commit(ViewFiles(repo, "thin"), line, 5, STATE)
+def test_opening_a_moved_repo_repairs_its_paths(repo: Repository, line: BranchWriter) -> None:
+    commit(ViewUpdater(repo, "thin"), line, 5, STATE)
     moved = Path(repo.path).rename(Path(repo.path).with_name("moved"))
 
-    ViewFiles(Repository.open(moved), "thin")
+    ViewUpdater(Repository.open(moved), "thin")
 
     again = Repository.open(moved)
     assert listed(again)["main@5"]["file"] == str(moved / "ckpt_main_s5.pt")
     assert torch.load(moved / "ckpt_main_s5.pt")["data"]["step"] == 5
 
 
-def test_opening_a_repo_in_place_writes_nothing(repo: Repository, line: Line) -> None:
-    commit(ViewFiles(repo, "thin"), line, 5, STATE)
+def test_opening_a_repo_in_place_writes_nothing(repo: Repository, line: BranchWriter) -> None:
+    commit(ViewUpdater(repo, "thin"), line, 5, STATE)
     before = {path: path.stat().st_mtime_ns for path in Path(repo.path).rglob("*")}
 
-    ViewFiles(Repository.open(repo.path), "thin").close()
+    ViewUpdater(Repository.open(repo.path), "thin").close()
 
     assert {path: path.stat().st_mtime_ns for path in Path(repo.path).rglob("*")} == before
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gradient.codec.chunks import ranges
-from gradient.codec.coding_plan import Plan
+from gradient.codec.coding_plan import CodingPlan
 from gradient.codec.frame import Codec, decode_into, encode
 from gradient.codec.mode import Mode
 
@@ -126,7 +126,7 @@ class Row:
     stored: int = 0
     encode: float = field(default=float("inf"))
     decode: float = field(default=float("inf"))
-    plans: list[Plan | None] = field(default_factory=list)
+    plans: list[CodingPlan | None] = field(default_factory=list)
 
     def text(self, what: str) -> str:
         """Format the row of the table."""

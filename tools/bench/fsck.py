@@ -21,10 +21,10 @@ from blake3 import blake3
 
 from gradient.codec.mode import Mode
 from gradient.maintenance.fsck.check import check
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 
@@ -37,7 +37,7 @@ def make(root: Path, mib: int, mode: Mode, draw: Callable[[], bytes]) -> None:
     """Fill a repo with commits of chunks."""
     create_repo(root)
     repo = Repository.open(root)
-    line = Line.open(repo, "main")
+    line = BranchWriter.open(repo, "main")
 
     def build(branch: str, parent: Oid | None) -> Oid:
         with repo.store.begin(mode=mode) as transaction:
@@ -51,7 +51,9 @@ def make(root: Path, mib: int, mode: Mode, draw: Callable[[], bytes]) -> None:
             model = transaction.put(Kind.TREE, Tree(entries).to_bytes())  # type: ignore[arg-type]
             tree = transaction.put(Kind.TREE, Tree({"m": {"tree": str(model)}}).to_bytes())
             parents = () if parent is None else (parent,)
-            body = Commit(tree, parents, None, 0, branch, "2026-02-10T12:34:56.000000").to_bytes()
+            body = CommitRecord(
+                tree, parents, None, 0, branch, "2026-02-10T12:34:56.000000"
+            ).to_bytes()
             oid = transaction.put(Kind.COMMIT, body)
             transaction.seal()
         return oid

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.repair import repair
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
 from gradient.store.refs import Space
@@ -138,7 +138,7 @@ def _digest(file: Path) -> str:
     return hashlib.blake2b(file.read_bytes()).hexdigest() if file.is_file() else str(file.exists())
 
 
-Judge: TypeAlias = Callable[[Repository, Oid, Commit], bool]
+Judge: TypeAlias = Callable[[Repository, Oid, CommitRecord], bool]
 """Whether a commit's state is the one of its step."""
 
 

@@ -20,10 +20,10 @@ from unittest.mock import patch
 from gradient.maintenance.forget import forget
 from gradient.maintenance.fsck.repair import repair
 from gradient.maintenance.garbage_collection import collect, undo
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import paths, ref_edits
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
@@ -32,7 +32,7 @@ from gradient.storage import fs
 from gradient.store import ledger_compaction, repack
 from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 from gradient.view.view_follow import follow_refs
 from tools.campaigns import repos
 from tools.campaigns.lives import Life, Refs
@@ -59,7 +59,7 @@ def _tree(step: int) -> Oid:
     return Oid.of(Kind.TREE, repos.tree_of(chunks)[-1])
 
 
-def is_right(_: Repository, __: Oid, commit: Commit) -> bool:
+def is_right(_: Repository, __: Oid, commit: CommitRecord) -> bool:
     """Whether a commit holds what one of its step holds: its tree has the name that has."""
     return commit.tree == _tree(commit.step)
 
@@ -117,7 +117,7 @@ def commits(life: Life) -> None:
 def rewind(life: Life) -> None:
     """Go back on main and commit from there: the old tip is set aside."""
     before = life.refs[MAIN]
-    line = Line.open(life.open(), "main")
+    line = BranchWriter.open(life.open(), "main")
     oids = [oid for oid, _ in line.repo.line("main")]
     named = [ref for ref, steps in life.refs.items() if ref.startswith(_OLD) and steps == before]
     kept = life.with_line((*named, f"{_OLD}{following(life, _OLD)}")[0], before)
@@ -188,7 +188,7 @@ def rename(life: Life) -> None:
     tip = life.open().tip(old)
     assert tip is not None
     with life.towards(life.refs):
-        ViewFiles(life.open(), "thin").add(tip)
+        ViewUpdater(life.open(), "thin").add(tip)
     name = f"side{following(life, 'heads/side')}"
     both = life.with_line(f"heads/{name}", life.refs[f"heads/{old}"])
     with life.towards(both, {ref: line for ref, line in both.items() if ref != f"heads/{old}"}):
@@ -314,7 +314,7 @@ def view(life: Life) -> None:
         repo = life.open()
         tip = repo.tip("main")
         assert tip is not None
-        files = ViewFiles(repo, "thin")
+        files = ViewUpdater(repo, "thin")
         files.add(tip)
         files.close()
 

@@ -9,10 +9,10 @@ from gradient.checkpoint.references import references
 from gradient.codec.mode import Mode
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 
@@ -43,7 +43,7 @@ def tree_of(chunks: list[Oid]) -> list[bytes]:
     return [model, Tree({"model": {"tree": str(Oid.of(Kind.TREE, model))}}).to_bytes()]
 
 
-def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
+def commit(line: BranchWriter, step: int, *numbers: int, lean: bool = False) -> Oid:
     """Commit a state of these chunks; with `lean` as differences from the first of their family."""
     repo = line.repo
 
@@ -53,7 +53,7 @@ def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
             chunks = transaction.put_chunks(
                 map(content, numbers), width=4, bases=bases if lean else None
             )
-            made = Commit(
+            made = CommitRecord(
                 tree=[transaction.put(Kind.TREE, body) for body in tree_of(chunks)][-1],
                 parents=() if parent is None else (parent,),
                 anchor=parent if lean else None,
@@ -68,9 +68,9 @@ def commit(line: Line, step: int, *numbers: int, lean: bool = False) -> Oid:
     return line.publish(step, build).commit
 
 
-def go_on(repo: Repository, branch: str) -> Line:
+def go_on(repo: Repository, branch: str) -> BranchWriter:
     """Stand at the end of a branch."""
-    return Line.open(repo, branch).moved_to(repo.tip(branch))
+    return BranchWriter.open(repo, branch).moved_to(repo.tip(branch))
 
 
 def delete(repo: Repository, branch: str) -> None:

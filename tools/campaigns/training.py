@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from gradient import GradientConfig, GradientEngine, load
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.config import ViewMode
 from gradient.repo.repository import Repository
@@ -124,7 +124,7 @@ def rebuild_view(life: Life) -> None:
         rebuild(life.open(), mode="auto")
 
 
-def is_right(repo: Repository, oid: Oid, commit: Commit) -> bool:
+def is_right(repo: Repository, oid: Oid, commit: CommitRecord) -> bool:
     """Whether commit and view file hold the state of the step."""
     run = Run().fill(commit.step)
     states = [desc_payload.read(repo, oid)["data"]]

@@ -31,7 +31,7 @@ from typing import Final
 
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.garbage_collection import collect
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store.leases import Leases
@@ -232,7 +232,7 @@ class _Crowd:
             faulthandler.register(signal.SIGUSR1, file=stack)
             try:
                 branch = writer.branch or f"b{writer.number % self.plan.branches}"
-                line = Line.open(repo, branch)
+                line = BranchWriter.open(repo, branch)
                 line.moved_to(repo.tip(branch))
                 for _ in range(count):
                     step = line.last_step() + 1

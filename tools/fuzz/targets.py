@@ -19,7 +19,7 @@ from gradient.maintenance.fsck.pack_scan import scan
 from gradient.maintenance.fsck.tree_values import Judge
 from gradient.objects import canonical
 from gradient.objects import tree as trees
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import ValueTree
 from gradient.repo import foreign_files, json_files, paths
@@ -94,7 +94,7 @@ def targets(folder: Path) -> dict[str, Target]:
         "ledger": Target([_ledger(small)], _read_ledger),
         "frame": Target(list(golden.payloads()), _frame),
         "tree": Target(golden.objects(Kind.TREE), _tree),
-        "commit": Target(golden.objects(Kind.COMMIT), Commit.from_bytes),
+        "commit": Target(golden.objects(Kind.COMMIT), CommitRecord.from_bytes),
         "ref": Target(golden.files(".gradient-repo/refs/*/*/*"), _ref),
         "retention": Target([_retention(None), _retention(("ema", "optimizer"))], _read_retention),
         "config": Target(golden.files(".gradient-repo/config.json"), repo.config),

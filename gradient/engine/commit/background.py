@@ -23,21 +23,21 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 from gradient.checkpoint.snapshots import Snapshot, Snapshots
-from gradient.engine.commit.commit_future import Facts, Outcome
-from gradient.engine.commit.pending_commit import Job, acknowledged
+from gradient.engine.commit.commit_future import CommitFuture, CommitResult
+from gradient.engine.commit.pending_commit import PendingCommit, acknowledged
 from gradient.engine.shutdown import exit_hook
-from gradient.engine.shutdown.progress_line import INTERVAL, Line
+from gradient.engine.shutdown.progress_line import INTERVAL, ProgressLine
 from gradient.engine.warning import warn
 from gradient.errors import PendingError
 
 _LOG = logging.getLogger("gradient")
-_Task: TypeAlias = "tuple[Job, Snapshot, Outcome]"
+_Task: TypeAlias = "tuple[PendingCommit, Snapshot, CommitFuture]"
 
 
-class Place(Protocol):
+class FailureSink(Protocol):
     """What a run stands at, as far as failures change it."""
 
-    def failed(self, outcome: Outcome, *, idle: bool) -> None:
+    def failed(self, outcome: CommitFuture, *, idle: bool) -> None:
         """Take back a commit that was not made; `idle`: no later one is pending."""
 
 
@@ -52,7 +52,7 @@ class Background:
         self._tasks: deque[_Task] = deque()
         self._writing = False
         self._writer: threading.Thread | None = None  # until it has found nothing more to do
-        self._failures: list[Outcome] = []
+        self._failures: list[CommitFuture] = []
         self.unrecorded: dict[str, int | float] = {}
         """The numbers of commits that were not made since the last one that was."""
         self._notices: deque[str] = deque()
@@ -77,13 +77,13 @@ class Background:
             while self.unfinished >= self._most:
                 self._changed.wait()
 
-    def submit(self, job: Job) -> Outcome:
+    def submit(self, job: PendingCommit) -> CommitFuture:
         """Copy what a job would read of live objects, and write it when its turn comes.
 
         There is `room`. Raises MemoryError where there is not.
         """
         snapshot = self.snapshots.take(job.draft)
-        outcome = Outcome(f"{job.line.branch}@{job.step}", job.origin)
+        outcome = CommitFuture(f"{job.line.branch}@{job.step}", job.origin)
         with self._changed:
             self._tasks.append((job, snapshot, outcome))
         self._see_to_it()
@@ -102,7 +102,7 @@ class Background:
     def finish(self) -> None:
         """Return when every commit has ended; a terminal shows what there is to wait for."""
         self._see_to_it()
-        with self._changed, Line() as line:
+        with self._changed, ProgressLine() as line:
             self._log_unfinished()
             while not self._changed.wait_for(lambda: self.is_idle, INTERVAL):
                 line.show(self.unfinished)
@@ -111,7 +111,7 @@ class Background:
         if self.unfinished:
             _LOG.info("waiting for %d commits to be written", self.unfinished)
 
-    def tell(self, at: Place, *, quietly: bool = False) -> None:
+    def tell(self, at: FailureSink, *, quietly: bool = False) -> None:
         """Say what happened since the last call: warn, take back failures, and raise them.
 
         Of several failures the first is raised, with notes about the others; one that a handle
@@ -185,7 +185,7 @@ class Background:
             for each in last:
                 each()
 
-    def _write(self, job: Job, snapshot: Snapshot, outcome: Outcome) -> None:
+    def _write(self, job: PendingCommit, snapshot: Snapshot, outcome: CommitFuture) -> None:
         if exit_hook.has_begun():
             _say(
                 logging.INFO,
@@ -207,13 +207,13 @@ class Background:
             with self._changed:
                 self._failures.append(outcome)
 
-    def _written(self, job: Job, snapshot: Snapshot) -> Facts:
+    def _written(self, job: PendingCommit, snapshot: Snapshot) -> CommitResult:
         job.metrics = self.unrecorded = self.unrecorded | job.metrics
         try:
             published = job.record()
             if published is None:
                 self.snapshots.failed()
-                return Facts(job.line.branch, skipped=True)
+                return CommitResult(job.line.branch, skipped=True)
             self.snapshots.written(snapshot)
         except BaseException:
             self.snapshots.failed()

@@ -16,7 +16,7 @@ from gradient.errors import EngineClosedError, PendingError
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class CommitResult:
     """What is known of a commit once it is acknowledged."""
 
     branch: str
@@ -31,7 +31,7 @@ class Facts:
     """Whether there is no such commit: the disk was full, and it was to be left out then."""
 
 
-class Outcome:
+class CommitFuture:
     """Facts or a failure, once there is one. Settled by one thread; any may wait."""
 
     __slots__ = ("__weakref__", "_done", "error", "facts", "origin", "pid", "revision", "told")
@@ -41,7 +41,7 @@ class Outcome:
         """What was to be committed."""
         self.origin = origin
         """What the commit was to say of a warm start."""
-        self.facts: Facts | None = None
+        self.facts: CommitResult | None = None
         self.error: BaseException | None = None
         self.told = False
         """Whether somebody was told of the failure."""
@@ -55,7 +55,7 @@ class Outcome:
         """Whether it is settled."""
         return self.facts is not None or self.error is not None
 
-    def succeed(self, facts: Facts) -> None:
+    def succeed(self, facts: CommitResult) -> None:
         """Settle it well."""
         self.facts = facts
         _OPEN.discard(self)
@@ -67,7 +67,7 @@ class Outcome:
         self.error = error
         self._done.set()
 
-    def wait(self, timeout: float | None = None) -> Facts:
+    def wait(self, timeout: float | None = None) -> CommitResult:
         """Return the facts once they are known.
 
         Raises what the commit failed with, PendingError after `timeout` seconds, EngineClosedError
@@ -92,7 +92,7 @@ class Outcome:
         return self.error
 
 
-_OPEN: Final[set[Outcome]] = set()
+_OPEN: Final[set[CommitFuture]] = set()
 """What is not settled, or a failure that nobody was told of."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from gradient.engine.commit.commit_future import Facts, Outcome
+from gradient.engine.commit.commit_future import CommitFuture, CommitResult
 
 
 class Revision(str):
@@ -19,15 +19,17 @@ class Revision(str):
 
     step: int
     """The step it was committed at."""
-    _facts: Facts
-    _outcome: Outcome | None
+    _facts: CommitResult
+    _outcome: CommitFuture | None
 
-    def __new__(cls, branch: str, step: int, *, of: Facts | Outcome | None = None) -> Self:
+    def __new__(
+        cls, branch: str, step: int, *, of: CommitResult | CommitFuture | None = None
+    ) -> Self:
         """Spell the revision of a commit; without facts, of one that another rank makes."""
         self = super().__new__(cls, f"{branch}@{step}")
         self.step = step
-        self._facts = of if isinstance(of, Facts) else Facts(branch)
-        self._outcome = of if isinstance(of, Outcome) else None
+        self._facts = of if isinstance(of, CommitResult) else CommitResult(branch)
+        self._outcome = of if isinstance(of, CommitFuture) else None
         return self
 
     @property
@@ -60,7 +62,7 @@ class Revision(str):
         """Whether the commit is durable, or has failed; never waits."""
         return self._outcome is None or self._outcome.done
 
-    def is_of(self, outcome: Outcome) -> bool:
+    def is_of(self, outcome: CommitFuture) -> bool:
         """Whether it names the commit that this becomes of."""
         return self._outcome is outcome
 
@@ -76,7 +78,7 @@ class Revision(str):
         """Return the text with the branch that the commit ended on; waits for that."""
         return f"{self.branch}@{self.step}"
 
-    def _known(self, timeout: float | None = None) -> Facts:
+    def _known(self, timeout: float | None = None) -> CommitResult:
         return self._facts if self._outcome is None else self._outcome.wait(timeout)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,4 +93,4 @@ def settled(revision: Any) -> Any:
 
 
 def _rebuilt(step: int, branch: str, *facts: Any) -> Revision:
-    return Revision(branch, step, of=Facts(branch, *facts))
+    return Revision(branch, step, of=CommitResult(branch, *facts))

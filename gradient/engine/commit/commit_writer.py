@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.codec_cache import Plans
-from gradient.checkpoint.delta_bases import Bases
+from gradient.checkpoint.codec_cache import CodecCache
+from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.codec.mode import Mode
-from gradient.engine.commit.delta_policy import Anchoring
+from gradient.engine.commit.delta_policy import DeltaPolicy
 from gradient.errors import StepError, UnsupportedValueError
-from gradient.objects.commit import MAX_STEP, Commit
+from gradient.objects.commit import MAX_STEP, CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.branch_writer import Line, Published
+from gradient.repo.branch_writer import BranchWriter, Published
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.store.transaction import Transaction
@@ -46,7 +46,7 @@ def check_message(message: Any) -> str:
 
 
 @dataclass(slots=True)
-class Recorder:
+class CommitWriter:
     """Writes commits of one run into one repo."""
 
     repo: Repository
@@ -59,9 +59,9 @@ class Recorder:
     """Recorded with each commit: versions, host, command line."""
     reason: str
     """What the refs' logs say about the moves."""
-    anchoring: Anchoring
+    anchoring: DeltaPolicy
     """Decides which commits are anchors."""
-    plans: Plans = field(default_factory=Plans)
+    plans: CodecCache = field(default_factory=CodecCache)
     """Remembers how the chunks were coded."""
     least: int | None = None
     """The bytes that the smallest commit of this run took, but for the first, which may be an
@@ -70,9 +70,9 @@ class Recorder:
 
     def record(
         self,
-        line: Line,
+        line: BranchWriter,
         step: int,
-        write_tree: Callable[[Transaction, Bases | None], Oid],
+        write_tree: Callable[[Transaction, DeltaBases | None], Oid],
         *,
         sharing: bool = False,
         message: str = "",
@@ -102,7 +102,7 @@ class Recorder:
             with self.repo.store.begin(mode=self.mode, plain=plain) as transaction:
                 tree = write_tree(transaction, bases)
                 anchor = self.anchoring.anchor_of(parent) if transaction.leans else None
-                commit = Commit(
+                commit = CommitRecord(
                     tree=tree,
                     parents=() if parent is None else (parent,),
                     anchor=anchor,

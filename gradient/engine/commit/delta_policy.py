@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from gradient.checkpoint.delta_bases import Bases
+from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.codec.mode import Mode
 from gradient.errors import IntegrityError
 from gradient.objects.oid import Oid
@@ -22,7 +22,7 @@ _LOG = logging.getLogger("gradient")
 
 
 @dataclass(slots=True)
-class Anchoring:
+class DeltaPolicy:
     """Decides for one run, from what its commits weighed."""
 
     repo: Repository
@@ -32,7 +32,7 @@ class Anchoring:
     interval: int | None
     """Deltas after which an anchor is forced; None: the rule above alone."""
     _anchor: Oid | None = None
-    _bases: Bases | None = None
+    _bases: DeltaBases | None = None
     _tree: Oid | None = None
     """Whose chunks they are: an anchor in which nothing changed has the same."""
     _last: Oid | None = None
@@ -48,7 +48,7 @@ class Anchoring:
         """Return the anchor of the line that ends with a commit."""
         return None if parent is None else self.repo.read_commit(parent).anchor or parent
 
-    def bases(self, parent: Oid | None) -> Bases | None:
+    def bases(self, parent: Oid | None) -> DeltaBases | None:
         """Return what a child of `parent` may be the difference from; None: it is an anchor."""
         anchor = self.anchor_of(parent)
         if parent is None or anchor is None or self.mode is Mode.OFF:
@@ -59,11 +59,11 @@ class Anchoring:
             return None
         return self._bases_of(anchor)
 
-    def _bases_of(self, anchor: Oid) -> Bases | None:
+    def _bases_of(self, anchor: Oid) -> DeltaBases | None:
         try:
             tree = self.repo.read_commit(anchor).tree
             if tree != self._tree or self._bases is None:
-                self._tree, self._bases = tree, Bases(self.repo.store, tree)
+                self._tree, self._bases = tree, DeltaBases(self.repo.store, tree)
         except IntegrityError as error:
             # Forgotten by now, as a rule: then it is time for another one.
             _LOG.debug("the anchor %s can not be used: %s", anchor.short, error)

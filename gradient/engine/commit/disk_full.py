@@ -15,7 +15,7 @@ from gradient.repo.branch_writer import Published
 from gradient.repo.config import OnFull
 from gradient.storage import fs
 from gradient.storage.directory import NO_ROOM
-from gradient.view.updates import ViewFiles
+from gradient.view.updates import ViewUpdater
 
 _LOG = logging.getLogger("gradient")
 
@@ -30,14 +30,14 @@ class SkippedError(Exception):
 
 
 @dataclass(slots=True)
-class Room:
+class DiskFullPolicy:
     """What one engine does on a full disk."""
 
     policy: OnFull
     """Raise (the default), wait for room, or skip the commit."""
     path: str
     """The repo's folder."""
-    view: ViewFiles
+    view: ViewUpdater
     """Its full files turn thin first."""
     hurried: Callable[[], bool] = lambda: False
     """Whether the run is to end soon, so that it can not wait."""

@@ -25,7 +25,7 @@ _PART: Final = 1 << 20
 
 
 @dataclass(slots=True)
-class Guard:
+class NanCheck:
     """What one engine does about weights that are not finite."""
 
     policy: OnNonfinite

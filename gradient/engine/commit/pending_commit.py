@@ -9,31 +9,31 @@ from typing import Any
 
 from gradient.checkpoint import writer
 from gradient.checkpoint.draft import Draft
-from gradient.engine.auto_maintenance import Upkeep
-from gradient.engine.commit.commit_future import Facts
-from gradient.engine.commit.commit_writer import Recorder
-from gradient.engine.commit.disk_full import Room, SkippedError
+from gradient.engine.auto_maintenance import AutoMaintenance
+from gradient.engine.commit.commit_future import CommitResult
+from gradient.engine.commit.commit_writer import CommitWriter
+from gradient.engine.commit.disk_full import DiskFullPolicy, SkippedError
 from gradient.objects.canonical import Json
 from gradient.repo import failed_commits
-from gradient.repo.branch_writer import Line, Published
-from gradient.view.updates import ViewFiles
+from gradient.repo.branch_writer import BranchWriter, Published
+from gradient.view.updates import ViewUpdater
 
 _LOG = logging.getLogger("gradient")
 
 
 @dataclass(slots=True)
-class Job:
+class PendingCommit:
     """Everything that a commit needs; of the run's objects, at most the tensors of its draft."""
 
-    recorder: Recorder
+    recorder: CommitWriter
     """Writes it."""
-    room: Room
+    room: DiskFullPolicy
     """Decides what becomes of it on a full disk."""
-    view: ViewFiles
+    view: ViewUpdater
     """Shows it."""
-    upkeep: Upkeep
+    upkeep: AutoMaintenance
     """Looks after the repo, now and then."""
-    line: Line
+    line: BranchWriter
     """Where it goes."""
     draft: Draft
     """The state."""
@@ -96,10 +96,13 @@ class Job:
 
 
 def acknowledged(
-    view: ViewFiles, upkeep: Upkeep, published: Published, state: Mapping[str, Any] | None
-) -> Facts:
+    view: ViewUpdater,
+    upkeep: AutoMaintenance,
+    published: Published,
+    state: Mapping[str, Any] | None,
+) -> CommitResult:
     """Bring the view up to date with a commit that is durable; returns what is known of it."""
     path = view.add(published.commit, state)
     upkeep.committed()
     commit = view.repo.read_commit(published.commit)
-    return Facts(published.branch, str(published.commit), commit.type, path)
+    return CommitResult(published.branch, str(published.commit), commit.type, path)

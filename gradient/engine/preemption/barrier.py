@@ -24,7 +24,7 @@ _PATIENCE: Final = timedelta(hours=1)
 """For how long a rank waits for the first one's last commit: the scheduler ends it before."""
 
 
-class Leaving:
+class PreemptionBarrier:
     """When this rank ends.
 
     The first, once any rank was asked to leave, names the step after the one it is at: no rank can

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final, NoReturn, TypeAlias
 
-from gradient.engine.preemption.barrier import Leaving
+from gradient.engine.preemption.barrier import PreemptionBarrier
 from gradient.errors import ConfigError
 
 _LOG = logging.getLogger("gradient")
@@ -37,7 +37,7 @@ class Preemption:
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         """The signal that came first."""
-        self._leaving = Leaving()
+        self._leaving = PreemptionBarrier()
         self._pid = os.getpid()
         self._before: dict[int, _Handler] = {}
         self._active = True

@@ -15,15 +15,15 @@ from pathlib import Path
 
 from gradient.errors import GradientError
 from gradient.repo import last_run, resume_command
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.last_run import LastRun
 from gradient.repo.repository import Repository
 
 _LOG = logging.getLogger("gradient")
-_attached: dict[int, Line] = {}
+_attached: dict[int, BranchWriter] = {}
 
 
-def remember(line: Line) -> None:
+def remember(line: BranchWriter) -> None:
     """Note the line that this process works on; the last one is meant at its end."""
     if not _attached:
         atexit.register(_say_how_to_go_on)

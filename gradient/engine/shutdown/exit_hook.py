@@ -21,7 +21,7 @@ from gradient.engine.shutdown.progress_line import still_written
 _LOG = logging.getLogger("gradient")
 
 
-class Unfinished(Protocol):
+class PendingWrites(Protocol):
     """What may have something left to write."""
 
     @property
@@ -32,11 +32,11 @@ class Unfinished(Protocol):
         """Return when nothing is left; show it."""
 
 
-_writing: Final[WeakKeyDictionary[Unfinished, int]] = WeakKeyDictionary()
+_writing: Final[WeakKeyDictionary[PendingWrites, int]] = WeakKeyDictionary()
 _begun: Final = threading.Event()
 
 
-def wait_for(unfinished: Unfinished) -> None:
+def wait_for(unfinished: PendingWrites) -> None:
     """Have something finish visibly when the process ends, if it is there by then."""
     _writing[unfinished] = os.getpid()
 
@@ -65,7 +65,7 @@ def _finish() -> None:
 
 
 @contextmanager
-def _asked_twice(writing: Iterable[Unfinished]) -> Iterator[None]:
+def _asked_twice(writing: Iterable[PendingWrites]) -> Iterator[None]:
     """Let the first Ctrl-C say what a second one costs: that one ends the process at once.
 
     A launcher may pass on what the terminal has delivered as well, and the first may be meant for

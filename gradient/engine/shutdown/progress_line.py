@@ -11,7 +11,7 @@ INTERVAL: Final = 1.0
 """Seconds after which a wait is worth the line, and between two changes of it."""
 
 
-class Line:
+class ProgressLine:
     """Shows on standard error, where that is a terminal, what is waited for. Never raises."""
 
     def __init__(self) -> None:

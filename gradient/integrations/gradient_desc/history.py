@@ -15,11 +15,11 @@ from gradient.codec.mode import Mode
 from gradient.errors import IntegrityError, MalformedObjectError
 from gradient.integrations import untrusted_pickle
 from gradient.integrations.gradient_desc.deltas import add, has_compressed, has_tensors
-from gradient.integrations.gradient_desc.source import Listed, Source
-from gradient.objects.commit import Commit
+from gradient.integrations.gradient_desc.source import DescRepo, Listed
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import branch_names, paths
-from gradient.repo.branch_writer import Line
+from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.state.live_objects import BUILT_IN, RESERVED
@@ -31,7 +31,7 @@ _RENAMED = {"amp": "amp_scaler", "external": "external_state"}
 
 
 @dataclass(slots=True)
-class Imported:
+class ImportedHistory:
     """What an import did."""
 
     commits: int = 0
@@ -43,8 +43,8 @@ class Imported:
 
 
 def import_history(
-    source: Source, repo: Repository, *, progress: Callable[[int], object] | None = None
-) -> Imported:
+    source: DescRepo, repo: Repository, *, progress: Callable[[int], object] | None = None
+) -> ImportedHistory:
     """Write all of a source's checkpoints as commits of an empty repo.
 
     Raises IntegrityError or UnsupportedValueError, naming the file, for one that cannot be read.
@@ -54,7 +54,7 @@ def import_history(
 
 class _Import:
     def __init__(
-        self, source: Source, repo: Repository, progress: Callable[[int], object] | None
+        self, source: DescRepo, repo: Repository, progress: Callable[[int], object] | None
     ) -> None:
         self._source = source
         self._repo = repo
@@ -62,9 +62,9 @@ class _Import:
         self._files = {each.ref: each.file for each in source.checkpoints}
         self._anchor: tuple[str, dict[str, Any]] | None = None
         self._commits: dict[str, Oid] = {}
-        self._done = Imported()
+        self._done = ImportedHistory()
 
-    def run(self) -> Imported:
+    def run(self) -> ImportedHistory:
         by_branch: dict[str, list[Listed]] = {}
         for each in self._source.checkpoints:
             by_branch.setdefault(each.branch, []).append(each)
@@ -88,7 +88,7 @@ class _Import:
 
     def _take_branch(self, name: str, checkpoints: list[Listed], parent: str | None) -> None:
         branch = self._usable(name)
-        line = Line.create(self._repo, branch)
+        line = BranchWriter.create(self._repo, branch)
         line.moved_to(self._commits.get(parent) if parent is not None else None)
         times = [_time(each.created_at) for each in checkpoints]
         if times != sorted(times):
@@ -111,7 +111,7 @@ class _Import:
             self._done.notes.append(f"the branch {name!r} is called {branch!r} here")
         return branch
 
-    def _take(self, line: Line, listed: Listed) -> None:
+    def _take(self, line: BranchWriter, listed: Listed) -> None:
         payload = self._payload(listed.file)
         meta = _meta(payload)
         lossy = bool(payload["is_delta"])
@@ -127,7 +127,7 @@ class _Import:
 
         def build(branch: str, parent: Oid | None) -> Oid:
             with self._repo.store.begin(mode=Mode.AUTO) as transaction:
-                commit = Commit(
+                commit = CommitRecord(
                     tree=writer.write_state(transaction, state),
                     parents=() if parent is None else (parent,),
                     anchor=None,

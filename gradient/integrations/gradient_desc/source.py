@@ -33,7 +33,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DescRepo:
     """A repo of the published package."""
 
     path: str
@@ -48,7 +48,7 @@ class Source:
     """Refs that the manifest lists and that are not on this machine."""
 
 
-def open_source(path: str) -> Source:
+def open_source(path: str) -> DescRepo:
     """Read what a repo of the published package lists.
 
     Raises NotFoundError where there is none, MalformedObjectError for a damaged manifest.
@@ -68,7 +68,7 @@ def open_source(path: str) -> Source:
     known = {PurePath(each.file).name for each in listed}
     unlisted = [paths.beside(root, name) for name in files if name not in known]
     listed.extend(_read_unlisted(unlisted, {each.ref for each in listed}))
-    return Source(
+    return DescRepo(
         path=root,
         name=json_files.text(config, "repo_name") or PurePath(root).name,
         description=str(manifest.get("description") or config.get("description") or ""),

@@ -21,7 +21,7 @@ from gradient._version import __version__
 from gradient.errors import GradientError, GradientIOError
 from gradient.maintenance.doctor import link_race
 from gradient.maintenance.fsck.check import check
-from gradient.maintenance.logical_size import Weight, weigh
+from gradient.maintenance.logical_size import LogicalSize, weigh
 from gradient.repo import paths
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
@@ -255,7 +255,7 @@ def _room(root: str) -> Probe:
     return Probe("room", "warning" if little else "ok", message, remedy * little)
 
 
-def _weight(root: str) -> Weight | None:
+def _weight(root: str) -> LogicalSize | None:
     """Return what the repo in a folder weighs; None where there is none that can be read."""
     if fs.kind(paths.inside(root)) != "folder":
         return None

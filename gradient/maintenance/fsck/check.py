@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from gradient.errors import ContextError, GradientError, GradientIOError
 from gradient.maintenance.fsck import derived, packs, settings
-from gradient.maintenance.fsck.findings import Finding, Report, ordered
+from gradient.maintenance.fsck.findings import Finding, FsckReport, ordered
 from gradient.maintenance.fsck.frames import Fault, FrameCheck, Verified
 from gradient.maintenance.fsck.objects import ObjectCheck
 from gradient.maintenance.fsck.pack_scan import Scanned, scan
@@ -29,8 +29,8 @@ from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store import pack, ref_names
-from gradient.store.object_index import Index
-from gradient.store.pack_format import Row
+from gradient.store.object_index import ObjectIndex
+from gradient.store.pack_format import FrameRow
 from gradient.store.workers import Workers
 
 Progress: TypeAlias = Callable[[str, int, int | None], object]
@@ -51,7 +51,7 @@ def check(
     max_time: float | None = None,
     workers: int | None = None,
     progress: Progress = lambda *_: None,
-) -> Report:
+) -> FsckReport:
     """Look at a repo; raises for nothing that is damaged.
 
     Raises ContextError where there is none, ForeignRepoError for one of the published package.
@@ -76,7 +76,7 @@ class Check:
         self.refs = RefCheck()
         self.retention = RetentionCheck()
         self.frames = Verified()
-        self.index = Index()
+        self.index = ObjectIndex()
         self.repo = Repository(RepoConfig(PurePath(root).name, root), workers=workers)
         self.decoder = FrameCheck(root, self.repo.store, self.index, _pool(workers))
         self.objects = ObjectCheck(self.repo.store, self.index, ())
@@ -87,7 +87,7 @@ class Check:
         subset: tuple[int, int] | None = None,
         max_time: float | None = None,
         progress: Progress = lambda *_: None,
-    ) -> Report:
+    ) -> FsckReport:
         """Look at everything, and report."""
         self.findings += settings.check_folders(self.root)
         self.findings += settings.check_config(self.root)
@@ -96,7 +96,7 @@ class Check:
             self._look(quick, subset, max_time, progress)
         damaged = [oid for oid, bad in self.objects.bad.items() if bad]
         whole = not quick and subset is None and self.frames.complete
-        return Report(
+        return FsckReport(
             findings=ordered(self.findings),
             commits=len(self.objects.bad),
             damaged=tuple(self.objects.names[oid] for oid in damaged),
@@ -304,7 +304,7 @@ class Check:
         except GradientIOError:
             return Scanned()
 
-    def _prove(self, row: Row, payload: memoryview) -> bool | None:
+    def _prove(self, row: FrameRow, payload: memoryview) -> bool | None:
         fault = self.decoder.decode(row, payload)
         if fault is None:
             return True

@@ -190,7 +190,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class FsckReport:
     """What a check found."""
 
     findings: tuple[Finding, ...]

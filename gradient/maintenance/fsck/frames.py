@@ -24,10 +24,10 @@ from gradient.repo import paths as places
 from gradient.storage import fs
 from gradient.store import pack, pack_format
 from gradient.store.frame_reader import MAX_DEPTH
-from gradient.store.object_index import Index
+from gradient.store.object_index import ObjectIndex
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
-from gradient.store.pack_format import Row
+from gradient.store.pack_format import FrameRow
 from gradient.store.workers import Workers
 
 PART_BYTES: Final = 4 << 20
@@ -42,7 +42,7 @@ class _Part:
     """A run of frames, as they lie in the pack."""
 
     pack: Pack
-    rows: list[Row]
+    rows: list[FrameRow]
     content: memoryview
 
 
@@ -51,7 +51,7 @@ class Fault:
     """One frame that does not prove right."""
 
     pack: str
-    row: Row
+    row: FrameRow
     word: str
     """The class of the finding."""
     message: str
@@ -89,7 +89,7 @@ class Verified:
 class Heights:
     """On how many differences each object stands, by the indexes."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: ObjectIndex) -> None:
         self._index = index
 
     def of(self, oid: Oid, path: tuple[Oid, ...] = ()) -> int | None:
@@ -115,7 +115,7 @@ class Heights:
 class FrameCheck:
     """Decodes frames. `store` serves the bases of differences, proved."""
 
-    def __init__(self, repo: str, store: ObjectStore, index: Index, workers: Workers) -> None:
+    def __init__(self, repo: str, store: ObjectStore, index: ObjectIndex, workers: Workers) -> None:
         self._repo = repo
         self._store = store
         self._heights = Heights(index)
@@ -205,12 +205,12 @@ class FrameCheck:
                 faults.append(Fault(part.pack.id, row, *fault))
         return part, faults
 
-    def _fault(self, row: Row, frame: memoryview) -> tuple[str, str] | None:
+    def _fault(self, row: FrameRow, frame: memoryview) -> tuple[str, str] | None:
         if frame[: row.header_bytes] != row.header:
             return "frame-header", f"the frame of {row.oid} does not begin as the index says"
         return self.decode(row, frame[row.header_bytes :])
 
-    def decode(self, row: Row, payload: memoryview) -> tuple[str, str] | None:
+    def decode(self, row: FrameRow, payload: memoryview) -> tuple[str, str] | None:
         """Return the class and the text of what is wrong with a frame's payload; None if nothing.
 
         Called by several threads.
@@ -227,7 +227,7 @@ class FrameCheck:
                 return "frame-base-damaged", f"{row.oid} is a difference: {error}"
         return judge(row, payload, base)
 
-    def _base_fault(self, row: Row, base: Oid) -> tuple[str, str] | None:
+    def _base_fault(self, row: FrameRow, base: Oid) -> tuple[str, str] | None:
         height = self._heights.of(base)
         if height is None:
             return "frame-base-missing", f"{row.oid} is a difference from {base}, which no pack has"
@@ -242,7 +242,7 @@ class FrameCheck:
         return None
 
 
-def judge(row: Row, payload: memoryview, base: memoryview | None) -> tuple[str, str] | None:
+def judge(row: FrameRow, payload: memoryview, base: memoryview | None) -> tuple[str, str] | None:
     """Decode a payload, whose base is given, and compare the object with its id."""
     if row.codec == Codec.RAW and base is None and row.stored == row.raw:
         body = payload
@@ -257,9 +257,9 @@ def judge(row: Row, payload: memoryview, base: memoryview | None) -> tuple[str, 
     return None
 
 
-def _runs(each: Pack) -> Iterator[list[Row]]:
+def _runs(each: Pack) -> Iterator[list[FrameRow]]:
     """Yield the rows in the order of the file, cut into parts."""
-    run: list[Row] = []
+    run: list[FrameRow] = []
     for position in np.argsort(each.rows["offset"], kind="stable").tolist():
         row = each.row(position)
         if run and _end(row) - run[0].offset > PART_BYTES:
@@ -270,7 +270,7 @@ def _runs(each: Pack) -> Iterator[list[Row]]:
         yield run
 
 
-def _end(row: Row) -> int:
+def _end(row: FrameRow) -> int:
     return row.offset + row.header_bytes + row.stored
 
 

@@ -22,11 +22,11 @@ from gradient.maintenance.fsck.findings import Finding
 from gradient.maintenance.fsck.tree_values import Judge, MalformedTensorError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import MAX_DEPTH
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.partial_tree import remaining
-from gradient.store.object_index import Index
+from gradient.store.object_index import ObjectIndex
 from gradient.store.object_store import ObjectStore
 from gradient.store.retention_log import Dropped
 
@@ -52,7 +52,7 @@ class ObjectCheck:
     def __init__(
         self,
         store: ObjectStore,
-        index: Index,
+        index: ObjectIndex,
         lost: Collection[Oid],
         progress: Callable[[int], object] = lambda _: None,
         dropped: Mapping[Oid, Dropped] | None = None,
@@ -67,7 +67,7 @@ class ObjectCheck:
         self._found: dict[Oid, Finding] = {}
         self.findings: list[Finding] = []
         """What is wrong, without the commits that it concerns."""
-        self.commits: dict[Oid, Commit] = {}
+        self.commits: dict[Oid, CommitRecord] = {}
         """The commits that could be read."""
         self.bad: dict[Oid, frozenset[Oid]] = {}
         """The bad objects that each commit looked at stands on; itself, where it is lost."""
@@ -101,13 +101,13 @@ class ObjectCheck:
         """Return the finding about an object, if there is one."""
         return self._found.get(oid)
 
-    def _commit(self, oid: Oid, branch: str) -> Commit | None:
+    def _commit(self, oid: Oid, branch: str) -> CommitRecord | None:
         self._progress(1)
         body = self._read(oid, Kind.COMMIT)
         commit = None
         if body is not None:
             try:
-                commit = Commit.from_bytes(body)
+                commit = CommitRecord.from_bytes(body)
             except MalformedObjectError as error:
                 self._note("commit-malformed", oid, f"commit {oid}: {error}")
         if commit is None:
@@ -127,7 +127,7 @@ class ObjectCheck:
             self.findings.append(Finding("commit-dependent", "", message, str(oid)))
         return commit
 
-    def _judge_lineage(self, oid: Oid, commit: Commit) -> Iterator[Finding]:
+    def _judge_lineage(self, oid: Oid, commit: CommitRecord) -> Iterator[Finding]:
         for parent in commit.parents:
             if parent not in self.commits:
                 message = f"{commit.revision} follows {parent}, which is lost"

@@ -14,7 +14,7 @@ from gradient.codec.frame import Codec
 from gradient.objects.oid import Oid
 from gradient.storage import fs
 from gradient.store import pack_format
-from gradient.store.pack_format import FRAME, FRAME_MAGIC, HAS_BASE, Row
+from gradient.store.pack_format import FRAME, FRAME_MAGIC, HAS_BASE, FrameRow
 
 _WINDOW: Final = 1 << 20
 _MOST_WORK: Final = 16
@@ -25,15 +25,15 @@ _MOST_WORK: Final = 16
 class Scanned:
     """What a file has in it."""
 
-    intact: list[Row] = field(default_factory=list)
+    intact: list[FrameRow] = field(default_factory=list)
     """The frames whose content was proved, in the order of the file; each object once."""
-    pending: list[Row] = field(default_factory=list)
+    pending: list[FrameRow] = field(default_factory=list)
     """Differences whose base was not to be had: they may be intact."""
     named: set[Oid] = field(default_factory=set)
     """The objects that something in the file names as a frame's, intact or not."""
 
 
-def scan(file: fs.File, prove: Callable[[Row, memoryview], bool | None]) -> Scanned:
+def scan(file: fs.File, prove: Callable[[FrameRow, memoryview], bool | None]) -> Scanned:
     """Search a file for frames.
 
     `prove` says whether a payload is what its header says; None where that can not be told yet.
@@ -66,7 +66,7 @@ def scan(file: fs.File, prove: Callable[[Row, memoryview], bool | None]) -> Scan
     return found
 
 
-def _row(file: fs.File, offset: int, size: int) -> Row | None:
+def _row(file: fs.File, offset: int, size: int) -> FrameRow | None:
     """Return what the frame header at an offset says; None where there is none."""
     raw = _read(file, offset, FRAME.size + 32)
     if not raw.startswith(FRAME_MAGIC) or len(raw) < FRAME.size:
@@ -82,7 +82,7 @@ def _row(file: fs.File, offset: int, size: int) -> Row | None:
         if kind != 1 or len(raw) < FRAME.size + 32:
             return None
         base = Oid(raw[FRAME.size :])
-    row = Row(Oid(oid), offset, stored, length, pack_format.KINDS[kind], codec, base)
+    row = FrameRow(Oid(oid), offset, stored, length, pack_format.KINDS[kind], codec, base)
     return row if offset + row.header_bytes + stored <= size else None
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from gradient.checkpoint.references import below
 from gradient.codec.mode import Mode
 from gradient.errors import GradientError
-from gradient.objects.commit import Commit
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import paths
 from gradient.repo.discovery import find_workspace
@@ -80,7 +80,7 @@ def _found(
 def _named(kind: Kind, body: bytes) -> Iterator[Oid]:
     """Yield all that an object stands on; of a commit, the ones before it too."""
     if kind is Kind.COMMIT:
-        commit = Commit.from_bytes(body)
+        commit = CommitRecord.from_bytes(body)
         yield from commit.parents
         facts = (commit.tree, commit.environment, commit.hparams, commit.fork)
         yield from (each for each in facts if each is not None)

@@ -24,7 +24,7 @@ _FIELDS: Final = {"check", "commit", "kind", "previous", "reason", "ref", "seq",
 
 
 @dataclass(slots=True)
-class Log:
+class RefLog:
     """One ref, as its folder tells it."""
 
     name: str
@@ -43,7 +43,7 @@ class Log:
 class RefCheck:
     """What the refs of a repo are, and what is wrong with them."""
 
-    logs: list[Log] = field(default_factory=list)
+    logs: list[RefLog] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     misplaced: dict[str, bytes] = field(default_factory=dict)
     """Whole records that lie elsewhere than they say: where they belong, and what they are."""
@@ -53,7 +53,7 @@ class RefCheck:
         tips = (log.tip for log in self.logs)
         return {tip.commit for tip in tips if tip is not None and tip.commit is not None}
 
-    def commits(self) -> Iterator[tuple[Oid, Log, bool]]:
+    def commits(self) -> Iterator[tuple[Oid, RefLog, bool]]:
         """Yield every commit that a record names, the newest first; whether it is the tip."""
         for log in self.logs:
             tip = log.tip
@@ -99,8 +99,8 @@ def _judge_name(name: str, path: str, folded: dict[str, str]) -> Iterator[Findin
         yield Finding("ref-collision", path, f"{name!r} and {other!r} differ in case alone")
 
 
-def _read_log(check: RefCheck, repo: str, name: str, space: Space) -> Log:
-    log = Log(name, space)
+def _read_log(check: RefCheck, repo: str, name: str, space: Space) -> RefLog:
+    log = RefLog(name, space)
     quoted = ref_names.quote(name)
     folder = paths.inside(repo, "refs", space, quoted)
     taken = []
@@ -163,7 +163,7 @@ def _home(raw: bytes) -> str:
     return f"refs/{space}/{ref_names.quote(name)}/{body['seq']:016d}"
 
 
-def _judge_log(log: Log, taken: list[int]) -> Iterator[Finding]:
+def _judge_log(log: RefLog, taken: list[int]) -> Iterator[Finding]:
     path = path_of(log.space, ref_names.quote(log.name))
     gaps = sorted(set(range(1, max(taken, default=0))) - set(taken)) if taken else []
     if gaps:

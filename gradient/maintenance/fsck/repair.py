@@ -19,7 +19,7 @@ from typing import Final
 from gradient.errors import FormatVersionError, GradientIOError
 from gradient.maintenance.fsck import refetch, settings
 from gradient.maintenance.fsck.check import Check, Progress
-from gradient.maintenance.fsck.findings import Finding, Report
+from gradient.maintenance.fsck.findings import Finding, FsckReport
 from gradient.maintenance.fsck.refs import check_refs
 from gradient.maintenance.fsck.retention import check_retention
 from gradient.maintenance.fsck.salvage import Salvage
@@ -70,8 +70,8 @@ class Action:
 class Repaired:
     """A repair, with the reports from before and after."""
 
-    before: Report
-    after: Report
+    before: FsckReport
+    after: FsckReport
     actions: tuple[Action, ...]
     """What was done, in order."""
 
@@ -131,7 +131,7 @@ def _refuse(root: str, findings: Iterable[Finding]) -> None:
 @dataclass(slots=True)
 class _Repair:
     check: Check
-    report: Report
+    report: FsckReport
     sources: Sequence[str]
     actions: list[Action] = field(default_factory=list)
 

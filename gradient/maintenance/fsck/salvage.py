@@ -16,7 +16,7 @@ from gradient.storage.directory import DirectoryStorage
 from gradient.store import pack as packs
 from gradient.store.frame_reader import MAX_DEPTH
 from gradient.store.pack import PackWriter
-from gradient.store.pack_format import Row
+from gradient.store.pack_format import FrameRow
 
 
 @dataclass(slots=True)
@@ -24,9 +24,9 @@ class _File:
     """One damaged pack, where it lies now."""
 
     path: str
-    rows: list[Row]
+    rows: list[FrameRow]
     """The frames that are right."""
-    pending: list[Row] = field(default_factory=list)
+    pending: list[FrameRow] = field(default_factory=list)
     """Differences whose bases may be in one of the other files."""
 
 
@@ -36,9 +36,9 @@ class Salvage:
     def __init__(self, check: Check) -> None:
         self._check = check
         self._files: list[_File] = []
-        self._pool: dict[Oid, tuple[str, Row]] = {}
+        self._pool: dict[Oid, tuple[str, FrameRow]] = {}
 
-    def rows(self, name: str) -> list[Row] | None:
+    def rows(self, name: str) -> list[FrameRow] | None:
         """Return the frames of a pack that were proved already; None where it must be searched.
 
         The pack does not count as one of the repo's from here on.
@@ -52,7 +52,7 @@ class Salvage:
         check.index.drop(pack_id)
         return [row for row in rows if row.offset not in wrong]
 
-    def take(self, path: str, rows: list[Row] | None) -> None:
+    def take(self, path: str, rows: list[FrameRow] | None) -> None:
         """Take in a file, with the frames that are known to be right."""
         if any(file.path == path for file in self._files):
             return
@@ -107,13 +107,13 @@ class Salvage:
             return None
         return body
 
-    def _payload(self, path: str, row: Row) -> memoryview:
+    def _payload(self, path: str, row: FrameRow) -> memoryview:
         payload = bytearray(row.stored)
         with fs.open_file(path) as file:
             file.read_into(row.offset + row.header_bytes, memoryview(payload))
         return memoryview(payload)
 
-    def _write(self, path: str, rows: list[Row]) -> str:
+    def _write(self, path: str, rows: list[FrameRow]) -> str:
         """Write frames as they are into a new pack; returns its id when it is durable."""
         storage = DirectoryStorage(paths.inside(self._check.root))
         with storage.create() as upload, fs.open_file(path) as file:

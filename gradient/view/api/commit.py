@@ -8,7 +8,7 @@ from typing import Any
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
-from gradient.objects.commit import Commit as CommitObject
+from gradient.objects.commit import CommitRecord as CommitObject
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.damage import naming_commits

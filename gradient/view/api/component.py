@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gradient.checkpoint.component_tensors import Leaf, leaves
+from gradient.checkpoint.component_tensors import ComponentTensor, leaves
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
@@ -67,7 +67,7 @@ class Component(Mapping[str, Any]):
         """Return a tensor's element type, such as ``"float32"``, without reading it."""
         return self._leaf(name).dtype
 
-    def _leaf(self, name: str) -> Leaf:
+    def _leaf(self, name: str) -> ComponentTensor:
         if name not in self._leaves:
             raise self._missing(name)
         return self._leaves[name]
