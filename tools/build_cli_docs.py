@@ -20,7 +20,7 @@ from gradient.cli.output import JSON_FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "cli.md"
-SUMMARIES = ROOT / "gradient" / "cli" / "summaries.py"
+SUMMARIES = ROOT / "gradient" / "cli" / "command_summaries.py"
 
 SUMMARIES_HEAD = '''\
 """What `gradient --help` says of each command, so that it need not import them all.
