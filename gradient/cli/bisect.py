@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import uuid
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from gradient.cli.repo_options import (
     place_options,
 )
 from gradient.engine.launch_env import Handoff
-from gradient.errors import ConfigError, GradientError
+from gradient.errors import GradientError
 from gradient.objects.oid import Oid
 from gradient.repo import bisect
 from gradient.repo.bisect import Bisection, BisectResult, Verdict
@@ -97,11 +96,8 @@ def run(ctx: click.Context, no_file: bool) -> None:
       gradient bisect run -- python check.py
       gradient bisect run -- sh -c 'python eval.py "$GRADIENT_BISECT_FILE" | grep -q ok'
     """
-    words = launch.launched_command(ctx)
-    if not words:
-        raise click.UsageError("name the command that judges: gradient bisect run -- CMD", ctx)
-    if shutil.which(words[0]) is None:
-        raise ConfigError(f"cannot run {words[0]}: not found, or not executable")
+    missing = "name the command that judges: gradient bisect run -- CMD"
+    words = launch.required_command(ctx, missing)
     repo = find_repository(ctx)
     place = find_place(ctx)
     bisection = Bisection.load(repo)

@@ -18,8 +18,7 @@ from gradient.cli.repo_options import (
 from gradient.engine.launch_env import ForkOptions, Handoff
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
-from gradient.view.folder import ViewFolder
-from gradient.view.updates import ViewUpdater
+from gradient.view.view_follow import add_commit
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -116,8 +115,6 @@ def command(
         launch.start(ctx, place, told, words)
     made = fork_commit(repo, found, branch, message=message)
     repo.set_head(made.branch)
-    view = ViewUpdater(repo, "thin" if ViewFolder(repo).marks() else "off")
-    view.add(made.commit)
-    view.close()
+    add_commit(repo, made.commit)
     output.line(f"{output.strong(f'{branch}@{found.commit.step}')} from {found.revision}")
     output.note(f"on branch {branch} now; to train on it: gradient resume {branch} -- CMD")

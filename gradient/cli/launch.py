@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from gradient.cli import output
 from gradient.cli.repo_options import find_place, open_repository
 from gradient.engine import launch_env
 from gradient.engine.launch_env import Handoff
-from gradient.errors import GradientError, GradientIOError
+from gradient.errors import ConfigError, ContextError, GradientError, GradientIOError
 from gradient.repo import last_run, resume_command
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import timestamp
@@ -89,6 +90,19 @@ def launched_command(ctx: click.Context) -> list[str]:
     return list(ctx.meta.get(_KEY, ()))
 
 
+def required_command(ctx: click.Context, missing: str) -> list[str]:
+    """Return the command after ``--``; raises UsageError(`missing`) without one.
+
+    Raises ConfigError if no such program exists.
+    """
+    words = launched_command(ctx)
+    if not words:
+        raise click.UsageError(missing, ctx)
+    if shutil.which(words[0]) is None:
+        raise ConfigError(f"cannot run {words[0]}: not found, or not executable")
+    return words
+
+
 def environment(base: Mapping[str, str], told: Handoff) -> dict[str, str]:
     """Return a child's environment: the base with the handoff in place of an older one."""
     kept = {name: value for name, value in base.items() if name not in launch_env.OWNED}
@@ -108,7 +122,7 @@ def start(
     code = run(command, environment(os.environ, told))
     # After an exception, Ctrl-C among them, the engine has said it.
     if code - 128 in list(signal.Signals) and code - 128 != signal.SIGINT:
-        _say_how_to_go_on(ctx, told, this, signal.Signals(code - 128))
+        _print_hint(ctx, told, this, signal.Signals(code - 128))
     ctx.exit(code)
 
 
@@ -122,17 +136,14 @@ def _note(repo: str, this: LastRun) -> None:
         return  # another program's repo, or one of a newer Gradient: nothing in it is touched
 
 
-def _say_how_to_go_on(
-    ctx: click.Context, told: Handoff, this: LastRun, number: signal.Signals
-) -> None:
+def _print_hint(ctx: click.Context, told: Handoff, this: LastRun, number: signal.Signals) -> None:
     try:
-        repo = open_repository(find_place(ctx).repo)  # the command may have made it
-        branch = last_run.branch_moved_by(repo, told.reason)
-        found = resume_command.find(repo, branch=branch, run=this, committed=branch is not None)
-    except GradientError:
-        return  # the command's end is what matters; `gradient status` will say what is wrong
-    if found is not None:
-        output.note(f"ended by {number.name}; to go on: {found.resume}")
+        path = find_place(ctx).repo  # the command may have made it
+    except ContextError:
+        return
+    hint = resume_command.hint(path, this, reason=told.reason)
+    if hint is not None:
+        output.note(f"ended by {number.name}; {hint}")
 
 
 @contextmanager

@@ -13,8 +13,7 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.errors import ConfigError
 from gradient.objects.canonical import Json
 from gradient.repo.merge_commit import line_for, merge_commit
-from gradient.view.folder import ViewFolder
-from gradient.view.updates import ViewUpdater
+from gradient.view.view_follow import add_commit
 
 if TYPE_CHECKING:
     from gradient.checkpoint.merge import Rule
@@ -97,9 +96,7 @@ def command(
         )
     for text in made.warnings:
         output.note(text)
-    view = ViewUpdater(repo, "thin" if ViewFolder(repo).marks() else "off")
-    view.add(made.commit)
-    view.close()
+    add_commit(repo, made.commit)
     revision = f"{made.branch}@{sources[0].commit.step}"
     output.line(f"{output.strong(revision)} ({made.commit.short}) from {', '.join(revs)} by {how}")
     output.note(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -80,11 +79,8 @@ def command(ctx: click.Context, revs: str, keep: bool, scratch: str | None, as_j
     Example:
       gradient verify main@100..main@200 -- python train.py
     """
-    words = launch.launched_command(ctx)
-    if not words:
-        raise click.UsageError("name the training command: gradient verify A..B -- CMD", ctx)
-    if shutil.which(words[0]) is None:
-        raise ConfigError(f"cannot run {words[0]}: not found, or not executable")
+    missing = "name the training command: gradient verify A..B -- CMD"
+    words = launch.required_command(ctx, missing)
     repo = find_repository(ctx)
     start, end = _resolve(repo, revs)
     # The command is in a session of its own: nobody else ends it with us.

@@ -59,6 +59,29 @@ def find(
     return ResumeCommand(last, newest, revision, f"{where}{words} {how} -- {last.command}")
 
 
+def hint(
+    path: str,
+    run: LastRun,
+    *,
+    branch: str | None = None,
+    committed: bool = False,
+    reason: str | None = None,
+) -> str | None:
+    """Return ``to go on: COMMAND`` for a run that has just ended early; None if nothing is known.
+
+    With `reason`, the reason that the run gave for its moves, the reflogs name the branch.
+    """
+    try:
+        repo = Repository.open(path)
+        if reason is not None:
+            branch = last_run.branch_moved_by(repo, reason)
+            committed = branch is not None
+        found = find(repo, branch=branch, run=run, committed=committed)
+    except (GradientError, OSError):
+        return None  # the end of the run is what matters; `gradient status` reports the error
+    return None if found is None else f"to go on: {found.resume}"
+
+
 def on_branch(repo: Repository, branch: str, last: ResumeCommand | None) -> str | None:
     """Return what goes on on a branch, where the last run stood on another; else None."""
     if last is None or last.branch == branch or repo.tip(branch) is None:

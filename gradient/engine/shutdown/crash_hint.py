@@ -17,7 +17,6 @@ from gradient.errors import GradientError
 from gradient.repo import last_run, resume_command
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.last_run import LastRun
-from gradient.repo.repository import Repository
 
 _LOG = logging.getLogger("gradient")
 _attached: dict[int, BranchWriter] = {}
@@ -37,16 +36,17 @@ def _say_how_to_go_on() -> None:
     # A second Ctrl-C, out of impatience or from a launcher that passes it on, comes too late.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        repo = Repository.open(line.repo.path)
         run = LastRun(shlex.join(sys.orig_argv), str(Path.cwd()), "")
-        note = last_run.noted(repo.path)
+        note = last_run.noted(line.repo.path)
         if note is not None and note.command == run.command:
             run = note  # it says what launched it
-        found = resume_command.find(repo, branch=line.branch, run=run, committed=line.has_moved)
+        hint = resume_command.hint(
+            line.repo.path, run, branch=line.branch, committed=line.has_moved
+        )
     except (GradientError, OSError):
         return  # the exception that ended the process is what matters
     finally:
         if before is not None:  # it was not set by Python
             signal.signal(signal.SIGINT, before)
-    if found is not None:
-        _LOG.warning("to go on: %s", found.resume)
+    if hint is not None:
+        _LOG.warning("%s", hint)
