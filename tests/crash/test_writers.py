@@ -53,7 +53,7 @@ def run_with_one_that_hangs(folder: Path) -> None:
     """Let a writer do nothing but wait at its third commit."""
     commit = writers.repos.commit
 
-    def hang(line: writers.Line, step: int, *numbers: int, lean: bool) -> object:
+    def hang(line: writers.BranchWriter, step: int, *numbers: int, lean: bool) -> object:
         while step == 3:
             signal.pause()
         return commit(line, step, *numbers, lean=lean)

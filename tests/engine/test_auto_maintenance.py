@@ -159,13 +159,14 @@ def test_closing_ends_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCapt
 SCRIPT = """
 import os, sys, time
 from gradient.repo.repository import Repository
-from gradient.engine import upkeep
-upkeep._CHILD = (
-    "import sys, time; sys.path.insert(0, sys.argv[1]); from gradient.engine import caretaker; "
-    "caretaker.look_after = lambda *_: time.sleep(600); caretaker.main(sys.argv[2], sys.argv[3])"
+from gradient.engine import auto_maintenance
+auto_maintenance._CHILD = (
+    "import sys, time; sys.path.insert(0, sys.argv[1]); "
+    "from gradient.engine import maintenance_worker as worker; "
+    "worker.look_after = lambda *_: time.sleep(600); worker.main(sys.argv[2], sys.argv[3])"
 )
 repo = Repository.open("work/run", workers=1)
-found = upkeep.Upkeep(repo, None, 1)
+found = auto_maintenance.AutoMaintenance(repo, None, 1)
 found.committed()
 while found._child is None:
     time.sleep(0.01)

@@ -88,7 +88,7 @@ def interrupt_twice() -> None:
         return find(*arguments, **named)  # type: ignore[arg-type]
 
     train("exception")
-    crash_hint.again.find = slow  # type: ignore[assignment]
+    crash_hint.resume_command.find = slow  # type: ignore[assignment]
 
 
 def test_a_second_interrupt_does_not_cut_the_words_off(fork_server: ForkServer) -> None:

@@ -572,7 +572,7 @@ def test_what_a_collection_has_half_removed_is_no_damage(tmp_path: Path, *, agai
         if path.name != rest:
             path.unlink()
     if again:
-        line = repos.Line.open(Repository.open(repo.path, workers=1), "side")
+        line = repos.BranchWriter.open(Repository.open(repo.path, workers=1), "side")
         repos.commit(line, 5, 16)
     report = check(tmp_path / "run", workers=1)
     assert report.is_sound, rig.words(report)

@@ -326,7 +326,7 @@ def test_without_a_lease_it_would_be_lost(
 def test_a_forgotten_lease_is_fenced_and_its_writer_begins_again(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradient.store.process_id.Owner.runs", lambda _: None)
+    monkeypatch.setattr("gradient.store.process_id.ProcessId.runs", lambda _: None)
     runs: list[int] = []
 
     def much_later() -> None:
@@ -346,7 +346,7 @@ def test_a_forgotten_lease_is_fenced_and_its_writer_begins_again(
 
 
 def test_a_new_branch_is_fenced_too(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gradient.store.process_id.Owner.runs", lambda _: None)
+    monkeypatch.setattr("gradient.store.process_id.ProcessId.runs", lambda _: None)
     runs: list[int] = []
 
     def much_later() -> None:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tests.view.test_files import FOREIGN, STATE, kinds, listed
 
 from gradient.errors import ForeignRepoError
 from gradient.repo.branch_writer import BranchWriter
 from gradient.view import rebuild, updates
 from gradient.view.updates import ViewUpdater
 from tests.view.making import commit, make_repo
+from tests.view.test_updates import FOREIGN, STATE, kinds, listed
 
 if TYPE_CHECKING:
     from gradient.repo.repository import Repository

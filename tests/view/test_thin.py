@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from tests.view.test_payload import same
 
 import gradient
 from gradient.errors import ContextError
@@ -15,6 +14,7 @@ from gradient.repo.branch_writer import BranchWriter
 from gradient.view import thin
 from gradient.view.updates import ViewUpdater
 from tests.view.making import PLAIN, captured, commit, make_repo
+from tests.view.test_desc_payload import same
 
 if TYPE_CHECKING:
     from gradient.repo.repository import Repository

@@ -124,7 +124,7 @@ def _link(scratch: str) -> Probe:
     folder = f"{scratch}/contended"
     fs.make_folders(folder)
     # The child is to find this very package, wherever it was imported from.
-    package = str(PurePath(link_race.__file__).parents[2])
+    package = str(PurePath(link_race.__file__).parents[3])
     other = subprocess.Popen(
         [sys.executable, "-c", _CHILD, package, folder, "other", str(ROUNDS)],
         stdout=subprocess.DEVNULL,
@@ -152,8 +152,8 @@ def _link(scratch: str) -> Probe:
 
 _CHILD: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from gradient.maintenance import contender; "
-    "contender.contend(sys.argv[2], sys.argv[3], int(sys.argv[4]))"
+    "from gradient.maintenance.doctor import link_race; "
+    "link_race.contend(sys.argv[2], sys.argv[3], int(sys.argv[4]))"
 )
 
 
