@@ -11,10 +11,9 @@ from gradient.codec.mode import Mode
 from gradient.errors import ConfigError, StepError
 from gradient.integrations.formats import FoundCheckpoint
 from gradient.integrations.imported_checkpoint import Incoming, step_of_name
-from gradient.objects.commit import CommitRecord
-from gradient.objects.oid import Kind, Oid
+from gradient.objects.oid import Oid
 from gradient.repo.branch_writer import BranchWriter
-from gradient.repo.config import timestamp
+from gradient.repo.commit_builder import CommitBuilder
 from gradient.repo.repository import Repository
 from gradient.store.transaction import Transaction
 
@@ -114,22 +113,16 @@ class _Import:
 
     def _commit(self, incoming: Incoming, step: int, branch: str, parent: Oid | None) -> Oid:
         origin = {"imported": incoming.format, "source": incoming.path}
+        builder = CommitBuilder(step=step, message=incoming.message, metrics=incoming.metrics)
         with self._repo.store.begin(mode=Mode.AUTO) as transaction:
-            commit = CommitRecord(
-                tree=writer.write_state(transaction, incoming.state),
-                parents=() if parent is None else (parent,),
-                anchor=None,
-                step=step,
-                branch=branch,
-                time=timestamp(),
-                message=incoming.message,
-                metrics=dict(incoming.metrics),
+            return builder.write(
+                transaction,
+                branch,
+                parent,
+                writer.write_state(transaction, incoming.state),
                 hparams=_value(transaction, dict(incoming.hparams), "hparams"),
                 fork=_value(transaction, origin, "origin"),
             )
-            oid = transaction.put(Kind.COMMIT, commit.to_bytes())
-            transaction.seal()
-        return oid
 
 
 def _value(transaction: Transaction, value: dict[str, Any], name: str) -> Oid | None:

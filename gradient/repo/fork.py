@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from gradient.codec.mode import Mode
-from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.branch_writer import BranchWriter, Published
-from gradient.repo.config import timestamp
+from gradient.repo.commit_builder import CommitBuilder
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
 
@@ -18,27 +17,23 @@ def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str
     Raises BranchExistsError, InvalidNameError, ForgottenError.
     """
     repo.check_kept(source.oid)
-    time = timestamp()
+    step = source.commit.step
+    builder = CommitBuilder(step=step, message=message, finite=source.commit.finite)
 
     def build(name: str, parent: Oid | None) -> Oid:
         origin = Tree({"from": str(source.oid), "revision": source.commit.revision})
         with repo.store.begin(mode=Mode.OFF) as transaction:
-            commit = CommitRecord(
-                tree=source.commit.tree,
-                parents=() if parent is None else (parent,),
+            return builder.write(
+                transaction,
+                name,
+                parent,
+                source.commit.tree,
                 anchor=source.commit.anchor,
-                step=source.commit.step,
-                branch=name,
-                time=time,
-                message=message,
                 hparams=source.commit.hparams,
                 fork=transaction.put(Kind.TREE, origin.to_bytes()),
             )
-            oid = transaction.put(Kind.COMMIT, commit.to_bytes())
-            transaction.seal()
-        return oid
 
     line = BranchWriter.create(repo, branch).moved_to(source.oid)
     reason = f"fork of {source.commit.revision}"
     # The new commit takes over the whole tree: all of it must be there until a ref names it.
-    return line.publish(source.commit.step, build, reason=reason, others=[source.oid])
+    return line.publish(step, build, reason=reason, others=[source.oid])

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 from gradient.codec.mode import Mode
 from gradient.errors import BranchExistsError, ConfigError, ConflictError
 from gradient.objects.canonical import Json
-from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.branch_writer import BranchWriter, Published
-from gradient.repo.config import timestamp
+from gradient.repo.commit_builder import CommitBuilder
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
 from gradient.store.transaction import Transaction
@@ -55,34 +54,29 @@ def merge_commit(
 
     `how` says by which rule; it is recorded. Raises what the function and `Line.publish` raise.
     """
-    time = timestamp()
+    first = sources[0].commit
+    others = [source.oid for source in sources[1:]]
+    builder = CommitBuilder(step=first.step, message=message)
 
     def build(branch: str, parent: Oid | None) -> Oid:
         # Without bases: what the merge takes over from its first parent must not lean on an anchor
         # that the new commit does not name.
         with repo.store.begin(mode=Mode.AUTO, plain=True) as transaction:
             tree = write_tree(transaction)
-            others = [source.oid for source in sources[1:]]
             origin: dict[str, Json] = {
                 "from": [str(source.oid) for source in sources],
                 "revision": [source.commit.revision for source in sources],
                 **how,
             }
-            commit = CommitRecord(
-                tree=tree,
-                parents=(*(() if parent is None else (parent,)), *others),
-                anchor=None,
-                step=sources[0].commit.step,
-                branch=branch,
-                time=time,
-                message=message,
-                hparams=sources[0].commit.hparams,
+            return builder.write(
+                transaction,
+                branch,
+                parent,
+                tree,
+                others=others,
+                hparams=first.hparams,
                 fork=transaction.put(Kind.TREE, Tree(origin).to_bytes()),
             )
-            oid = transaction.put(Kind.COMMIT, commit.to_bytes())
-            transaction.seal()
-        return oid
 
-    others = [source.oid for source in sources[1:]]
     reason = message.splitlines()[0]
-    return line.publish(sources[0].commit.step, build, reason=reason, others=others)
+    return line.publish(first.step, build, reason=reason, others=others)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gradient.codec.mode import Mode
-from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
 from gradient.repo.branch_writer import BranchWriter, Build, Published
+from gradient.repo.commit_builder import CommitBuilder
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
 
@@ -32,27 +32,19 @@ def builder(
     *,
     metrics: Mapping[str, float] | None = None,
     state: str = "",
+    finite: bool | None = None,
 ) -> Build:
     """Return what `Line.publish` asks for: a function that stores a commit."""
 
+    facts = CommitBuilder(
+        step=step, time=TIME, message=message, metrics=metrics or {}, finite=finite
+    )
+
     def build(branch: str, parent: Oid | None) -> Oid:
+        tree = Tree({"step": step, **({"state": state} if state else {})})
         with repo.store.begin(mode=Mode.OFF) as transaction:
-            commit = CommitRecord(
-                tree=transaction.put(
-                    Kind.TREE,
-                    Tree({"step": step, **({"state": state} if state else {})}).to_bytes(),
-                ),
-                parents=() if parent is None else (parent,),
-                anchor=None,
-                step=step,
-                branch=branch,
-                time=TIME,
-                message=message,
-                metrics=dict(metrics or {}),
-            )
-            oid = transaction.put(Kind.COMMIT, commit.to_bytes())
-            transaction.seal()
-        return oid
+            oid = transaction.put(Kind.TREE, tree.to_bytes())
+            return facts.write(transaction, branch, parent, oid)
 
     return build
 

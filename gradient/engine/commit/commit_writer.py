@@ -15,9 +15,10 @@ from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.codec.mode import Mode
 from gradient.engine.commit.delta_policy import DeltaPolicy
 from gradient.errors import StepError, UnsupportedValueError
-from gradient.objects.commit import MAX_STEP, CommitRecord
-from gradient.objects.oid import Kind, Oid
+from gradient.objects.commit import MAX_STEP
+from gradient.objects.oid import Oid
 from gradient.repo.branch_writer import BranchWriter, Published
+from gradient.repo.commit_builder import CommitBuilder
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.store.transaction import Transaction
@@ -91,8 +92,13 @@ class CommitWriter:
         Raises StepError, BranchExistsError, GradientIOError and, for values without an encoding,
         UnsupportedValueError; then nothing has changed.
         """
-        made = time or timestamp()
-        message = check_message(message)
+        builder = CommitBuilder(
+            step=step,
+            time=time or timestamp(),
+            message=check_message(message),
+            metrics=metrics or {},
+            finite=finite,
+        )
 
         # Called again where a second writer was faster, or a pack was collected meanwhile: then
         # most chunks are known already.
@@ -102,22 +108,16 @@ class CommitWriter:
             with self.repo.store.begin(mode=self.mode, plain=plain) as transaction:
                 tree = write_tree(transaction, bases)
                 anchor = self.anchoring.anchor_of(parent) if transaction.leans else None
-                commit = CommitRecord(
-                    tree=tree,
-                    parents=() if parent is None else (parent,),
+                oid = builder.write(
+                    transaction,
+                    branch,
+                    parent,
+                    tree,
                     anchor=anchor,
-                    step=step,
-                    branch=branch,
-                    time=made,
-                    message=message,
-                    metrics=dict(metrics or {}),
                     environment=_value(transaction, self.environment, "environment"),
                     hparams=_value(transaction, self.hparams, "hparams"),
                     fork=_value(transaction, origin, "fork"),
-                    finite=finite,
                 )
-                oid = transaction.put(Kind.COMMIT, commit.to_bytes())
-                transaction.seal()
             if self._has_begun:
                 known = transaction.coded if self.least is None else self.least
                 self.least = min(known, transaction.coded)

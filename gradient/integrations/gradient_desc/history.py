@@ -16,10 +16,10 @@ from gradient.errors import IntegrityError, MalformedObjectError
 from gradient.integrations import untrusted_pickle
 from gradient.integrations.gradient_desc.deltas import add, has_compressed, has_tensors
 from gradient.integrations.gradient_desc.source import DescRepo, Listed
-from gradient.objects.commit import CommitRecord
-from gradient.objects.oid import Kind, Oid
+from gradient.objects.oid import Oid
 from gradient.repo import branch_names, paths
 from gradient.repo.branch_writer import BranchWriter
+from gradient.repo.commit_builder import CommitBuilder
 from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.state.live_objects import BUILT_IN, RESERVED
@@ -124,22 +124,21 @@ class _Import:
             "lossy": lossy,
         }
         message = meta.get("message")
+        builder = CommitBuilder(
+            step=listed.step,
+            time=_time(listed.created_at),
+            message=message if type(message) is str else "",
+        )
 
         def build(branch: str, parent: Oid | None) -> Oid:
             with self._repo.store.begin(mode=Mode.AUTO) as transaction:
-                commit = CommitRecord(
-                    tree=writer.write_state(transaction, state),
-                    parents=() if parent is None else (parent,),
-                    anchor=None,
-                    step=listed.step,
-                    branch=branch,
-                    time=_time(listed.created_at),
-                    message=message if type(message) is str else "",
+                return builder.write(
+                    transaction,
+                    branch,
+                    parent,
+                    writer.write_state(transaction, state),
                     fork=writer.write_value(transaction, origin, name="origin"),
                 )
-                oid = transaction.put(Kind.COMMIT, commit.to_bytes())
-                transaction.seal()
-            return oid
 
         published = line.publish(listed.step, build, reason=f"import of {listed.ref}")
         self._commits[listed.ref] = published.commit
