@@ -18,7 +18,7 @@ from gradient.objects import canonical
 from gradient.storage import fs
 from gradient.storage.base import Storage
 from gradient.storage.directory import NO_ROOM
-from gradient.store import process_id
+from gradient.store import append_log, process_id
 from gradient.store.leases import EXPIRY
 from gradient.store.process_id import ProcessId
 
@@ -49,13 +49,13 @@ def only_one(storage: Storage, *, clock: Callable[[], float] = time.time) -> Ite
 
 
 def _make(storage: Storage, word: str, now: float) -> str | None:
-    taken = [entry for entry in storage.names(FOLDER) if len(entry) == 16 and entry.isdigit()]
-    for entry in taken:
-        if _is_held(storage, f"{FOLDER}/{entry}", now):
+    taken = append_log.numbers_in(storage.names(FOLDER))
+    for number in taken:
+        if _is_held(storage, append_log.path_of(FOLDER, number), now):
             raise ConflictError(
                 "another collection or repair is at work in this repo; wait until it has ended"
             )
-    name = f"{FOLDER}/{max(map(int, taken), default=0) + 1:016d}"
+    name = append_log.path_of(FOLDER, max(taken, default=0) + 1)
     body = canonical.dumps({"owner": str(process_id.current()), "since": int(now), "word": word})
     try:
         if not storage.put_if_absent(name, body):
@@ -66,8 +66,8 @@ def _make(storage: Storage, word: str, now: float) -> str | None:
         _LOG.debug("no room for a claim: %s", error)
         return None
     # Only now: else one who looked before might take the same number.
-    for entry in taken:
-        storage.remove(f"{FOLDER}/{entry}")
+    for number in taken:
+        storage.remove(append_log.path_of(FOLDER, number))
     return name
 
 

@@ -6,9 +6,7 @@ and the log is the ref's history. No lock, nothing to clean up after a kill, no 
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,24 +14,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, Self, cast
 
-from blake3 import blake3
-
 from gradient.errors import (
-    GradientIOError,
     InvalidNameError,
     MalformedObjectError,
     RefConflictError,
 )
-from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
-from gradient.storage import fs
 from gradient.storage.base import Storage
-from gradient.store import ref_names
+from gradient.store import append_log, ref_names
+from gradient.store.append_log import AppendLog
 
-_LOG = logging.getLogger("gradient")
-_SEQ: Final = re.compile(r"[0-9]{16}")
-_MOST_BYTES: Final = 64 << 10
+MAX_BYTES: Final = 64 << 10
+"""The longest record."""
+
 _MOST_REASON: Final = 2000
 
 Space = Literal["heads", "tags"]
@@ -75,17 +69,12 @@ class RefRecord:
             "time": self.time,
             "writer": self.writer,
         }
-        body["check"] = blake3(canonical.dumps(body)).hexdigest()
-        return canonical.dumps(body)
+        return append_log.encode(body)
 
     @classmethod
     def from_bytes(cls, raw: bytes, ref: str, seq: int) -> Self:
         """Parse and check record `seq` of the log of `ref`; raises MalformedObjectError."""
-        body = canonical.loads(raw)
-        if type(body) is not dict or body.keys() != _FIELDS | {"check"}:
-            raise MalformedObjectError("a ref record has other fields than these")
-        if body.pop("check") != blake3(canonical.dumps(body)).hexdigest():
-            raise MalformedObjectError("a ref record fails its check")
+        body = append_log.decode(raw, _FIELDS, "ref record")
         commit, kind, previous = body["commit"], body["kind"], body["previous"]
         if body["ref"] != ref or type(body["seq"]) is not int or body["seq"] != seq:
             raise MalformedObjectError("a ref record lies where another belongs")
@@ -119,7 +108,7 @@ class Refs:
         self._storage = storage
         self._clock = clock
         self._writers: dict[int, str] = {}
-        self._reported: set[str] = set()
+        self._logs: dict[tuple[Space, str], AppendLog[RefRecord]] = {}
         self._newest: dict[tuple[Space, str], int] = {}
         """The newest record seen of each ref: from there on a log is looked at, not listed."""
 
@@ -148,8 +137,9 @@ class Refs:
 
     def backwards(self, name: str, space: Space = "heads") -> Iterator[RefRecord]:
         """Yield the readable records of a ref, newest first; each is read when it is asked for."""
-        for seq in reversed(self._numbers(name, space)):
-            record = self._record(name, space, seq)
+        log = self._log(name, space)
+        for seq in reversed(log.numbers()):
+            record = log.read(seq)
             if record is not None:
                 yield record
 
@@ -177,21 +167,14 @@ class Refs:
                 inside = []
                 if ref_names.unquote(folder.lower()) is not None:
                     raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name") from None
-            numbers = [entry for entry in inside if _SEQ.fullmatch(entry)]
+            numbers = append_log.numbers_in(inside)
             if name is None:
                 if numbers:
                     raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name")
                 continue
-            found[name] = [self._strict(name, space, int(number)) for number in numbers]
+            log = self._log(name, space)
+            found[name] = [log.read_strict(number) for number in numbers]
         return found
-
-    def _strict(self, name: str, space: Space, seq: int) -> RefRecord:
-        path = _path(name, space, seq)
-        try:
-            raw = self._storage.read(path, size=_MOST_BYTES)
-            return RefRecord.from_bytes(raw, f"{space}/{name}", seq)
-        except MalformedObjectError as error:
-            raise MalformedObjectError(f"{path} is damaged: {error}") from None
 
     def append(
         self,
@@ -260,8 +243,7 @@ class Refs:
             writer=self._writer(),
             reason=reason[:_MOST_REASON].encode("utf-8", "replace").decode("utf-8"),
         )
-        raw = record.to_bytes(f"{space}/{name}")
-        if not self._storage.put_if_absent(_path(name, space, seq), raw):
+        if not self._log(name, space).create(seq, record.to_bytes(f"{space}/{name}")):
             raise RefConflictError(f"{space}/{name}")
         self._confirm(name, space, record)
         return record
@@ -273,15 +255,12 @@ class Refs:
         can where a place has no hard links and we mistook a record that was being written for a
         torn one, or where an old listing was cached. Ours is then withdrawn.
         """
+        log = self._log(name, space)
         between = range(record.previous + 1, record.seq)
-        for seq in (*between, *self._after(name, space, record.seq)):
-            if not self._follows(name, space, seq, record):
-                self._storage.remove(_path(name, space, record.seq))
+        for seq in (*between, *_after(log, record.seq)):
+            if not _follows(log.read(seq), seq, record):
+                log.withdraw(record.seq)
                 raise RefConflictError(f"{space}/{name}")
-
-    def _follows(self, name: str, space: Space, seq: int, record: RefRecord) -> bool:
-        other = self._record(name, space, seq)
-        return other is None or (seq > record.seq and other.previous >= record.seq)
 
     def _tip(
         self, name: str, space: Space, *, patient: bool = False
@@ -291,64 +270,44 @@ class Refs:
         What follows the newest record seen before is looked for; the whole log is listed only
         where that record is gone, or was never seen.
         """
+        log = self._log(name, space)
         seen = self._newest.get((space, name))
         if seen is not None:
-            numbers = [seen, *self._after(name, space, seen)]
+            numbers = [seen, *_after(log, seen)]
             tip = self._last(name, space, numbers, patient=patient)
             if tip is not None:
                 return tip, numbers[-1]
-        numbers = self._numbers(name, space)
+        numbers = log.numbers()
         return self._last(name, space, numbers, patient=patient), max(numbers, default=0)
 
     def _last(
         self, name: str, space: Space, numbers: list[int], *, patient: bool
     ) -> RefRecord | None:
+        log = self._log(name, space)
         for seq in reversed(numbers):
-            record = self._record(name, space, seq)
+            record = log.read(seq)
             for wait in _WAITS if patient else ():
                 if record is not None:
                     break
                 time.sleep(wait)
-                record = self._record(name, space, seq)
+                record = log.read(seq)
             if record is not None:
                 self._newest[space, name] = record.seq
                 return record
         return None
 
-    def _after(self, name: str, space: Space, seq: int) -> list[int]:
-        """Return the numbers above `seq` that are taken.
-
-        They follow each other; only records that were withdrawn (see `_confirm`) leave gaps, of
-        which a few are looked across.
-        """
-        found, gap = [], 0
-        while gap < _MOST_GAP:
-            seq += 1
-            if self._storage.size(_path(name, space, seq)) is None:
-                gap += 1
-            else:
-                found.append(seq)
-                gap = 0
-        return found
-
-    def _numbers(self, name: str, space: Space) -> list[int]:
-        found = self._storage.names(f"refs/{space}/{ref_names.quote(name)}")
-        return [int(entry) for entry in found if _SEQ.fullmatch(entry)]
-
-    def _record(self, name: str, space: Space, seq: int) -> RefRecord | None:
-        path = _path(name, space, seq)
-        try:
-            raw = self._storage.read(path, size=_MOST_BYTES)
-            return RefRecord.from_bytes(raw, f"{space}/{name}", seq)
-        except GradientIOError as error:
-            if fs.is_missing(error):
-                return None
-            raise
-        except MalformedObjectError as error:
-            if path not in self._reported:
-                self._reported.add(path)
-                _LOG.warning("%s is damaged and does not count: %s", path, error)
-            return None
+    def _log(self, name: str, space: Space) -> AppendLog[RefRecord]:
+        log = self._logs.get((space, name))
+        if log is None:
+            ref = f"{space}/{name}"
+            log = AppendLog(
+                self._storage,
+                f"refs/{space}/{ref_names.quote(name)}",
+                lambda raw, seq: RefRecord.from_bytes(raw, ref, seq),
+                max_bytes=MAX_BYTES,
+            )
+            log = self._logs.setdefault((space, name), log)
+        return log
 
     def _writer(self) -> str:
         return self._writers.setdefault(os.getpid(), uuid.uuid4().hex)
@@ -361,5 +320,22 @@ _WAITS: Final = (0.05, 0.2, 0.75)
 """Seconds to wait for a record that is incomplete: another writer may be at it."""
 
 
-def _path(name: str, space: Space, seq: int) -> str:
-    return f"refs/{space}/{ref_names.quote(name)}/{seq:016d}"
+def _after(log: AppendLog[RefRecord], seq: int) -> list[int]:
+    """Return the numbers above `seq` that are taken.
+
+    They follow each other; only records that were withdrawn (see `_confirm`) leave gaps, of
+    which a few are looked across.
+    """
+    found, gap = [], 0
+    while gap < _MOST_GAP:
+        seq += 1
+        if log.exists(seq):
+            found.append(seq)
+            gap = 0
+        else:
+            gap += 1
+    return found
+
+
+def _follows(other: RefRecord | None, seq: int, record: RefRecord) -> bool:
+    return other is None or (seq > record.seq and other.previous >= record.seq)

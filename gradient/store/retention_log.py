@@ -9,34 +9,28 @@ writers never contradict each other: what one let go only ever adds to what othe
 from __future__ import annotations
 
 import itertools
-import logging
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from blake3 import blake3
-
 from gradient.errors import GradientIOError, MalformedObjectError, RefConflictError
-from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.storage import fs
 from gradient.storage.base import Storage
+from gradient.store import append_log
+from gradient.store.append_log import AppendLog
 from gradient.store.refs import now
 from gradient.store.workers import ForkLock
 
-_LOG = logging.getLogger("gradient")
-
 FOLDER: Final = "retention"
 """Where the records lie in a storage."""
-MOST_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 20
 """The longest record."""
-MOST_COMMITS: Final = 8192
+MAX_COMMITS: Final = 8192
 """A record names at most so many commits; more take several records."""
 
-_MOST_POLICY: Final = 2000
-_SEQ: Final = re.compile(r"[0-9]{16}")
+_MAX_POLICY: Final = 2000
 _FIELDS: Final = {"commits", "drop", "policy", "seq", "time"}
 _ATTEMPTS: Final = 1000
 
@@ -65,17 +59,12 @@ class RetentionRecord:
             "seq": self.seq,
             "time": self.time,
         }
-        body["check"] = blake3(canonical.dumps(body)).hexdigest()
-        return canonical.dumps(body)
+        return append_log.encode(body)
 
     @classmethod
     def from_bytes(cls, raw: bytes, seq: int) -> Self:
         """Parse and check record `seq`; raises MalformedObjectError."""
-        body = canonical.loads(raw)
-        if type(body) is not dict or body.keys() != _FIELDS | {"check"}:
-            raise MalformedObjectError("a retention record has other fields than these")
-        if body.pop("check") != blake3(canonical.dumps(body)).hexdigest():
-            raise MalformedObjectError("a retention record fails its check")
+        body = append_log.decode(raw, _FIELDS, "retention record")
         if type(body["seq"]) is not int or body["seq"] != seq:
             raise MalformedObjectError("a retention record lies where another belongs")
         commits, drop = body["commits"], body["drop"]
@@ -118,11 +107,10 @@ class Retention:
     """The retention records of one storage."""
 
     def __init__(self, storage: Storage, *, clock: Callable[[], str] = now) -> None:
-        self._storage = storage
+        self._log = AppendLog(storage, FOLDER, RetentionRecord.from_bytes, max_bytes=MAX_BYTES)
         self._clock = clock
         self._lock = ForkLock()
         self._read: dict[int, RetentionRecord] = {}
-        self._reported: set[int] = set()
         self._table: dict[Oid, Dropped] = {}
 
     def table(self, *, strict: bool = False) -> Mapping[Oid, Dropped]:
@@ -131,7 +119,7 @@ class Retention:
         A record that can not be read does not count, with a logged warning; where `strict`, it
         raises MalformedObjectError: for those who will remove what is not kept.
         """
-        numbers = self._numbers()
+        numbers = self._log.numbers()
         with self._lock:
             fresh = [seq for seq in numbers if seq not in self._read]
             if len(numbers) < len(self._read) + len(fresh):  # some were moved away, by a repair
@@ -157,9 +145,9 @@ class Retention:
         made = []
         ordered = sorted(set(commits))
         components = None if drop is None else tuple(sorted(set(drop)))
-        text = policy[:_MOST_POLICY].encode("utf-8", "replace").decode("utf-8")
-        for start in range(0, len(ordered), MOST_COMMITS):
-            part = tuple(ordered[start : start + MOST_COMMITS])
+        text = policy[:_MAX_POLICY].encode("utf-8", "replace").decode("utf-8")
+        for start in range(0, len(ordered), MAX_COMMITS):
+            part = tuple(ordered[start : start + MAX_COMMITS])
             made.append(self._append(part, components, text))
         return made
 
@@ -167,31 +155,21 @@ class Retention:
         self, commits: tuple[Oid, ...], drop: tuple[str, ...] | None, policy: str
     ) -> RetentionRecord:
         for _ in range(_ATTEMPTS):
-            seq = max(self._numbers(), default=0) + 1
+            seq = max(self._log.numbers(), default=0) + 1
             record = RetentionRecord(seq, commits, drop, policy, self._clock())
-            if self._storage.put_if_absent(name_of(seq), record.to_bytes()):
+            if self._log.create(seq, record.to_bytes()):
                 return record
         raise RefConflictError(FOLDER)  # others were faster a thousand times
 
-    def _numbers(self) -> list[int]:
-        names = self._storage.names(FOLDER)
-        return [int(entry) for entry in names if _SEQ.fullmatch(entry)]
-
     def _record(self, seq: int, *, strict: bool) -> RetentionRecord | None:
-        name = name_of(seq)
+        if not strict:
+            return self._log.read(seq)
         try:
-            return RetentionRecord.from_bytes(self._storage.read(name, size=MOST_BYTES), seq)
+            return self._log.read_strict(seq)
         except GradientIOError as error:
             if fs.is_missing(error):
                 return None
             raise
-        except MalformedObjectError as error:
-            if strict:
-                raise MalformedObjectError(f"{name} is damaged: {error}") from None
-            if seq not in self._reported:
-                self._reported.add(seq)
-                _LOG.warning("%s is damaged and does not count: %s", name, error)
-            return None
 
 
 def dropped_by(records: Iterable[RetentionRecord]) -> dict[Oid, Dropped]:
@@ -200,11 +178,6 @@ def dropped_by(records: Iterable[RetentionRecord]) -> dict[Oid, Dropped]:
     for record in records:
         _apply(table, record)
     return table
-
-
-def name_of(seq: int) -> str:
-    """Return the storage name of a record."""
-    return f"{FOLDER}/{seq:016d}"
 
 
 def _apply(table: dict[Oid, Dropped], record: RetentionRecord) -> None:

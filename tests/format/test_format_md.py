@@ -32,7 +32,7 @@ from gradient.store.object_store import ObjectStore
 from gradient.store.pack import PackWriter
 from gradient.store.pack_format import FrameRow
 from gradient.store.refs import RefRecord
-from gradient.store.retention_log import MOST_BYTES, RetentionRecord
+from gradient.store.retention_log import MAX_BYTES, RetentionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -339,7 +339,7 @@ def test_the_page_names_the_limits() -> None:
     assert limits["chain of bases"] == str(frame_reader.MAX_DEPTH)
     assert limits["quoted ref name"] == f"{ref_names.MAX_QUOTED} characters"
     assert limits["retention record"] == "2^20 bytes"
-    assert MOST_BYTES == 2**20
+    assert MAX_BYTES == 2**20
 
 
 def test_the_page_says_how_components_are_cut() -> None:

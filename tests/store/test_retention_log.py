@@ -88,17 +88,17 @@ def test_records_are_appended_and_read_as_they_come() -> None:
 
 
 def test_many_commits_take_several_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention_log, "MOST_COMMITS", 2)
+    monkeypatch.setattr(retention_log, "MAX_COMMITS", 2)
     storage = MemoryStorage()
     assert len(Retention(storage).append([A, B, C], drop=None, policy="")) == 2
     assert set(Retention(storage).table()) == {A, B, C}
 
 
 def test_the_longest_record_is_below_the_limit() -> None:
-    oids = [Oid(number.to_bytes(32, "big")) for number in range(retention_log.MOST_COMMITS)]
+    oids = [Oid(number.to_bytes(32, "big")) for number in range(retention_log.MAX_COMMITS)]
     names = tuple(f"{number:0200d}" for number in range(100))
     record = RetentionRecord(1, tuple(oids), names, "x" * 2000, TIME)
-    assert len(record.to_bytes()) < retention_log.MOST_BYTES
+    assert len(record.to_bytes()) < retention_log.MAX_BYTES
 
 
 def test_a_damaged_record_does_not_count_and_ends_what_removes(

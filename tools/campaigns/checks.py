@@ -56,6 +56,7 @@ BYTES: Final[dict[str, tuple[str, ...]]] = {
     "checkpoint/shared_memory.py": _TREES,
     "codec/": ("codec",),
     "maintenance/fsck/frames.py": _FSCK,
+    "maintenance/fsck/log_check.py": _FSCK,
     "maintenance/fsck/packs.py": _FSCK,
     "maintenance/fsck/refs.py": _FSCK,
     "objects/": ("objects",),

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import errno
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from gradient.errors import GradientIOError, InvalidNameError, MalformedObjectError
+from gradient.errors import InvalidNameError, MalformedObjectError
 from gradient.maintenance.fsck.findings import Finding
+from gradient.maintenance.fsck.log_check import Classes, Damage, check_log, classify_record
 from gradient.objects import canonical
+from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.repo import paths
 from gradient.storage import fs
-from gradient.store import ref_names
-from gradient.store.refs import RefRecord, Space
+from gradient.store import append_log, ref_names
+from gradient.store.refs import MAX_BYTES, RefRecord, Space
 
 SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
-_SEQ = re.compile(r"[0-9]{16}")
-_MOST_BYTES: Final = 64 << 10
-_FIELDS: Final = {"check", "commit", "kind", "previous", "reason", "ref", "seq", "time", "writer"}
+_CLASSES: Final = Classes(
+    foreign="ref-foreign",
+    replaced="ref-replaced",
+    unreadable="record-unreadable",
+    large="record-large",
+    gap="record-gap",
+    damage="record",
+)
 
 
 @dataclass(slots=True)
@@ -100,79 +105,54 @@ def _judge_name(name: str, path: str, folded: dict[str, str]) -> Iterator[Findin
 
 
 def _read_log(check: RefCheck, repo: str, name: str, space: Space) -> RefLog:
-    log = RefLog(name, space)
     quoted = ref_names.quote(name)
-    folder = paths.inside(repo, "refs", space, quoted)
-    taken = []
-    for entry in fs.names(folder):
-        path = path_of(space, quoted, entry)
-        what = fs.kind(f"{folder}/{entry}")
-        if _SEQ.fullmatch(entry) is None or int(entry) == 0:
-            check.findings.append(Finding("ref-foreign", path, f"a {what} with no record's name"))
-            continue
-        taken.append(int(entry))
-        if what != "file":
-            check.findings.append(Finding("ref-replaced", path, f"it is a {what}"))
-            continue
-        try:
-            raw = fs.read_file(f"{folder}/{entry}", limit=_MOST_BYTES)
-            log.records.append(RefRecord.from_bytes(raw, f"{space}/{name}", int(entry)))
-        except MalformedObjectError as error:
-            word = classify(raw)
-            check.findings.append(Finding(word, path, str(error)))
-            if word == "record-misplaced":
-                check.misplaced.setdefault(_home(raw), raw)
-        except GradientIOError as error:
-            if not fs.is_missing(error):
-                word = "record-large" if error.errno == errno.EFBIG else "record-unreadable"
-                check.findings.append(Finding(word, path, str(error)))
-    if not taken:
-        check.findings.append(
-            Finding("ref-empty", path_of(space, quoted), f"{space}/{name} has no record")
-        )
-    check.findings += _judge_log(log, taken)
-    return log
+    path = path_of(space, quoted)
+    found = check_log(
+        paths.inside(repo, "refs", space, quoted),
+        path,
+        _CLASSES,
+        lambda raw, seq: RefRecord.from_bytes(raw, f"{space}/{name}", seq),
+        _classify,
+        max_bytes=MAX_BYTES,
+    )
+    check.findings += found.findings
+    for raw in found.misplaced:
+        check.misplaced.setdefault(_home(raw), raw)
+    if not found.taken:
+        check.findings.append(Finding("ref-empty", path, f"{space}/{name} has no record"))
+    check.findings += found.report_gaps(_CLASSES, path)
+    check.findings += _check_order(path, found.records, found.gaps)
+    return RefLog(name, space, found.records)
 
 
-def classify(raw: bytes) -> str:
-    """Return the class of what keeps a record from counting."""
-    try:
-        body = canonical.loads(raw)
-    except MalformedObjectError:
-        complete = raw.startswith(b"{") and raw.endswith(b"}")
-        return "record-malformed" if complete else "record-torn"
-    if type(body) is not dict or body.keys() != _FIELDS:
-        return "record-malformed"
-    seq, ref = body["seq"], body["ref"]
-    if type(seq) is not int or seq < 1 or type(ref) is not str:
-        return "record-malformed"
-    try:
-        RefRecord.from_bytes(raw, ref, seq)
-    except MalformedObjectError as error:
-        return "record-check" if "check" in str(error) else "record-malformed"
+def _classify(raw: bytes) -> Damage:
+    return classify_record(raw, lambda body, seq: _has_place(raw, body.get("ref"), seq))
+
+
+def _has_place(raw: bytes, ref: Json, seq: int) -> bool:
+    """Return whether a record may belong where it claims to; raises MalformedObjectError."""
+    if type(ref) is not str:
+        raise MalformedObjectError("a ref record's ref is not text")
+    RefRecord.from_bytes(raw, ref, seq)
     space, _, name = ref.partition("/")
     known = space in SPACES and bool(name) and len(ref_names.quote(name)) <= ref_names.MAX_QUOTED
-    return "record-misplaced" if known and seq < 10**16 else "record-malformed"
+    return known and seq < 10**16
 
 
 def _home(raw: bytes) -> str:
-    """Return the storage name under which a whole record belongs."""
+    """Return the storage name under which an intact record belongs."""
     body = canonical.loads(raw)
     assert type(body) is dict
+    assert type(body["seq"]) is int
     space, _, name = str(body["ref"]).partition("/")
-    return f"refs/{space}/{ref_names.quote(name)}/{body['seq']:016d}"
+    return append_log.path_of(f"refs/{space}/{ref_names.quote(name)}", body["seq"])
 
 
-def _judge_log(log: RefLog, taken: list[int]) -> Iterator[Finding]:
-    path = path_of(log.space, ref_names.quote(log.name))
-    gaps = sorted(set(range(1, max(taken, default=0))) - set(taken)) if taken else []
-    if gaps:
-        shown = ", ".join(map(str, gaps[:5])) + (" …" if len(gaps) > 5 else "")
-        yield Finding("record-gap", path, f"no record has the number {shown}")
+def _check_order(path: str, records: list[RefRecord], gaps: list[int]) -> Iterator[Finding]:
     before: RefRecord | None = None
     known = {0}
-    for record in log.records:
-        own = f"{path}/{record.seq:016d}"
+    for record in records:
+        own = append_log.path_of(path, record.seq)
         if record.previous not in known and record.previous not in gaps:
             yield Finding("record-previous", own, f"it follows record {record.previous}")
         expected = None if before is None else before.commit

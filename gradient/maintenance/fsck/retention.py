@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gradient.errors import GradientIOError, MalformedObjectError
 from gradient.maintenance.fsck.findings import Finding
-from gradient.objects import canonical
+from gradient.maintenance.fsck.log_check import Classes, Damage, check_log, classify_record
 from gradient.objects.oid import Oid
 from gradient.repo import paths
 from gradient.storage import fs
 from gradient.store import retention_log
 from gradient.store.retention_log import Dropped, RetentionRecord
 
-_SEQ: Final = re.compile(r"[0-9]{16}")
+_CLASSES: Final = Classes(
+    foreign="retention-foreign",
+    replaced="retention-replaced",
+    unreadable="retention-large",
+    large="retention-large",
+    gap="retention-gap",
+    damage="retention",
+)
 
 
 @dataclass(slots=True)
@@ -32,59 +37,30 @@ class RetentionCheck:
         return retention_log.dropped_by(self.records)
 
 
-def path_of(*parts: str) -> str:
-    """Return a path among the retention records relative to the repo's folder."""
-    return "/".join((paths.REPO_FOLDER, retention_log.FOLDER, *parts))
+def path_of() -> str:
+    """Return the path of the retention records relative to the repo's folder."""
+    return f"{paths.REPO_FOLDER}/{retention_log.FOLDER}"
 
 
 def check_retention(repo: str) -> RetentionCheck:
-    """Look at everything in the folder; there may be none."""
-    check = RetentionCheck()
+    """Check everything in the folder, which may be missing."""
     folder = paths.inside(repo, retention_log.FOLDER)
-    what = fs.kind(folder)
-    if what not in (None, "folder"):
-        check.findings.append(Finding("retention-replaced", path_of(), f"it is a {what}"))
-    if what != "folder":
-        return check
-    taken: set[int] = set()
-    for entry in fs.names(folder):
-        path, what = path_of(entry), fs.kind(f"{folder}/{entry}")
-        if _SEQ.fullmatch(entry) is None or int(entry) == 0:
-            message = f"a {what} with no record's name"
-            check.findings.append(Finding("retention-foreign", path, message))
-            continue
-        taken.add(int(entry))
-        if what != "file":
-            check.findings.append(Finding("retention-replaced", path, f"it is a {what}"))
-            continue
-        try:
-            raw = fs.read_file(f"{folder}/{entry}", limit=retention_log.MOST_BYTES)
-            check.records.append(RetentionRecord.from_bytes(raw, int(entry)))
-        except MalformedObjectError as error:
-            check.findings.append(Finding(classify(raw), path, str(error)))
-        except GradientIOError as error:
-            if not fs.is_missing(error):
-                check.findings.append(Finding("retention-large", path, str(error)))
-    gaps = sorted(set(range(1, max(taken, default=0))) - taken)
-    if gaps:
-        shown = ", ".join(map(str, gaps[:5])) + (" …" if len(gaps) > 5 else "")
-        message = f"no record has the number {shown}"
-        check.findings.append(Finding("retention-gap", path_of(), message))
-    return check
+    kind = fs.kind(folder)
+    if kind is None:
+        return RetentionCheck()
+    if kind != "folder":
+        return RetentionCheck([], [Finding("retention-replaced", path_of(), f"it is a {kind}")])
+    found = check_log(
+        folder,
+        path_of(),
+        _CLASSES,
+        RetentionRecord.from_bytes,
+        _classify,
+        max_bytes=retention_log.MAX_BYTES,
+    )
+    gaps = found.report_gaps(_CLASSES, path_of())
+    return RetentionCheck(found.records, [*found.findings, *gaps])
 
 
-def classify(raw: bytes) -> str:
-    """Return the class of what keeps a record from counting."""
-    try:
-        body = canonical.loads(raw)
-    except MalformedObjectError:
-        complete = raw.startswith(b"{") and raw.endswith(b"}")
-        return "retention-malformed" if complete else "retention-torn"
-    seq = body.get("seq") if type(body) is dict else None
-    if type(seq) is not int or seq < 1:
-        return "retention-malformed"
-    try:
-        RetentionRecord.from_bytes(raw, seq)
-    except MalformedObjectError as error:
-        return "retention-check" if "check" in str(error) else "retention-malformed"
-    return "retention-misplaced"
+def _classify(raw: bytes) -> Damage:
+    return classify_record(raw, lambda _, seq: bool(RetentionRecord.from_bytes(raw, seq)))
