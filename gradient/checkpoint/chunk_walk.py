@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from gradient.checkpoint.references import below, listed, references
 from gradient.errors import MalformedObjectError
@@ -12,13 +11,7 @@ from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-
-
-class TreeReader(Protocol):
-    """What walking needs of the object database."""
-
-    def read(self, oid: Oid, kind: Kind) -> bytes:
-        """Return a verified object."""
+from gradient.objects.tree_reader import TreeReader
 
 
 @dataclass(frozen=True, slots=True)

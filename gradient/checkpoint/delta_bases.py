@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gradient.checkpoint import chunk_walk
-from gradient.checkpoint.chunk_walk import Content, TreeReader
+from gradient.checkpoint.chunk_walk import Content
 from gradient.errors import IntegrityError
 from gradient.objects.oid import Oid
+from gradient.objects.tree_reader import TreeReader
 
 
 class DeltaBases:

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 
 from gradient.checkpoint import chunk_walk
-from gradient.checkpoint.chunk_walk import TreeReader
 from gradient.checkpoint.draft import Draft, Hole, memory
 from gradient.codec.chunks import ranges
 from gradient.errors import GradientError
 from gradient.objects.oid import Oid
+from gradient.objects.tree_reader import TreeReader
 from gradient.state import tensors
 
 if TYPE_CHECKING:

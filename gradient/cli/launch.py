@@ -29,9 +29,9 @@ from gradient.cli.repo_options import find_place, open_repository
 from gradient.engine import launch_env
 from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, ContextError, GradientError, GradientIOError
+from gradient.objects import timestamp
 from gradient.repo import last_run, resume_command
 from gradient.repo import workspace as workspaces
-from gradient.repo.config import timestamp
 from gradient.repo.discovery import Location
 from gradient.repo.last_run import LastRun
 
@@ -116,7 +116,7 @@ def start(
 
     Where a signal ended it, the way to go on is said: the process itself had no time to.
     """
-    this = LastRun(shlex.join(command), str(Path.cwd()), timestamp(), ctx.meta.get(_LAUNCH))
+    this = LastRun(shlex.join(command), str(Path.cwd()), timestamp.now(), ctx.meta.get(_LAUNCH))
     if place is not None and workspaces.is_repo(place.repo):
         _note(place.repo, this)
     code = run(command, environment(os.environ, told))

@@ -14,6 +14,7 @@ from gradient.cli.commit_format import JSON_FIELDS, Describer
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.objects import timestamp
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo import reflog_walk, revisions, topo_order
@@ -43,9 +44,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
             self.fail(
                 f"{value!r} is no time such as 2026-02-10, 2026-02-10T12:30 or 3d", param, ctx
             )
-        if moment.tzinfo is not None:
-            moment = moment.astimezone(UTC)
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
+        return timestamp.encode(moment)
 
 
 class LogCommand(click.Command):

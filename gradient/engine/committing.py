@@ -16,8 +16,8 @@ from gradient.engine.commit.pending_commit import PendingCommit, acknowledged
 from gradient.engine.launch_env import check_interval
 from gradient.engine.metrics import numbers
 from gradient.engine.warning import warn
+from gradient.objects import timestamp
 from gradient.repo.branch_writer import Published, check_order
-from gradient.repo.config import timestamp
 from gradient.state.capture import capture
 
 
@@ -134,7 +134,7 @@ class CommittingRun(BoundRun):
             message=message,
             metrics=logged,
             origin=self._at.origin,
-            time=timestamp(),
+            time=timestamp.now(),
             finite=finite,
             optional=not last,
         )

@@ -14,9 +14,9 @@ from gradient.maintenance import garbage_collection
 from gradient.maintenance.garbage_collection import GRACE, GcResult, Progress
 from gradient.maintenance.lease_drain import WAIT
 from gradient.maintenance.retention_plan import RetentionPlan, plan
+from gradient.objects import timestamp
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
-from gradient.store.refs import now as written_now
 from gradient.store.retention_log import Dropped
 
 
@@ -51,7 +51,7 @@ def forget(
     leaving = [entry.oid for entry in found.leaving]
     drop = keep.drop or None
     if dry_run:
-        what = Dropped(None if drop is None else tuple(sorted(drop)), keep.words, written_now())
+        what = Dropped(None if drop is None else tuple(sorted(drop)), keep.words, timestamp.now())
         done = garbage_collection.collect(
             repo,
             grace=grace,

@@ -27,6 +27,7 @@ from typing import Final
 from gradient.errors import GradientIOError, MissingObjectError
 from gradient.maintenance.lease_drain import WAIT, drain
 from gradient.maintenance.lock import only_one
+from gradient.objects import timestamp
 from gradient.objects.oid import Oid
 from gradient.repo.reachability import Marker
 from gradient.repo.repository import Repository
@@ -225,10 +226,10 @@ class _Collection:
         if not self.grace:
             return False
         try:
-            made = datetime.strptime(record.time, "%Y-%m-%dT%H:%M:%S.%f").replace(tzinfo=UTC)
+            made = timestamp.to_seconds(record.time)
         except ValueError:
             return True
-        return self.clock() - made.timestamp() <= self.grace
+        return self.clock() - made <= self.grace
 
     def _complete(self, store: ObjectStore, wanted: Iterable[Oid]) -> repack.FrameChoice:
         """Choose frames outside the trash, bringing packs back for what is only in there."""

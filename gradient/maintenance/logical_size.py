@@ -5,25 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
+from gradient.objects.tree_reader import TreeReader
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 
 OTHER: Final = "other"
 COMPONENTS: Final = ("model", "optimizer", OTHER)
 """What is told apart: the rest of a state is small."""
-
-
-class TreeReader(Protocol):
-    """What measuring needs of the object database."""
-
-    def read(self, oid: Oid, kind: Kind) -> bytes:
-        """Return a verified object."""
 
 
 @dataclass(frozen=True, slots=True)

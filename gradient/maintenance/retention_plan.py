@@ -11,9 +11,9 @@ import heapq
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from gradient.errors import ConfigError, UnknownRevisionError
+from gradient.objects import timestamp
 from gradient.objects.oid import Oid
 from gradient.repo import branch_names
 from gradient.repo.commit_metadata import component_names
@@ -158,10 +158,9 @@ class _Rules:
         """Return when a line got its name, in seconds since 1970."""
         record = self._repo.refs.log(branch)[0]
         try:
-            made = datetime.strptime(record.time, "%Y-%m-%dT%H:%M:%S.%f")
+            return timestamp.to_seconds(record.time)
         except ValueError:
             return self._now
-        return made.replace(tzinfo=UTC).timestamp()
 
 
 def _refuse_absent(who: str, what: str, wanted: Iterable[str], there: Collection[str]) -> None:

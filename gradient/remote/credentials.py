@@ -12,10 +12,10 @@ from pathlib import PurePath
 from typing import Any, Final, Protocol
 
 from gradient.errors import AuthError, MalformedObjectError
+from gradient.objects import timestamp
 from gradient.remote.token import MAX_LETTERS, Token
 from gradient.remote.verify import Account
 from gradient.repo import json_files
-from gradient.repo.config import timestamp
 from gradient.storage import fs
 
 FOLDER: Final = ".gradient"
@@ -106,7 +106,7 @@ class Credentials:
         self.forget()
         fs.make_folders(self._folder, mode=0o700)
         kept_in = self._keep(token, url)
-        login = Login(url, account, kept_in, timestamp())
+        login = Login(url, account, kept_in, timestamp.now())
         facts: dict[str, Any] = {
             "verify_url": url,
             "workspace": asdict(account),

@@ -8,10 +8,10 @@ people, and nothing follows from it.)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
 from gradient.errors import GradientIOError
+from gradient.objects import timestamp
 from gradient.repo.repository import Repository
 from gradient.store.leases import Held
 
@@ -41,10 +41,10 @@ def unfinished(repo: Repository) -> list[ActiveWriter]:
     for held in sorted(repo.leases.held(), key=lambda held: held.since):
         state = _STATES[held.owner.runs()]
         # A lease tells whole seconds: what the branch did within its first one came before it.
-        after = _spelled(held.since + 1)
+        after = timestamp.from_seconds(held.since + 1)
         for branch in _branches(repo, held):
             if state == "writing" or not _moved(repo, branch, after):
-                since = _spelled(held.since)
+                since = timestamp.from_seconds(held.since)
                 found.append(ActiveWriter(branch, state, held.owner.process, since))
     return found
 
@@ -60,8 +60,3 @@ def _branches(repo: Repository, held: Held) -> list[str]:
 def _moved(repo: Repository, branch: str, after: str) -> bool:
     record = repo.refs.read(branch)
     return record is not None and record.time >= after
-
-
-def _spelled(seconds: int) -> str:
-    """Write a time as ref records do."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.000000")

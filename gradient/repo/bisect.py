@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from gradient.errors import ConflictError, MalformedObjectError, NotFoundError
+from gradient.objects import timestamp
 from gradient.objects.oid import Oid
 from gradient.repo import json_files, paths
-from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 
@@ -217,7 +217,7 @@ def search(bisection: Bisection, judge: Callable[[Oid], Verdict]) -> BisectResul
 
 
 def _judged(repo: Repository, verdict: str, oid: Oid) -> Judged:
-    return Judged(verdict, str(oid), repo.read_commit(oid).revision, timestamp())
+    return Judged(verdict, str(oid), repo.read_commit(oid).revision, timestamp.now())
 
 
 def _path(repo: Repository) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gradient.objects import timestamp
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.config import timestamp
 from gradient.store.transaction import Transaction
 
 

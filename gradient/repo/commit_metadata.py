@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 from gradient.errors import MalformedObjectError
 from gradient.objects import canonical
@@ -10,15 +10,9 @@ from gradient.objects import tree as trees
 from gradient.objects.canonical import MAX_DEPTH, Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
+from gradient.objects.tree_reader import TreeReader
 
 _MAPPINGS = ("dict", "OrderedDict")
-
-
-class TreeReader(Protocol):
-    """What reading facts needs of the object database."""
-
-    def read(self, oid: Oid, kind: Kind) -> bytes:
-        """Return a verified object."""
 
 
 def read_facts(store: TreeReader, oid: Oid | None) -> dict[str, Any] | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Final, Literal, TypeAlias
 
@@ -156,11 +155,6 @@ class RepoConfig:
     """What its maker said about it."""
     created_at: str | None = None
     """When it was made, ``YYYY-MM-DDTHH:MM:SS.ffffff``, UTC."""
-
-
-def timestamp() -> str:
-    """Return the time now as everything on disk writes it (UTC, microseconds, no zone)."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
 
 
 def check_folder_name(name: str) -> None:

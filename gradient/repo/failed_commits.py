@@ -18,8 +18,8 @@ from pathlib import PurePath
 from typing import Final, Literal, TypeAlias
 
 from gradient.errors import GradientIOError, MalformedObjectError
+from gradient.objects import timestamp
 from gradient.repo import json_files, paths
-from gradient.repo.config import timestamp
 from gradient.storage import fs
 from gradient.store.ref_names import quote, unquote
 
@@ -64,7 +64,7 @@ def note(repo_path: str, branch: str, step: int, how: How, reason: str) -> None:
         step,
         how,
         first,
-        timestamp(),
+        timestamp.now(),
         failed + (how == "failed"),
         skipped + (how == "skipped"),
     )

@@ -8,7 +8,7 @@ small, and starting afresh needs them; of any other component all below its tree
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Protocol
+from typing import Final
 
 from gradient.checkpoint.references import references
 from gradient.objects import canonical
@@ -16,18 +16,12 @@ from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
+from gradient.objects.tree_reader import TreeReader
 from gradient.store.retention_log import Dropped
 
 STATE: Final = "state"
 """The entry of an optimizer's tree that is let go of."""
 _OPTIONS: Final = "param_groups"
-
-
-class TreeReader(Protocol):
-    """What this needs of the object database."""
-
-    def read(self, oid: Oid, kind: Kind) -> bytes:
-        """Return a verified object."""
 
 
 def remaining(

@@ -10,8 +10,9 @@ import os
 from pathlib import PurePath
 
 from gradient.errors import ConfigError, ContextError
+from gradient.objects import timestamp
 from gradient.repo import foreign_files, json_files, paths
-from gradient.repo.config import RepoConfig, WorkspaceConfig, check_folder_name, timestamp
+from gradient.repo.config import RepoConfig, WorkspaceConfig, check_folder_name
 from gradient.storage import fs
 
 
@@ -34,7 +35,7 @@ def init_workspace(path: str | os.PathLike[str], name: str | None = None) -> Wor
         {
             "format": paths.FORMAT,
             "workspace_name": name or PurePath(root).name or "workspace",
-            "created_at": timestamp(),
+            "created_at": timestamp.now(),
         },
     )
     return open_workspace(root)
@@ -68,7 +69,7 @@ def create_repo(
             "format": paths.FORMAT,
             "repo_name": name or PurePath(root).name or "repo",
             "description": description or "",
-            "created_at": timestamp(),
+            "created_at": timestamp.now(),
         },
     )
     return open_repo_config(root)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from gradient.codec.chunks import CHUNK_BYTES
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SMALL_BYTES: Final = 128 << 10
 """Of a blob up to this size, most of the work is Python's."""
 
-_MOST_PER_JOB: Final = 256
+Item = TypeVar("Item")
 
 
 class PendingBlob(NamedTuple):
@@ -40,16 +40,21 @@ class StoredBlob(NamedTuple):
     """For the next one at its place."""
 
 
-def jobs(pieces: Iterable[PendingBlob]) -> Iterator[list[PendingBlob]]:
-    """Group pieces, so that short ones do not cost a hand-over each."""
-    job: list[PendingBlob] = []
+def batches(
+    items: Iterable[Item], nbytes: Callable[[Item], int], *, max_items: int
+) -> Iterator[list[Item]]:
+    """Group items so that a batch is one task for a worker, not each small item.
+
+    A batch has at most `max_items` items, and at most 1 MiB unless a single item is longer.
+    """
+    batch: list[Item] = []
     size = 0
-    for piece in pieces:
-        nbytes = memoryview(piece.data).nbytes
-        if job and (size + nbytes > CHUNK_BYTES or len(job) == _MOST_PER_JOB):
-            yield job
-            job, size = [], 0
-        job.append(piece)
-        size += nbytes
-    if job:
-        yield job
+    for item in items:
+        length = nbytes(item)
+        if batch and (size + length > CHUNK_BYTES or len(batch) == max_items):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += length
+    if batch:
+        yield batch

@@ -139,14 +139,10 @@ class ObjectIndex:
             oids.update(Oid(raw[at : at + 32]) for at in range(0, len(raw), 32))
         return sorted(oids)
 
-    def totals(self) -> tuple[int, int]:
-        """Return the number of different objects and the bytes of their bodies."""
+    def object_count(self) -> int:
+        """Return the number of distinct objects."""
         rows = [pack.rows for pack in self.packs]
-        if not rows:
-            return 0, 0
-        _, first = np.unique(_prefixes(pack_format.joined(rows)), return_index=True)
-        lengths = np.concatenate([each["raw"] for each in rows])
-        return len(first), int(lengths[first].sum(dtype=np.uint64))
+        return len(np.unique(_prefixes(pack_format.joined(rows)))) if rows else 0
 
     def frame_bytes(self) -> int:
         """Return the bytes of all frames: what the packs hold beside their indexes."""

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from gradient.codec.chunks import CHUNK_BYTES
 from gradient.codec.mode import Mode
 from gradient.errors import CorruptObjectError, GradientError, IntegrityError
 from gradient.objects import canonical
 from gradient.objects.commit import Link
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
+from gradient.store.blob_batches import batches
 from gradient.store.frame_reader import MAX_DEPTH, Place, read_object
 from gradient.store.ledger_compaction import tidy
 from gradient.store.pack_catalogue import PackCatalogue
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _MOST_OPEN_PACKS: Final = 64
-_MOST_PER_JOB: Final = 64
+_MAX_PER_BATCH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,6 @@ class StoreStats:
     """Different objects."""
     stored_bytes: int
     """The length of all packs."""
-    raw_bytes: int
-    """The length of all different objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +114,8 @@ class ObjectStore:
                         readers[pack.id] = stack.enter_context(self._catalogue.open(pack))
                     except IntegrityError:
                         continue  # each of its objects is looked for elsewhere, or named
-                job = partial(self._read_job, readers=readers)
-                for _ in self._workers.map(job, _jobs(group)):
+                read_batch = partial(self._read_batch, readers=readers)
+                for _ in self._workers.map(read_batch, _batches(group)):
                     pass
 
     def is_whole(self, oid: Oid, *, without: Collection[Oid] = (), depth: int = 0) -> bool:
@@ -227,8 +225,7 @@ class ObjectStore:
         """Add up the indexes; no object is read."""
         self.refresh()
         count, stored = self.packs()
-        objects, raw = self._catalogue.index.totals()
-        return StoreStats(count, objects, stored, raw)
+        return StoreStats(count, self._catalogue.index.object_count(), stored)
 
     def _find(self, oid: Oid, kind: Kind) -> list[Place]:
         places = self._catalogue.find(oid)
@@ -241,8 +238,8 @@ class ObjectStore:
             raise CorruptObjectError(str(oid), reason, pack=pack.id)
         return fitting
 
-    def _read_job(self, job: list[_Wanted], *, readers: dict[str, Reader]) -> None:
-        for each in job:
+    def _read_batch(self, batch: list[_Wanted], *, readers: dict[str, Reader]) -> None:
+        for each in batch:
             first, *others = each.outs
             read_object(self._catalogue, each.oid, Kind.BLOB, first, each.places, readers=readers)
             for out in others:
@@ -276,16 +273,5 @@ def _by_packs(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
         yield part
 
 
-def _jobs(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
-    """Group small blobs, so that they do not cost a hand-over each."""
-    job: list[_Wanted] = []
-    size = 0
-    for each in wanted:
-        raw = each.places[0][1].raw
-        if job and (size + raw > CHUNK_BYTES or len(job) == _MOST_PER_JOB):
-            yield job
-            job, size = [], 0
-        job.append(each)
-        size += raw
-    if job:
-        yield job
+def _batches(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
+    return batches(wanted, lambda each: each.places[0][1].raw, max_items=_MAX_PER_BATCH)

@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final, Literal, Self, cast
 
 from gradient.errors import (
@@ -19,6 +18,7 @@ from gradient.errors import (
     MalformedObjectError,
     RefConflictError,
 )
+from gradient.objects import timestamp
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.storage.base import Storage
@@ -96,15 +96,10 @@ class RefRecord:
         )
 
 
-def now() -> str:
-    """Return the time in UTC as records spell it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
-
-
 class Refs:
     """The branches (space ``heads``) and tags of one storage."""
 
-    def __init__(self, storage: Storage, *, clock: Callable[[], str] = now) -> None:
+    def __init__(self, storage: Storage, *, clock: Callable[[], str] = timestamp.now) -> None:
         self._storage = storage
         self._clock = clock
         self._writers: dict[int, str] = {}

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from gradient.errors import GradientIOError, MalformedObjectError, RefConflictError
+from gradient.objects import timestamp
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
 from gradient.storage import fs
 from gradient.storage.base import Storage
 from gradient.store import append_log
 from gradient.store.append_log import AppendLog
-from gradient.store.refs import now
 from gradient.store.workers import ForkLock
 
 FOLDER: Final = "retention"
@@ -106,7 +106,7 @@ class Dropped:
 class Retention:
     """The retention records of one storage."""
 
-    def __init__(self, storage: Storage, *, clock: Callable[[], str] = now) -> None:
+    def __init__(self, storage: Storage, *, clock: Callable[[], str] = timestamp.now) -> None:
         self._log = AppendLog(storage, FOLDER, RetentionRecord.from_bytes, max_bytes=MAX_BYTES)
         self._clock = clock
         self._lock = ForkLock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -24,7 +24,7 @@ from gradient.errors import (
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
 from gradient.store import pack_format
-from gradient.store.blob_batches import PendingBlob, StoredBlob, jobs
+from gradient.store.blob_batches import PendingBlob, StoredBlob, batches
 from gradient.store.frame_reader import MAX_DEPTH, read_object
 from gradient.store.pack import Pack, PackWriter
 from gradient.store.pack_catalogue import PackCatalogue
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("gradient")
 
+_MAX_PER_BATCH = 256
 _MOST_OPEN = 16
 """Packs with bases that are kept open; others are opened for each base."""
 
@@ -102,10 +103,6 @@ class Transaction:
         """Whether of anything put so far only a difference from another object is stored."""
         return bool(self._leaning)
 
-    def is_leaning(self, oid: Oid) -> bool:
-        """Whether of an object that was put only a difference from another is stored."""
-        return oid in self._leaning
-
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
         self._check_open()
@@ -136,8 +133,8 @@ class Transaction:
         """
         self._check_open()
         stored: list[StoredBlob] = []
-        by_workers = self._workers.map(self._encode_job, jobs(large))
-        for batch in chain(by_workers, map(self._encode_job, jobs(small))):
+        by_workers = self._workers.map(self._encode_batch, _batches(large))
+        for batch in chain(by_workers, map(self._encode_batch, _batches(small))):
             stored += [self._take(piece, coded) for piece, coded in batch]
         return stored
 
@@ -210,8 +207,8 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_job(self, job: Sequence[PendingBlob]) -> list[tuple[PendingBlob, _Coded]]:
-        return list(zip(job, self._encode(Kind.BLOB, job), strict=True))
+    def _encode_batch(self, batch: Sequence[PendingBlob]) -> list[tuple[PendingBlob, _Coded]]:
+        return list(zip(batch, self._encode(Kind.BLOB, batch), strict=True))
 
     def _encode(self, kind: Kind, pieces: Sequence[PendingBlob]) -> list[_Coded]:
         """Hash objects, and encode those that the store has not got, all in one go."""
@@ -331,3 +328,7 @@ class Transaction:
             raise EngineClosedError("this transaction has ended")
         if self._process != os.getpid():
             raise EngineClosedError("this transaction belongs to the process that began it")
+
+
+def _batches(blobs: Iterable[PendingBlob]) -> Iterator[list[PendingBlob]]:
+    return batches(blobs, lambda blob: memoryview(blob.data).nbytes, max_items=_MAX_PER_BATCH)

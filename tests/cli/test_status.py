@@ -276,10 +276,10 @@ def test_a_repo_that_vanished_is_not_found(history: Sandbox) -> None:
 def test_once_a_launched_command_has_committed_its_newest_commit_is_meant(
     history: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gradient.cli.launch.timestamp", lambda: "2026-02-10T12:03:57.000000")
+    monkeypatch.setattr("gradient.objects.timestamp.now", lambda: "2026-02-10T12:03:57.000000")
     call("fork", "main@50", "hot", "--scale-lr", "10", "--", "true")
     command = "gradient resume high_lr@60 -- python train.py --lr 1e-2"
     assert facts()["resume_command"] == command
-    monkeypatch.setattr("gradient.cli.launch.timestamp", lambda: "2026-02-10T12:05:00.000000")
+    monkeypatch.setattr("gradient.objects.timestamp.now", lambda: "2026-02-10T12:05:00.000000")
     call("fork", "main@50", "hot", "--scale-lr", "10", "--", "true")
     assert facts()["resume_command"] == "gradient fork main@50 hot --scale-lr 10 -- true"

@@ -47,8 +47,8 @@ def train_beside_another(committing: bool) -> None:
     import torch
 
     from gradient import GradientConfig, GradientEngine
+    from gradient.objects import timestamp
     from gradient.repo import last_run
-    from gradient.repo.config import timestamp
     from gradient.repo.last_run import LastRun
 
     sys.orig_argv = ["python", "train.py", "one"]
@@ -62,7 +62,7 @@ def train_beside_another(committing: bool) -> None:
     if committing:
         mine.commit(3)
     # As another process that is launched and goes on in the same repo.
-    other_run = LastRun("python train.py two", str(Path.cwd()), timestamp(), "fork main@1 two")
+    other_run = LastRun("python train.py two", str(Path.cwd()), timestamp.now(), "fork main@1 two")
     last_run.record(mine.repo_path, other_run)
     other.commit(8)
     sys.last_value = RuntimeError("boom")

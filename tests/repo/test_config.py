@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gradient.errors import ConfigError, InvalidNameError
-from gradient.repo.config import GradientConfig, check_folder_name, timestamp
+from gradient.repo.config import GradientConfig, check_folder_name
 
 REFUSED = [
     ("compression", "max", "'off', 'auto', 'aggressive'"),
@@ -69,7 +69,3 @@ def test_names_that_no_repo_can_have(name: str) -> None:
         check_folder_name(name)
     with pytest.raises((InvalidNameError, ConfigError)):
         GradientConfig(repo_name=name)
-
-
-def test_times_have_one_form() -> None:
-    assert len(timestamp()) == len("2026-02-10T12:34:56.000000")

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gradient.objects import timestamp
 from gradient.repo import last_run, paths
-from gradient.repo.config import timestamp
 from gradient.repo.last_run import LastRun
 from tests.repo.making import make_repo
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def test_the_note_comes_back(tmp_path: Path) -> None:
     repo = make_repo(tmp_path)
     assert last_run.last_run(repo, []) is None
-    run = LastRun("python 'a b.py'", "/somewhere", timestamp(), "resume main@1")
+    run = LastRun("python 'a b.py'", "/somewhere", timestamp.now(), "resume main@1")
     last_run.record(repo.path, run)
     assert last_run.noted(repo.path) == last_run.last_run(repo, []) == run
 

@@ -11,10 +11,10 @@ import torch
 
 from gradient.checkpoint.writer import write_state
 from gradient.codec.mode import Mode
+from gradient.objects import timestamp
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.branch_writer import BranchWriter, Published
-from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.state.capture import capture
 from gradient.state.live_objects import LiveObjects, Registered
@@ -68,7 +68,7 @@ def make_run(seed: int = 1, *, registered: Mapping[str, Any] | None = None) -> L
 
 def publish(line: BranchWriter, step: int, state: Mapping[str, Any]) -> Published:
     """Store a state as the next commit."""
-    time = timestamp()
+    time = timestamp.now()
 
     def build(branch: str, parent: Oid | None) -> Oid:
         with line.repo.store.begin(mode=Mode.OFF) as transaction:

@@ -15,11 +15,11 @@ from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.codec.mode import Mode
 from gradient.engine.commit.delta_policy import DeltaPolicy
 from gradient.errors import StepError, UnsupportedValueError
+from gradient.objects import timestamp
 from gradient.objects.commit import MAX_STEP
 from gradient.objects.oid import Oid
 from gradient.repo.branch_writer import BranchWriter, Published
 from gradient.repo.commit_builder import CommitBuilder
-from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.store.transaction import Transaction
 
@@ -94,7 +94,7 @@ class CommitWriter:
         """
         builder = CommitBuilder(
             step=step,
-            time=time or timestamp(),
+            time=time or timestamp.now(),
             message=check_message(message),
             metrics=metrics or {},
             finite=finite,

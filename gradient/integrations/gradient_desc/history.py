@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
@@ -16,11 +16,11 @@ from gradient.errors import IntegrityError, MalformedObjectError
 from gradient.integrations import untrusted_pickle
 from gradient.integrations.gradient_desc.deltas import add, has_compressed, has_tensors
 from gradient.integrations.gradient_desc.source import DescRepo, Listed
+from gradient.objects import timestamp
 from gradient.objects.oid import Oid
 from gradient.repo import branch_names, paths
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.commit_builder import CommitBuilder
-from gradient.repo.config import timestamp
 from gradient.repo.repository import Repository
 from gradient.state.live_objects import BUILT_IN, RESERVED
 from gradient.state.parameter_names import stripped
@@ -273,7 +273,5 @@ def _time(created_at: str | None) -> str:
     try:
         moment = datetime.fromisoformat(created_at or "")
     except ValueError:
-        return timestamp()
-    if moment.tzinfo is not None:
-        moment = moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")
+        return timestamp.now()
+    return timestamp.encode(moment)

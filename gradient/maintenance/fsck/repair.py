@@ -25,9 +25,9 @@ from gradient.maintenance.fsck.retention import check_retention
 from gradient.maintenance.fsck.salvage import Salvage
 from gradient.maintenance.lease_drain import WAIT, drain
 from gradient.maintenance.lock import only_one
+from gradient.objects import timestamp
 from gradient.objects.oid import Oid
 from gradient.repo import paths
-from gradient.repo.config import timestamp
 from gradient.repo.foreign_files import refuse_without_store
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
@@ -252,7 +252,7 @@ class _Repair:
             "format": paths.FORMAT,
             "repo_name": kept.get("repo_name", PurePath(self.check.root).name),
             "description": kept.get("description", ""),
-            "created_at": kept.get("created_at", timestamp()),
+            "created_at": kept.get("created_at", timestamp.now()),
         }
         raw = json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
         fs.replace_file(paths.inside(self.check.root, paths.CONFIG), raw, durable=True)
