@@ -27,7 +27,7 @@ def test_now_is_in_the_same_form() -> None:
     assert before - 1 < timestamp.to_seconds(timestamp.now()) < before + 3600
 
 
-@pytest.mark.parametrize("text", ["", "2026-02-10", "2026-02-10T12:34:56", TEXT + "Z", TEXT[:-7]])
+@pytest.mark.parametrize("text", ["", "today", "2026-02-10", "2026-02-10T12:34:56", TEXT + "Z"])
 def test_text_in_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="does not match"):
         timestamp.to_seconds(text)
