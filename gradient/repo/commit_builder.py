@@ -21,7 +21,7 @@ class CommitBuilder:
 
     step: int
     """The training step."""
-    time: str = field(default_factory=timestamp)
+    time: str = field(default_factory=timestamp.now)
     """The time of the commit, in UTC; by default now."""
     message: str = ""
     """The user's message."""

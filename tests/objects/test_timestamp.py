@@ -29,5 +29,5 @@ def test_now_is_in_the_same_form() -> None:
 
 @pytest.mark.parametrize("text", ["", "today", "2026-02-10", "2026-02-10T12:34:56", TEXT + "Z"])
 def test_text_in_another_form_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="does not match"):
+    with pytest.raises(ValueError, match=r"does not match|unconverted"):
         timestamp.to_seconds(text)
