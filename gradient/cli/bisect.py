@@ -41,10 +41,11 @@ _MOST_TENSORS = 5
 @click.group("bisect")
 @place_options
 def command() -> None:
-    """Find the first bad commit of a line in log2 steps.
+    """Find the first bad commit of a branch by binary search.
 
-    A commit is good until something went wrong, and bad from then on. Tell one of each; the middle
-    of what lies between is judged, by a command or by hand, until one commit is left.
+    Every commit before the first bad one is good, and every later one is bad. Name one bad commit
+    and an earlier good one. You or a command then judge the commit in the middle of the remaining
+    ones, until one is left.
 
     \b
     Examples:
@@ -60,9 +61,9 @@ def command() -> None:
 @click.argument("good", shell_complete=complete_revision)
 @click.pass_context
 def start(ctx: click.Context, bad: str, good: str) -> None:
-    """Begin between a BAD commit and an earlier GOOD one.
+    """Start a search between a BAD commit and an earlier GOOD one.
 
-    An earlier search is forgotten.
+    The verdicts of an earlier search are discarded.
 
     \b
     Example:
@@ -76,20 +77,23 @@ def start(ctx: click.Context, bad: str, good: str) -> None:
 
 @command.command("run", cls=LaunchCommand)
 @place_options
-@click.option("--no-file", is_flag=True, help=f"Write no file for {FILE}.")
+@click.option(
+    "--no-file", is_flag=True, help=f"Do not write the .pt file ({FILE} is then not set)."
+)
 @click.pass_context
 def run(ctx: click.Context, no_file: bool) -> None:
-    """Judge by CMD, to the end.
+    """Judge commits by running CMD, until the first bad one is found.
 
-    CMD exits with 0 where the commit is good, with 125 where it cannot tell, and with anything
-    else below 128 where it is bad; 128 and above, as where a signal ended it, stops the search,
-    which can be gone on with. So does a signal to this command, which is passed on to CMD: what
-    CMD exits with then is no verdict.
+    CMD must exit with 0 if the commit is good, with 125 if it cannot be judged, and with any other
+    code below 128 if it is bad. A code of 128 or above, as after a signal, stops the search; run
+    the same command to continue it. A signal to this command is passed on to CMD and stops the
+    search as well; the exit code of CMD is then not a verdict.
 
-    CMD finds the commit as a .pt file at $GRADIENT_BISECT_FILE, and in $GRADIENT_RESUME_REF for
-    GradientEngine.attach. What it commits goes to a branch of its own, bisect/ID.
+    $GRADIENT_BISECT_FILE is the path of the commit as a .pt file. $GRADIENT_RESUME_REF is its id,
+    for GradientEngine.attach. Commits that CMD makes go to a branch of their own, bisect/ID.
 
-    Exits with 0 where the first bad commit was found, with 1 where skipped ones leave several.
+    Exits with 0 if the first bad commit was found, with 1 if skipped commits leave several
+    candidates.
 
     \b
     Example:
@@ -135,17 +139,17 @@ def _verdict_command(verdict: Verdict, text: str) -> click.Command:
     return judge
 
 
-good = _verdict_command("good", "Call a commit good: the one asked about, or REV.")
-bad = _verdict_command("bad", "Call a commit bad: the one asked about, or REV.")
-skip = _verdict_command("skip", "Leave a commit out: the one asked about, or REV.")
+good = _verdict_command("good", "Mark REV as good; without REV, the commit to judge next.")
+bad = _verdict_command("bad", "Mark REV as bad; without REV, the commit to judge next.")
+skip = _verdict_command("skip", "Skip REV as not testable; without REV, the commit to judge next.")
 
 
 @command.command("log")
 @place_options
 @json_option(
     {
-        "good": "the newest commit known to be good, its id",
-        "bad": "the oldest commit known to be bad, its id",
+        "good": "the id of the newest commit known to be good",
+        "bad": "the id of the oldest commit known to be bad",
         "log": "all verdicts, the oldest first: `verdict`, `commit`, `revision`, `time`",
     }
 )
@@ -172,7 +176,7 @@ def log(ctx: click.Context, as_json: bool) -> None:
 @place_options
 @click.pass_context
 def reset(ctx: click.Context) -> None:
-    """End the search and forget its verdicts.
+    """End the search and discard its verdicts.
 
     \b
     Example:

@@ -27,18 +27,20 @@ from gradient.view.view_follow import follow_refs
 @click.option(
     "--metric",
     metavar="NAME[:max]",
-    help="Also show a metric at each tip, and its best value on the line.",
+    help="Also show a metric at each tip, and its best value in the branch's history.",
 )
-@click.option("-m", "--move", "rename", is_flag=True, help="Rename: -m [OLD] NEW (the active one).")
+@click.option(
+    "-m", "--move", "rename", is_flag=True, help="Rename OLD (the active branch): -m [OLD] NEW."
+)
 @click.option("-d", "-D", "--delete", is_flag=True, help="Delete the branch NAME.")
 @click.option("-a", "--all", "-l", "--list", is_flag=True, hidden=True, expose_value=False)
 @json_option(
     {
         "active": "the active branch, which need not have commits yet",
         "branches": "one object per branch: `name`, `active`, `tip` (commit id), `step`, "
-        "`commits`, `anchors`, `deltas`, `fork_point` (the revision it left another line at, or "
-        "null), `set_aside` (whether it is a line that was set aside or diverted), `time`, "
-        "`message`, `metrics`; with `--metric` also `best` (`revision`, `value`; or null)",
+        "`commits`, `anchors`, `deltas`, `fork_point` (the revision where it left another branch, "
+        "or null), `set_aside` (whether it was set aside or diverted), `time`, `message`, "
+        "`metrics`; with `--metric` also `best` (`revision`, `value`; or null)",
     }
 )
 @click.pass_context
@@ -51,10 +53,10 @@ def command(
     delete: bool,
     as_json: bool,
 ) -> None:
-    """List the branches, or make, rename, delete one.
+    """List the branches, or create, rename or delete one.
 
-    NAME begins at REV (the latest commit) without a commit of its own; to train on it, switch to
-    it. A deleted branch's commits stay reachable as NAME@{0}.
+    NAME starts at REV (by default the latest commit) and gets no commit of its own. To train on
+    it, switch to it. The commits of a deleted branch stay reachable as NAME@{0}.
 
     \b
     Examples:

@@ -21,25 +21,27 @@ _ID_DIGITS = 4
 @click.command("cat-file")
 @place_options
 @click.argument("id_", metavar="ID|REV", shell_complete=complete_revision)
-@click.option("-t", "--type", "only_type", is_flag=True, help="Print the kind alone.")
-@click.option("-s", "--size", "only_size", is_flag=True, help="Print the length alone.")
-@click.option("-p", is_flag=True, expose_value=False, help="Print it to be read: the default.")
-@click.option("--raw", is_flag=True, help="Print the very bytes.")
+@click.option("-t", "--type", "only_type", is_flag=True, help="Print only the type.")
+@click.option("-s", "--size", "only_size", is_flag=True, help="Print only the size in bytes.")
+@click.option(
+    "-p", is_flag=True, expose_value=False, help="Print it in readable form: the default."
+)
+@click.option("--raw", is_flag=True, help="Print the bytes unchanged.")
 @json_option(
     {
         "id": "the object's id",
         "type": "commit, tree, list or blob",
-        "size": "its length in bytes",
-        "content": "of a commit or tree its JSON, of a list the chunks' ids; null of a blob",
+        "size": "its size in bytes",
+        "content": "the JSON of a commit or tree, the chunk ids of a list; null for a blob",
     }
 )
 @click.pass_context
 def command(
     ctx: click.Context, id_: str, only_type: bool, only_size: bool, raw: bool, as_json: bool
 ) -> None:
-    """Print an object: a commit by its revision, anything by its id.
+    """Print an object: a commit by its revision, any object by its id.
 
-    Commits and trees are JSON; of a chunk (blob) only --raw prints the bytes.
+    Commits and trees are printed as JSON. Only --raw prints the bytes of a chunk (blob).
 
     \b
     Examples:

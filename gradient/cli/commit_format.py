@@ -18,9 +18,9 @@ from gradient.repo.repository import Repository
 JSON_FIELDS = (
     "`id`, `revision` (branch and step, as it resolves now), `step`, `branch`, `type` (anchor or "
     "delta), `parents`, `anchor` (or null), `time` (UTC), `message`, `metrics`, `refs` (the "
-    "branches and tags that point at it), `finite` (whether all weights are; null where nobody "
-    "looked), `forgotten` (null while it is whole; else `components` that are not kept, or null "
-    "for all, `policy` and `time`)"
+    "branches and tags that point to it), `finite` (whether all weights are finite; null if they "
+    "were not checked), `forgotten` (null while it is whole; else `components`: the dropped ones, "
+    "or null for all, `policy` and `time`)"
 )
 """What the JSON says of a commit."""
 

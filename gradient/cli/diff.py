@@ -29,25 +29,27 @@ _BAR = 24
 @place_options
 @click.argument("a", shell_complete=complete_revision)
 @click.argument("b", required=False, shell_complete=complete_revision)
-@click.option("--stat", is_flag=True, help="Sum up by layer, with bars.")
-@click.option("--optimizer", is_flag=True, help="Compare the optimizer's state as well.")
-@click.option("--html", type=click.Path(dir_okay=False), help="Write a page with a heat map.")
-@click.option("-n", "most", type=click.IntRange(0), default=20, help="Show so many tensors (20).")
+@click.option("--stat", is_flag=True, help="Summarize by layer, with bars.")
+@click.option("--optimizer", is_flag=True, help="Also compare the optimizer state.")
+@click.option("--html", type=click.Path(dir_okay=False), help="Also write a page with a heat map.")
+@click.option(
+    "-n", "most", type=click.IntRange(0), default=20, help="Show at most this many tensors (20)."
+)
 @json_option(
     {
         "before": "the first revision or file",
-        "after": "the second",
-        "facts": "values that differ: `section` (hparams, param groups, metrics, environment, "
+        "after": "the second revision or file",
+        "facts": "the values that differ: `section` (hparams, param groups, metrics, environment, "
         "code), `name`, `before`, `after`",
-        "components": "for two commits: each one `equal`, `differs`, `added` or `removed`",
+        "components": "for two commits, by name: `equal`, `differs`, `added` or `removed`",
         "tensors": "by component, the most changed first: `name`, `status` (changed, reshaped, "
         "added, removed, equal), `before` and `after` (`dtype`, `shape`; or null), `relative` (the "
-        "L2 norm of the change by that of the first), `max_abs`, `cosine`, `fraction` (of the "
-        "elements that changed), `not_finite_before`, `not_finite_after`; null where there is no "
-        'such figure, `"inf"` for a change from zero',
+        "L2 norm of the change divided by that of the first tensor), `max_abs`, `cosine`, "
+        "`fraction` (of the elements that changed), `not_finite_before`, `not_finite_after`; null "
+        'if the figure is undefined, `"inf"` for a change from zero',
         "layers": "by component, in the model's order: `name`, `tensors`, `changed_tensors`, "
-        "`elements`, `fraction`, `relative`, `max_abs`, `cosine` (these three of the tensors that "
-        "changed)",
+        "`elements`, `fraction`, `relative`, `max_abs`, `cosine` (the last three over the changed "
+        "tensors only)",
     }
 )
 @click.pass_context
@@ -63,9 +65,9 @@ def command(
 ) -> None:
     """Show what changed from A to B (the latest commit).
 
-    A and B are revisions, or .pt and .safetensors files; A..B is A B. First comes what differs in
-    hyperparameters, param-group options, metrics, environment and code; then the tensors, the most
-    changed first. Tensors that are equal by content are not read.
+    A and B are revisions, or .pt and .safetensors files; A..B means A B. The differences in
+    hyperparameters, param-group options, metrics, environment and code come first. The tensors
+    follow, the most changed first. Tensors with equal content are not read.
 
     \b
     Examples:

@@ -34,10 +34,11 @@ _MARKS = {
 )
 @click.pass_context
 def command(ctx: click.Context, path: str | None, as_json: bool) -> int:
-    """Try whether a folder keeps the promises that commits rely on.
+    """Test whether commits are safe in a folder.
 
-    PATH is the folder; without it, the repo that is meant, or else the current folder. Nothing is
-    left behind. Exit code 1 says that commits are not safe there.
+    The command tests the guarantees of the file system that commits rely on, and removes its test
+    files. PATH is the folder; by default it is the repo, or the current folder if there is no
+    repo. Exit code 1 means that commits are not safe there.
 
     \b
     Example:

@@ -28,24 +28,25 @@ from gradient.repo.revisions import Resolved
 @click.argument("revs", metavar="[REV]...", nargs=-1, shell_complete=complete_revision)
 @json_option(
     {
-        "stored_bytes": "the length of all packs",
-        "represented_bytes": "about what all commits would weigh as files of their own",
+        "stored_bytes": "the size of all packs",
+        "represented_bytes": "the approximate size of all commits as separate files",
         "packs": "the number of packs",
         "branches": "one object per branch: `name`, `commits` (that it owns), `represented_bytes`",
         "commits": "one object per REV: `id`, `revision` (branch and step), `type` "
         "(anchor or delta), `components`: `component`, `represented` (bytes of its tensors and "
-        "data), `stored` (bytes of the frames that hold them), `new` (how many of those came with "
-        "this commit), `shared` (decoded bytes that a parent has or that occur twice), `raw` "
+        "data), `stored` (bytes of the frames that hold them), `new` (how many of those this "
+        "commit added), `shared` (decoded bytes that a parent has or that occur twice), `raw` "
         "(decoded bytes by encoding: raw, planes, delta)",
     }
 )
 @click.pass_context
 def command(ctx: click.Context, revs: tuple[str, ...], as_json: bool) -> None:
-    """Show what the commits take, by branch and by component.
+    """Show the space that commits take, by branch and by component.
 
-    Stored bytes against those that they represent; of each REV (the latest commit) by component:
-    new is what a commit added to the store. shared came from its parents (the same chunk, stored
-    once); delta is a difference from the anchor, planes a coded chunk, raw one as it is.
+    Stored bytes are compared with the size of the state that they represent. For each REV (by
+    default the latest commit), the components follow. "new" is what the commit added to the store;
+    "shared" came from its parents (the same chunk, stored once). "how" lists the encodings: a
+    delta is a difference from the anchor, planes is an encoded chunk, raw is an unchanged one.
 
     \b
     Example:

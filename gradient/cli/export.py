@@ -20,12 +20,12 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 @place_options
 @click.argument("rev", shell_complete=complete_revision)
 @click.argument("path", type=click.Path())
-@click.option("--weights-only", is_flag=True, help="The model's state dict alone.")
+@click.option("--weights-only", is_flag=True, help="Export only the model's state dict.")
 @click.option(
     "--match",
     multiple=True,
     metavar="GLOB",
-    help="Only weights whose name matches, as a whole or from one of its dots on; implies "
+    help="Export only weights whose name matches, in full or after one of its dots; implies "
     "--weights-only. May be repeated.",
 )
 @click.option(
@@ -33,10 +33,10 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
     "components",
     multiple=True,
     metavar="NAME",
-    help="Only this part of the state: model, optimizer, scheduler, … May be repeated.",
+    help="Export only this component: model, optimizer, scheduler, … May be repeated.",
 )
 @click.option("--dtype", type=click.Choice(DTYPES), help="Convert floating-point weights.")
-@click.option("-f", "--force", is_flag=True, help="Replace what is there.")
+@click.option("-f", "--force", is_flag=True, help="Replace an existing file or folder.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -50,9 +50,9 @@ def command(
 ) -> None:
     """Write a commit to a file or folder of its own.
 
-    The ending of PATH names the format. .pt: {'model': …, 'optimizer': …, …}, for a plain
-    torch.load anywhere. .safetensors: the weights under their own names; of tied weights the first
-    name is kept, and the metadata names the others. No ending: a folder with both.
+    The suffix of PATH selects the format. .pt: {'model': …, 'optimizer': …, …}, which plain
+    torch.load reads anywhere. .safetensors: the weights under their own names; tied weights are
+    written under the first name, and the metadata lists the others. No suffix: a folder with both.
 
     \b
     Examples:

@@ -19,40 +19,47 @@ from gradient.view.view_follow import follow_refs
 
 @click.command("forget")
 @place_options
-@click.option("--keep-last", type=click.IntRange(0), metavar="N", help="The newest N of a branch.")
 @click.option(
-    "--keep-every", type=click.IntRange(1), metavar="N", help="Those whose step N divides."
+    "--keep-last", type=click.IntRange(0), metavar="N", help="Keep the newest N of each branch."
+)
+@click.option(
+    "--keep-every",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep those whose step is a multiple of N.",
 )
 @click.option(
     "--keep-best",
     multiple=True,
     metavar="METRIC[:N]",
-    help="On each line the N lowest (1), as val_loss:3; highest: acc:max:3. Repeatable.",
+    help="Keep the N (1) lowest of each branch: val_loss:3; the highest: acc:max:3. Repeatable.",
 )
-@click.option("--keep-tagged", is_flag=True, help="What tags name: kept in any case.")
-@click.option("--keep-aside", metavar="SPAN", help="All of a line set aside since then: 14d.")
+@click.option("--keep-tagged", is_flag=True, help="Keep tagged commits; they are kept in any case.")
+@click.option(
+    "--keep-aside", metavar="SPAN", help="Keep branches that were set aside within SPAN: 14d."
+)
 @click.option(
     "--drop",
     multiple=True,
     metavar="COMPONENT",
-    help="Let go of this component alone, such as optimizer. Repeatable.",
+    help="Drop only this component, such as optimizer. Repeatable.",
 )
 @click.option(
     "--grace",
     type=Duration(),
     default="7d",
     show_default=True,
-    help="Keep what goes in the trash for so long; 0 frees it at once.",
+    help="Keep the removed data in the trash for this long; 0 frees the space at once.",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only print what would be done.")
 @json_option(
     {
         "kept": "the commits that stay whole: `id`, `revision`, `reasons`",
-        "forgotten": "those that are let go of: `id`, `revision`",
-        "gone": "how many were let go of before",
+        "forgotten": "the commits whose state is dropped: `id`, `revision`",
+        "gone": "how many commits were forgotten before",
         "policy": "the rules",
         "collected": f"what was freed: {', '.join(f'`{name}`' for name in COLLECTED_FIELDS)}, as "
-        f"`gradient gc` says it",
+        f"in `gradient gc --json`",
     }
 )
 @click.pass_context
@@ -68,11 +75,11 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Let go of the state of old commits: all but what a rule keeps.
+    """Drop the state of old commits, except those that a rule keeps.
 
-    Commits, ids, messages and metrics stay in the log. Branches' tips, what tags name, the commits
-    at which lines part and the newest finite one of each line are always kept whole. Then what
-    nothing needs any more is collected, as by gradient gc. Safe beside a training run.
+    The commits stay in the log, with their ids, messages and metrics. Branch tips, tagged commits,
+    the commits where branches fork, and the newest finite commit of each branch are always kept
+    whole. Unreachable data is then collected, as by gradient gc. This is safe during training.
 
     \b
     Examples:

@@ -56,8 +56,12 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 
     help="Replace a param-group option, such as lr=1e-2. May be repeated.",
 )
 @click.option("--scale-lr", type=float, metavar="X", help="Multiply every learning rate by X.")
-@click.option("--partial", is_flag=True, help="Load what fits the model, and report the rest.")
-@click.option("-m", "--message", default="", metavar="TEXT", help="The fork's message.")
+@click.option(
+    "--partial", is_flag=True, help="Load the state that fits the model, and report the rest."
+)
+@click.option(
+    "-m", "--message", default="", metavar="TEXT", help="The message of the fork's commit."
+)
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -71,11 +75,11 @@ def command(
     partial: bool,
     message: str,
 ) -> None:
-    """Begin BRANCH at REF, and run CMD on it.
+    """Start BRANCH at REF, and run CMD on it.
 
-    REF and BRANCH are checked before CMD starts. The options act on the run that CMD attaches, and
-    are recorded in the fork's commit. Without CMD the branch is made at once and becomes the
-    active one; options that need a live model are refused then.
+    REF and BRANCH are checked before CMD starts. The options apply to the run that CMD attaches,
+    and are recorded in the fork's commit. Without CMD, the branch is created at once and becomes
+    the active branch; options that need a live model are then refused.
 
     \b
     Example:

@@ -36,17 +36,17 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 @click.command("fsck")
 @place_options
 @click.option("--quick", is_flag=True, help="Check structure, history and indexes, not contents.")
-@click.option("--subset", metavar="N/T", help="Check the contents of the Nth of T parts.")
+@click.option("--subset", metavar="N/T", help="Check the contents of part N of T.")
 @click.option(
     "--max-time",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Check contents for so long, beginning elsewhere each time.",
+    help="Check contents for this long, starting at another place each time.",
 )
 @click.option(
     "--repair",
     is_flag=True,
-    help="Save what is intact in damaged packs; move what is damaged to lost+found.",
+    help="Save the intact parts of damaged packs; move damaged files to lost+found.",
 )
 @click.option(
     "--from",
@@ -54,20 +54,20 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
     multiple=True,
     type=click.Path(exists=True, file_okay=False),
     metavar="REPO",
-    help="With --repair, a repo elsewhere (a backup) that may have what is lost.",
+    help="With --repair: another repo, such as a backup, to recover lost objects from.",
 )
 @json_option(
     {
         "path": "the repo's folder, absolute",
-        "sound": "whether nothing that was looked at is wrong",
-        "complete": "whether all contents were looked at",
-        "commits": "the number of commits looked at",
-        "damaged": "the revisions of commits that can not be restored as they should be",
+        "sound": "whether the checks found no error",
+        "complete": "whether all contents were checked",
+        "commits": "the number of commits checked",
+        "damaged": "the revisions of commits that cannot be restored completely",
         "packs": "the number of packs",
-        "frames": "the number of stored contents that were decoded and compared with their ids",
-        "read_bytes": "the bytes of packs read for that",
-        "all_bytes": "the bytes of all packs",
-        "seconds": "how long it took",
+        "frames": "the number of stored objects that were decoded and compared with their ids",
+        "read_bytes": "the bytes read from packs",
+        "all_bytes": "the size of all packs",
+        "seconds": "the duration",
         "findings": "one object each: `id` (a stable word, see guide-fsck.md), `severity` "
         "(`error`, `warning`, `info`), `path`, `object`, `message`, `commits`, `remedy`",
         "actions": "with `--repair`, what was done: `what`, `path`, `detail`; else null",
@@ -84,10 +84,10 @@ def command(
     sources: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    """Check that every stored byte is what it should be.
+    """Check every stored byte for damage.
 
-    Exit code 3 says that something is wrong. Nothing is written, unless --repair asks for it, and
-    even then nothing is deleted, and no branch is moved.
+    Exit code 3 means that something is wrong. Without --repair, nothing is written. --repair
+    deletes nothing and moves no branch.
 
     \b
     Examples:

@@ -20,25 +20,25 @@ from gradient.repo.repository import Repository
     type=Duration(),
     default="7d",
     show_default=True,
-    help="Keep the trash, and what branches led to before, for so long (0, 30m, 12h, 14d). "
-    "0 frees the space at once, and is as safe beside a training run.",
+    help="Keep the trash, and commits that branches pointed to before, for this long (0, 30m, "
+    "12h, 14d). 0 frees the space at once; it is safe during training, too.",
 )
 @click.option(
     "--recompress",
     is_flag=True,
-    help="Look for a smaller form of every chunk: takes long, and reads everything.",
+    help="Search for a smaller encoding of every chunk; slow, because it reads everything.",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--undo", is_flag=True, help="Bring back everything that is in the trash.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only print what would be done.")
+@click.option("--undo", is_flag=True, help="Bring back everything in the trash.")
 @json_option(COLLECTED_FIELDS)
 @click.pass_context
 def command(
     ctx: click.Context, grace: float, recompress: bool, dry_run: bool, undo: bool, as_json: bool
 ) -> None:
-    """Remove what no branch or tag leads to, and merge small packs.
+    """Remove data that no branch or tag reaches, and merge small packs.
 
-    What is removed lies in the trash first, from where --undo brings it back until the grace is
-    over. Runs may go on committing meanwhile.
+    Removed packs go to the trash first. --undo brings them back until the grace period ends.
+    Training runs can commit while it works.
 
     \b
     Examples:

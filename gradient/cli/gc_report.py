@@ -18,23 +18,23 @@ from gradient.repo.retention_rules import parse_span
 from gradient.store import pack as packs
 
 COLLECTED_FIELDS: Final = {
-    "commits": "the number of commits that a branch or tag leads to",
-    "packs": "how many packs there were",
-    "stored_bytes": "their length",
-    "dead": "packs that nothing needs",
-    "rewritten": "packs of which only a part was copied into new ones, or that were merged",
+    "commits": "the number of commits reachable from a branch or tag",
+    "packs": "the number of packs before",
+    "stored_bytes": "their size",
+    "dead": "packs without reachable data",
+    "rewritten": "packs that were merged, or copied in part, into new ones",
     "written": "new packs",
-    "recompressed": "how many of them are others in a stronger form",
-    "trashed_bytes": "the length of what went to the trash",
-    "saved_bytes": "how much less there is once the trash is empty; with `--dry-run`, about",
-    "restored": "packs brought back from the trash, because something needs them",
+    "recompressed": "how many of them are packs with a smaller encoding",
+    "trashed_bytes": "the size of the packs moved to the trash",
+    "saved_bytes": "the space saved once the trash is empty; approximate with `--dry-run`",
+    "restored": "packs brought back from the trash because they are needed",
     "removed": "packs removed for good",
-    "freed_bytes": "their length",
-    "waiting": "writers in the middle of a commit, because of whom nothing was removed",
+    "freed_bytes": "their size",
+    "waiting": "writers whose unfinished commits prevented the removal",
     "in_trash": "packs in the trash now",
-    "in_trash_bytes": "their length",
-    "full": "whether there was no room to do all of it",
-    "dry_run": "whether all this was only looked up",
+    "in_trash_bytes": "their size",
+    "full": "whether the disk was too full to do all of it",
+    "dry_run": "whether nothing was changed, because of `--dry-run`",
 }
 """What the JSON says of a collection."""
 

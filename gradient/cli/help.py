@@ -15,7 +15,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 @click.argument("words", metavar="[COMMAND]...", nargs=-1, shell_complete=_complete)
 @click.pass_context
 def command(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Show the help of COMMAND, or of all.
+    """Show the help of COMMAND, or the list of commands.
 
     \b
     Examples:

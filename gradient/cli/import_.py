@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 @click.command("import")
 @place_options
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
-@click.option("-b", "--branch", metavar="BRANCH", help="Commit to this branch (main).")
-@click.option("--step", type=click.IntRange(0), help="The step, for a single checkpoint.")
+@click.option("-b", "--branch", metavar="BRANCH", help="The branch to commit to (main).")
+@click.option("--step", type=click.IntRange(0), help="The step of a single checkpoint.")
 @click.pass_context
 def command(
     ctx: click.Context, paths: tuple[str, ...], branch: str | None, step: int | None
 ) -> None:
     """Copy other programs' checkpoints into a repo.
 
-    Nothing at PATH is changed, and nothing in it is run.
+    PATH is only read, and no code in it is run.
 
     PATH is a .pt file of torch.save, a .safetensors file, a folder of torch.distributed.checkpoint,
-    a folder checkpoint-N of transformers' Trainer, or a folder with such folders. With -r NAME they
-    go to that repo; it is made if it does not exist. Else a new repo is made under the source's
-    name. The step is --step, or what the checkpoint says, or the number in its name.
+    a folder checkpoint-N of transformers' Trainer, or a folder of such folders. The checkpoints go
+    to the repo of -r NAME, which is created if it does not exist. Without -r, a new repo gets the
+    source's name. The step is --step, else the one in the checkpoint, else the number in its name.
 
-    Or PATH is the folder of a repo of the published gradient-desc (up to 0.1.17): branches, steps
-    and messages come over, anchors bit for bit, deltas as that package would restore them, which is
-    not what was trained: they are marked as lossy. It becomes a new repo.
+    PATH can also be a repo of the published gradient-desc (up to 0.1.17), which becomes a new repo.
+    Branches, steps and messages are kept, and anchors are imported bit for bit. Deltas are imported
+    as that package would restore them and marked as lossy, because they are not the trained state.
 
     \b
     Examples:

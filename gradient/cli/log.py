@@ -58,25 +58,29 @@ class LogCommand(click.Command):
 @click.command("log", cls=LogCommand)
 @place_options
 @click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
-@click.option("--oneline", is_flag=True, help="One line for each commit.")
-@click.option("--graph", is_flag=True, help="Draw the lines beside the commits.")
-@click.option("--all", "every", is_flag=True, help="All branches and tags.")
+@click.option("--oneline", is_flag=True, help="Print one line for each commit.")
+@click.option("--graph", is_flag=True, help="Draw the history as a graph.")
+@click.option("--all", "every", is_flag=True, help="Show all branches and tags.")
 @click.option(
     "-n",
     "--max-count",
     "most",
     type=click.IntRange(0),
     metavar="N",
-    help="At most so many commits; -5 is -n 5.",
+    help="Show at most N commits; -5 means -n 5.",
 )
 @click.option("--decorate", is_flag=True, hidden=True, expose_value=False)
-@click.option("--since", type=Moment(), help="Only commits since then: 2026-02-10, 3d, 2 hours.")
-@click.option("--metric", "metrics", multiple=True, metavar="NAME", help="Show it. Repeatable.")
+@click.option(
+    "--since", type=Moment(), help="Show only commits since then: 2026-02-10, 3d, 2 hours."
+)
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="NAME", help="Also show this metric. Repeatable."
+)
 @json_option(
     {
         "commits": f"the newest first, each with {JSON_FIELDS}",
-        "unreadable": "the ids of commits of the lines there are that are damaged or lost and "
-        "were passed over, as the branches' logs tell what came before them",
+        "unreadable": "the ids of damaged or lost commits; the reflogs give the commits before "
+        "them, so that the history continues",
     }
 )
 @click.pass_context
@@ -93,8 +97,8 @@ def command(
 ) -> None:
     """Show commits, the newest first.
 
-    Without REV: the active branch's line. A..B is what B's line has and A's has not; several
-    revisions, --all and --graph show everything that leads to them, merged lines too.
+    Without REV, the active branch is shown. A..B means the commits of B that A does not have.
+    Several revisions, --all and --graph show all reachable commits, including merged branches.
 
     \b
     Examples:

@@ -19,17 +19,23 @@ VERIFY_URL = "GRADIENT_AUTH_VERIFY_URL"
 
 
 @click.command("login")
-@click.option("--token", metavar="TOKEN", help="The token; better typed at the prompt, or piped.")
-@click.option("--verify-url", metavar="URL", help=f"Who verifies it; else {VERIFY_URL}.")
+@click.option(
+    "--token",
+    metavar="TOKEN",
+    help="The token; it is safer to type it at the prompt, or to pipe it.",
+)
+@click.option(
+    "--verify-url", metavar="URL", help=f"The URL that verifies it; by default {VERIFY_URL}."
+)
 @click.option("--insecure", is_flag=True, help="Allow plain http to another machine.")
 def command(token: str | None, verify_url: str | None, insecure: bool) -> None:
-    """Verify an access token and keep it for remote calls.
+    """Verify an access token and store it for remote calls.
 
-    Without --token it is asked for, unseen; where input is piped, its first line is taken. It is
-    sent to the URL in a POST, and nowhere else: the URL is the option's, else that of the variable
-    GRADIENT_AUTH_VERIFY_URL, else the last login's. It is kept in the system's keyring where the
-    extra gradient-desc[keyring] is installed, else in ~/.gradient/credentials, readable by you
-    alone.
+    Without --token, the command asks for the token and does not show it; from a pipe, it reads the
+    first line. The token is sent in a POST to the verify URL, and to no other server. The verify
+    URL is the option, else the variable GRADIENT_AUTH_VERIFY_URL, else the URL of the last login.
+    The token is stored in the system's keyring if the extra gradient-desc[keyring] is installed,
+    else in ~/.gradient/credentials, which only you can read.
 
     \b
     Example:

@@ -10,9 +10,9 @@ from gradient.cli.login import find_credentials
 
 @click.command("logout")
 def command() -> None:
-    """Forget the access token.
+    """Delete the stored access token.
 
-    The server is not told: to make the token worthless, revoke it there.
+    The server is not contacted. To invalidate the token, revoke it there.
 
     \b
     Example:

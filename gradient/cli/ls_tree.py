@@ -42,19 +42,19 @@ class TreeRow:
 @place_options
 @click.argument("rev", shell_complete=complete_revision)
 @click.argument("path", default="")
-@click.option("-R", "--recursive", is_flag=True, help="Go into subtrees.")
+@click.option("-R", "--recursive", is_flag=True, help="Also list the subtrees.")
 @json_option(
     {
-        "id": "the commit",
+        "id": "the commit's id",
         "entries": "in the user's order: `path`, `kind` (tree, tensor, value), `id` (of a tree, "
         "or null), `dtype` and `shape` (of a tensor, or null), `bytes` (of its tensors and data)",
     }
 )
 @click.pass_context
 def command(ctx: click.Context, rev: str, path: str, recursive: bool, as_json: bool) -> None:
-    """List what the state of REV consists of, with sizes.
+    """List the components, modules and tensors of REV, with sizes.
 
-    Components, modules, tensors; PATH names what to list, with slashes: model/h/0.
+    PATH selects a part, with slashes: model/h/0.
 
     \b
     Examples:

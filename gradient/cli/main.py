@@ -57,18 +57,18 @@ COMMANDS: dict[str, str] = {
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "failed",
-    2: "usage: an option, a name or a revision that cannot be meant",
-    3: "integrity: stored bytes are not what they should be",
+    2: "usage: an invalid option, name or revision",
+    3: "integrity: stored data is damaged",
     4: "not found or ambiguous: workspace, repo or revision",
-    5: "conflict: what is asked contradicts what is there",
-    75: "preempted, to be requeued",
+    5: "conflict: the request contradicts the state of the repo",
+    75: "preempted, requeue the job",
     130: "interrupted",
 }
 """What the command returns, unless it launched another one."""
 
 LAUNCHED = (
-    "resume, fork and run return the exit code of the command that they launch: 128 + N where "
-    "signal N ended it, 126 where it may not be executed, 127 where it is not found."
+    "resume, fork and run return the exit code of the command that they launch: 128 + N if signal "
+    "N ended it, 126 if it cannot be executed, 127 if it is not found."
 )
 
 LAUNCHING = ("resume", "fork", "run")

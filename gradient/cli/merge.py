@@ -26,21 +26,28 @@ DECAY = 0.9
 @click.argument(
     "revs", nargs=-1, required=True, metavar="A B [C...]", shell_complete=complete_revision
 )
-@click.option("--average", "how", flag_value="average", help="The weighted mean of all models.")
-@click.option("--slerp", "how", flag_value="slerp", help="Half-way from A to B along an arc.")
-@click.option("--ema", "how", flag_value="ema", help="A moving average, from A on in this order.")
+@click.option("--average", "how", flag_value="average", help="Use the weighted mean of all models.")
+@click.option(
+    "--slerp",
+    "how",
+    flag_value="slerp",
+    help="Use a point on the arc from A to B; the midpoint by default.",
+)
+@click.option(
+    "--ema", "how", flag_value="ema", help="Use a moving average that starts at A, in this order."
+)
 @click.option(
     "--weights",
     metavar="X,Y,...",
-    help="A weight for each revision, with --average or --slerp; equal ones otherwise.",
+    help="The weights of the revisions, for --average or --slerp; equal by default.",
 )
 @click.option(
     "--decay",
     type=float,
     metavar="D",
-    help=f"What --ema keeps at each revision; {DECAY} otherwise.",
+    help=f"The share of the average that --ema keeps at each revision; {DECAY} by default.",
 )
-@click.option("-b", "--branch", metavar="BRANCH", help="The branch to commit on; A's otherwise.")
+@click.option("-b", "--branch", metavar="BRANCH", help="The branch to commit on; by default A's.")
 @click.option("-m", "--message", default="", metavar="TEXT", help="The commit's message.")
 @click.pass_context
 def command(
@@ -52,12 +59,12 @@ def command(
     branch: str | None,
     message: str,
 ) -> None:
-    """Merge the weights of several commits into a new one.
+    """Merge the weights of several commits into a new commit.
 
-    It has all of them as parents. Step, scheduler, generators, whole numbers and registered states
-    come from A. The optimizer is absent: its moments belong to none of the models. BRANCH is new,
-    or one whose newest commit is A; without it, A's own is meant. Models that differ in names,
-    shapes or dtypes are refused.
+    The merged commits become its parents. It takes step, scheduler, random generators, integer
+    tensors and registered states from A. It has no optimizer state, because no model's moments fit
+    the merged weights. BRANCH is a new branch, or one whose newest commit is A. Models that differ
+    in names, shapes or dtypes are refused.
 
     \b
     Example:

@@ -22,13 +22,17 @@ from gradient.objects.oid import Oid
 @place_options
 @click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
-@click.option("--metric", "wanted", multiple=True, metavar="NAME", help="Only these. Repeatable.")
-@click.option("-n", "most", type=click.IntRange(0), metavar="N", help="The newest N commits alone.")
+@click.option(
+    "--metric", "wanted", multiple=True, metavar="NAME", help="Show only this metric. Repeatable."
+)
+@click.option(
+    "-n", "most", type=click.IntRange(0), metavar="N", help="Show only the newest N commits."
+)
 @json_option(
     {
         "metrics": "the names of all metrics, sorted",
         "commits": "the oldest first: `id`, `revision` (branch and step as the commit was made), "
-        "`step`, `time`, `metrics` (what is not a finite number is text)",
+        "`step`, `time`, `metrics` (NaN and infinite values as text)",
     }
 )
 @click.pass_context
@@ -42,8 +46,8 @@ def command(
 ) -> None:
     """Show the metrics of each commit, the oldest first.
 
-    Of lines, ranges, or several; without REV the active branch's line. Commits without metrics are
-    left out.
+    REV is a revision, whose history is shown, or a range. Without REV, the active branch is shown.
+    Commits without metrics are omitted.
 
     \b
     Examples:

@@ -20,22 +20,21 @@ from gradient.store.refs import RefRecord
 @place_options
 @click.argument("branch", required=False, shell_complete=complete_branch)
 @click.option(
-    "-n", "most", type=click.IntRange(0), default=100, metavar="N", help="The newest N (100)."
+    "-n", "most", type=click.IntRange(0), default=100, metavar="N", help="Show the newest N (100)."
 )
 @json_option(
     {
-        "branch": "whose log it is",
-        "records": "the newest first: `at` (`BRANCH@{N}`, what to type for the commit; null for "
-        "a deletion), `kind` (move, delete, fence), `id` (or null), `revision` (branch and step as "
-        "the commit was made; null where it is not there), `time`, `reason`",
+        "branch": "the branch's name",
+        "records": "the newest first: `at` (`BRANCH@{N}`, the revision of the commit; null for a "
+        "deletion), `kind` (move, delete, fence), `id` (or null), `revision` (branch and step as "
+        "the commit was made; null if it is missing), `time`, `reason`",
     }
 )
 @click.pass_context
 def command(ctx: click.Context, branch: str | None, most: int, as_json: bool) -> None:
     """Show the moves of BRANCH (the active one), the newest first.
 
-    Also of a deleted branch: what it stood on comes back by
-    `gradient branch NAME 'NAME@{0}'`.
+    BRANCH may be a deleted branch. To restore it: `gradient branch NAME 'NAME@{0}'`.
 
     \b
     Example:

@@ -16,7 +16,7 @@ from gradient.view.init_repo import init_repo
 
 @click.group("repo")
 def command() -> None:
-    """Make and list repos: one model's history each.
+    """Create and list repos: each is the history of one model.
 
     \b
     Example:
@@ -27,12 +27,12 @@ def command() -> None:
 @command.command("init")
 @place_options
 @click.argument("name")
-@click.option("-d", "--description", metavar="TEXT", help="What the model is.")
+@click.option("-d", "--description", metavar="TEXT", help="A description of the model.")
 @click.pass_context
 def init(ctx: click.Context, name: str, description: str | None) -> None:
-    """Make the repo NAME in the workspace.
+    """Create the repo NAME in the workspace.
 
-    One that is there stays as it is.
+    An existing repo is not changed.
 
     \b
     Example:

@@ -18,15 +18,15 @@ from gradient.view.view_follow import follow_refs
     "-b",
     "--branch",
     metavar="NAME",
-    help="The branch to move; by default the active one.",
+    help="The branch to move; by default the active branch.",
     shell_complete=complete_branch,
 )
 @click.pass_context
 def command(ctx: click.Context, rev: str, branch: str | None) -> None:
     """Move the active branch to REV.
 
-    The old tip is set aside as BRANCH.old1, so that nothing is lost: the next run continues from
-    REV, and the line that was left can be resumed under its new name.
+    The next run continues from REV. Nothing is lost: the old tip is set aside as the branch
+    BRANCH.old1, which can be resumed.
 
     \b
     Examples:

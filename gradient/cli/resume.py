@@ -28,11 +28,11 @@ from gradient.engine.launch_env import Handoff
 @click.option("--reset-optimizer", is_flag=True, help="Start with empty optimizer state.")
 @click.pass_context
 def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
-    """Run CMD so that its training goes on from REF.
+    """Run CMD so that its training resumes from REF.
 
-    REF is a revision: main@100, main, latest, main~2, a tag, a commit id. It is looked up before
-    CMD starts. Without CMD nothing is changed: the variables are printed as export lines, for
-    eval "$(gradient resume REF)".
+    REF is a revision: main@100, main, latest, main~2, a tag, a commit id. It is resolved before
+    CMD starts. Without CMD, nothing is changed: the launch variables are printed as export lines,
+    for eval "$(gradient resume REF)".
 
     \b
     Examples:

@@ -18,20 +18,20 @@ from gradient.repo.revisions import Resolved
 @click.command("rev-parse")
 @place_options
 @click.argument("revs", metavar="REV...", nargs=-1, required=True, shell_complete=complete_revision)
-@click.option("--short", is_flag=True, help="The first ten digits.")
+@click.option("--short", is_flag=True, help="Print only the first ten digits.")
 @click.option("--verify", is_flag=True, hidden=True, expose_value=False)
 @json_option(
     {
         "revisions": "one object for each REV: `text`, `id`, `revision` (branch and step, as the "
-        "commit was made), `branch` (the one it was reached through, or null); for a range also "
-        "`start` (the id of the last commit before it, or null) and `commits` (how many it has)"
+        "commit was made), `branch` (through which REV names it, or null); for a range also "
+        "`start` (the id of the last commit before it, or null) and `commits` (their number)"
     }
 )
 @click.pass_context
 def command(ctx: click.Context, revs: tuple[str, ...], short: bool, as_json: bool) -> None:
     """Print the commit id of each REV.
 
-    Of a range A..B: the id of B, then that of A with a ^ in front.
+    For a range A..B, the id of B and the id of A with a leading ^ are printed.
 
     \b
     Examples:

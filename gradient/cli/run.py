@@ -28,19 +28,21 @@ from gradient.repo.discovery import locate
     "--autocommit",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Commit every N steps, unless the script says otherwise.",
+    help="Commit every N steps, unless the script sets its own interval.",
 )
 @click.pass_context
 def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> None:
-    """Run CMD from the latest commit on, or afresh.
+    """Run CMD from the latest commit, or from scratch.
 
-    The line for a job that is requeued until it is done: training starts if there is no commit yet.
+    It starts from scratch if there is no commit yet. Use it for a job that is requeued until it is
+    done.
 
-    In a command that resume, fork, verify or bisect run has launched, such as a job script, their
-    commit and branch are meant, unless options name another branch or repo.
+    Inside a command launched by `resume`, `fork`, `verify` or `bisect run` (a job script, for
+    example), `gradient run` continues that launch: its commit and branch apply unless options name
+    another branch or repo.
 
-    Which repo that is, CMD decides by what it attaches to, unless an option or the environment
-    names one; it need not exist yet.
+    CMD chooses the repo when it attaches, unless an option or the environment names one. The repo
+    need not exist yet.
 
     \b
     Example:

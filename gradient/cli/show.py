@@ -31,10 +31,10 @@ from gradient.repo.revisions import Resolved
     {
         "commit": JSON_FIELDS,
         "components": "by name: `id` (of its tree; null for a single value), `bytes`, `contents` "
-        "(tensors and other data too large to stand in the tree), `dtypes` (bytes by element type)",
+        "(tensors and other data stored outside the tree), `dtypes` (bytes by element type)",
         "hparams": "the run's hyperparameters, or null",
         "environment": "versions, host, command line, code, seed, or null",
-        "fork": "what it was forked or merged from and with which settings, or null",
+        "fork": "the source and the settings of a fork or merge, or null",
     }
 )
 @click.pass_context

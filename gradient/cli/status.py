@@ -45,55 +45,56 @@ _STATES = {
         "repo": "the repo's name",
         "path": "its folder, absolute",
         "workspace": "the workspace's folder, absolute",
-        "description": "what its maker said about it",
+        "description": "its description",
         "active_branch": "the branch that `latest` means",
         "tip": "its newest commit: `id`, `revision`, `step`, `time`, `message`, `anchor` (the "
-        "revision of the newest anchor up to it), `since_anchor` (how many commits ago that is), "
-        "`finite` (whether all weights are numbers; null where nobody looked); null before the "
-        "first",
-        "branches": "one object per branch, as `gradient branch --json` has them, without those "
-        "set aside",
-        "set_aside": "the same for lines that were set aside or diverted",
+        "revision of its newest anchor), `since_anchor` (how many commits ago that is), `finite` "
+        "(whether all weights are finite; null if they were not checked); null before the first "
+        "commit",
+        "branches": "one object per branch, as in `gradient branch --json`, without those set "
+        "aside",
+        "set_aside": "the same for branches that were set aside or diverted",
         "unfinished": "one object per commit that is being written or was cut off: `branch`, "
         "`state` (writing, cut off, or unknown for a writer on another machine), `process`, "
         "`since`",
-        "unreadable": "the ids of commits of the branches' lines that are damaged or lost and were "
-        "passed over, as the branches' logs tell what came before them",
-        "missed": "one object per branch whose last commits were not made: `branch`, `step` (of "
-        "the last one), `how` (failed or skipped), `reason`, `time`, `failed`, `skipped` (how "
-        "many since the branch's newest commit)",
-        "checkpoints": "the number of commits that a branch leads to",
+        "unreadable": "the ids of damaged or lost commits; the reflogs give the commits before "
+        "them, so that the histories continue",
+        "missed": "one object per branch whose latest commits failed or were skipped: `branch`, "
+        "`step` (of the latest one), `how` (failed or skipped), `reason`, `time`, `failed` and "
+        "`skipped` (how many since the branch's newest commit)",
+        "checkpoints": "the number of commits reachable from a branch",
         "anchors": "how many of them are anchors",
         "deltas": "how many are deltas",
-        "stored_bytes": "the length of all packs",
-        "represented_bytes": "about what the commits would weigh as files of their own",
-        "saved_bytes": "the difference; negative where the store's records weigh more",
+        "stored_bytes": "the size of all packs",
+        "represented_bytes": "the approximate size of all commits as separate files",
+        "saved_bytes": "the difference; negative if the store's records take more space",
         "components": "one object each for `model`, `optimizer` and `other`: `component`, "
-        "`represented_bytes`, `stored_bytes`, `saved_bytes`, which add up to those above",
-        "measured_commits": "on how many commits the components' stored bytes were measured; "
-        "where these are fewer than `checkpoints`, the others are taken to be alike",
-        "free_bytes": "the space left on the device",
-        "free_commits": "about how many more commits fit; null before the first",
-        "missing_view_files": "how many files of the view are not there, of those that the "
-        "manifest lists and the manifest itself; deleting them freed nothing in the store, and "
-        "`gradient view rebuild` restores them",
-        "view_is_elsewhere": "whether the manifest and the thin files name another folder, because "
-        "the repo was moved or copied; the next attach or `gradient view rebuild` mends that",
-        "pending_handoff": "the variables set in this environment that steer the next attach",
-        "last_run": "the last training command: `command`, `cwd`, `time`, `launch` (what "
-        "launched it, where that is known); or null",
-        "resume_command": "the exact command that goes on with it, or null",
-        "active_command": "the one that goes on on the active branch, where that is another; "
-        "or null",
+        "`represented_bytes`, `stored_bytes`, `saved_bytes`, which add up to the numbers above",
+        "measured_commits": "the number of commits in which the components' stored bytes were "
+        "measured; if it is below `checkpoints`, the others are assumed to be alike",
+        "free_bytes": "the free space on the device",
+        "free_commits": "about how many more commits fit; null before the first commit",
+        "missing_view_files": "how many view files are missing: the manifest, and the files that "
+        "it lists; deleting them freed nothing in the store, and `gradient view rebuild` restores "
+        "them",
+        "view_is_elsewhere": "whether the manifest and the thin files name another folder because "
+        "the repo was moved or copied; the next attach or `gradient view rebuild` corrects them",
+        "pending_handoff": "the variables in this environment that control the next attach",
+        "last_run": "the last training command: `command`, `cwd`, `time`, `launch` (the "
+        "Gradient command that launched it, if known); or null",
+        "resume_command": "the exact command that resumes it, or null",
+        "active_command": "the command that resumes the active branch, if the last run was on "
+        "another; or null",
     }
 )
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
-    """Show where the repo stands, and the command that goes on.
+    """Show the state of the repo, and how to resume training.
 
-    That is the last run's command; where it stood on another branch than the active one, the
-    command that goes on here follows. Stored is what the packs take, saved what files of their own
-    would take beyond that. A commit that failed is shown until its branch has a newer one.
+    "go on with" is the command that resumes the last run. If that run was on another branch than
+    the active one, "go on here" is the command that resumes the active branch. "stored" is the
+    size of the packs, and "saved" is how much more separate files would take. A failed commit is
+    listed until its branch has a newer commit.
 
     \b
     Example:

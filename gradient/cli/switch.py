@@ -20,12 +20,14 @@ from gradient.view.view_follow import follow_refs
 @place_options
 @click.argument("branch", shell_complete=complete_branch)
 @click.argument("rev", required=False, shell_complete=complete_revision)
-@click.option("-c", "--create", is_flag=True, help="Make it first, at REV (the latest commit).")
+@click.option(
+    "-c", "--create", is_flag=True, help="Create BRANCH first, at REV (the latest commit)."
+)
 @click.pass_context
 def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> None:
-    """Make BRANCH the active one.
+    """Make BRANCH the active branch.
 
-    That is what `latest` means, and where a new run commits to.
+    `latest` names its newest commit, and new runs commit to it.
 
     \b
     Examples:

@@ -17,10 +17,10 @@ from gradient.repo.repository import Repository
 @click.argument("name", required=False, shell_complete=complete_tag)
 @click.argument("rev", required=False, shell_complete=complete_revision)
 @click.option("-d", "--delete", is_flag=True, help="Delete the tag NAME; the commit stays.")
-@click.option("-f", "--force", is_flag=True, help="Move a tag that is there.")
+@click.option("-f", "--force", is_flag=True, help="Move an existing tag.")
 @click.option("-a", "--annotate", is_flag=True, hidden=True, expose_value=False)
 @click.option("-l", "--list", "listing", is_flag=True, help="List the tags, as without a NAME.")
-@click.option("-m", "--message", default="", metavar="TEXT", help="Why; shown in the list.")
+@click.option("-m", "--message", default="", metavar="TEXT", help="A message, shown in the list.")
 @json_option(
     {
         "tags": "one object per tag: `name`, `id`, `revision` (branch and step as the commit was "
@@ -38,7 +38,7 @@ def command(
     message: str,
     as_json: bool,
 ) -> None:
-    """List the tags, or name REV (the latest commit) NAME.
+    """List the tags, or give REV (the latest commit) the tag NAME.
 
     \b
     Examples:

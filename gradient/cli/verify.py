@@ -43,37 +43,36 @@ _MOST_SHOWN = 10
 @click.command("verify", cls=LaunchCommand)
 @place_options
 @click.argument("revs", metavar="A..B", shell_complete=complete_revision)
-@click.option("--keep", is_flag=True, help="Leave the scratch repo where it is, and say where.")
+@click.option("--keep", is_flag=True, help="Keep the scratch repo, and print its path.")
 @click.option(
     "--scratch",
     type=click.Path(file_okay=False, exists=True),
     metavar="FOLDER",
-    help="Make the scratch repo in here; it takes the space of a few commits.",
+    help="Create the scratch repo in FOLDER; it needs the space of a few commits.",
 )
 @json_option(
     {
-        "identical": "whether every bit is the same",
-        "from": "the revision it began with",
-        "to": "the recorded revision",
-        "step": "its step",
+        "identical": "whether the two states are bit-identical",
+        "from": "the revision that the second run resumed",
+        "to": "the recorded revision that it was compared with",
+        "step": "the step of that revision",
         "recorded_tree": "the content id of the recorded state",
-        "tree": "the content id of the state of the second run",
-        "first_differing_step": "the first step that both runs committed and that differs, or null",
-        "components": "what differs, the model first: `name`, `tensors` (`name`, `status`, "
-        "`relative`, `max_abs`, `fraction`), `others` (entries that are no tensors)",
-        "causes": "what is likely to be the reason, the likeliest first",
+        "tree": "the content id of the second run's state",
+        "first_differing_step": "the first step whose commits differ between the two runs, or null",
+        "components": "the components that differ, the model first: `name`, `tensors` (`name`, "
+        "`status`, `relative`, `max_abs`, `fraction`), `others` (entries that are not tensors)",
+        "causes": "the likely causes, the likeliest first",
     }
 )
 @click.pass_context
 def command(ctx: click.Context, revs: str, keep: bool, scratch: str | None, as_json: bool) -> None:
-    """Prove that training from A leads to B again, bit by bit.
+    """Prove that training from A reproduces B, bit for bit.
 
-    CMD is the training command. It runs in the current folder, resumed from A in a scratch repo,
-    and is stopped when it has committed the step of B. The state it committed there is compared
-    with B by content id. B must lie after A on its line. What CMD writes elsewhere, it writes
-    again.
+    CMD is the training command. It runs in the current folder and resumes A in a scratch repo. It
+    is stopped once it has committed the step of B, and that commit is compared with B by content
+    id. B must be a later commit of A's branch. Files that CMD writes elsewhere are written again.
 
-    Exits with 0 where they are bit-identical, with 1 where they differ.
+    Exits with 0 if the two states are bit-identical, with 1 if they differ.
 
     \b
     Example:

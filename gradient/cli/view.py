@@ -28,7 +28,7 @@ def command() -> None:
     type=click.Choice(VIEW_MODES),
     default="auto",
     show_default=True,
-    help="Which kind missing files become; off writes the manifest alone.",
+    help="The kind of the files to write; off writes only the manifest.",
 )
 @click.pass_context
 def rebuild(ctx: click.Context, mode: ViewMode) -> None:

@@ -15,16 +15,16 @@ from gradient.errors import AuthError
 @click.command("whoami")
 @json_option(
     {
-        "workspace": "what the server said at login: `name`, `slug`, `id`, each text or null",
-        "verify_url": "where the token was verified",
+        "workspace": "the server's answer at login: `name`, `slug`, `id`, each text or null",
+        "verify_url": "the URL that verified the token",
         "kept_in": "`keyring`, or the path of the file that holds the token",
         "time": "when it was verified, UTC",
     }
 )
 def command(as_json: bool) -> None:
-    """Show whose access token is kept, as of the last login.
+    """Show the account of the stored access token, as of the last login.
 
-    No server is asked, and the token is not shown.
+    No server is contacted, and the token is not shown.
 
     \b
     Example:

@@ -25,7 +25,7 @@ from gradient.repo.workspace import init_workspace
 
 @click.group("workspace")
 def command() -> None:
-    """Make and inspect workspaces: folders that hold repos.
+    """Create and inspect workspaces: folders that hold repos.
 
     \b
     Example:
@@ -35,12 +35,12 @@ def command() -> None:
 
 @command.command("init")
 @click.argument("path", required=False)
-@click.option("--name", help="What to call it; the folder's name unless given.")
+@click.option("--name", help="The workspace's name; by default the folder's name.")
 @click.pass_context
 def init(ctx: click.Context, path: str | None, name: str | None) -> None:
-    """Make PATH (this folder unless given) a workspace.
+    """Make PATH (by default the current folder) a workspace.
 
-    One that is there stays as it is.
+    An existing workspace is not changed.
 
     \b
     Example:
@@ -62,10 +62,10 @@ def init(ctx: click.Context, path: str | None, name: str | None) -> None:
     {
         "workspace": "the workspace's name",
         "path": "its folder, absolute",
-        "created_at": "when it was made, UTC",
+        "created_at": "when it was created, UTC",
         "repos": "one object per repo: `name`, `path`, `description`, `checkpoints`, `anchors`, "
-        "`deltas`, `stored_bytes`, `branches` (name to latest step), and `error` (text, or null; "
-        "where it is text the numbers are null)",
+        "`deltas`, `stored_bytes`, `branches` (name to latest step), and `error` (text or null; "
+        "if it is text, the numbers are null)",
     }
 )
 @click.pass_context

@@ -60,7 +60,7 @@ def test_every_command_has_help(path: str) -> None:
     if path:
         assert re.search(rf"Examples?: gradient (-w \w+ )?{path}\b", words)
         assert "Exit codes: 0 done, 1 failed, 2 usage, 3 integrity, 4 not found" in words
-    assert ("where it is not found" in words) == (path in ("", "resume", "fork", "run"))
+    assert ("if it is not found" in words) == (path in ("", "resume", "fork", "run"))
 
 
 def test_help_lists_the_commands_and_the_exit_codes() -> None:
