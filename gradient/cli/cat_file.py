@@ -39,7 +39,7 @@ _ID_DIGITS = 4
 def command(
     ctx: click.Context, id_: str, only_type: bool, only_size: bool, raw: bool, as_json: bool
 ) -> None:
-    """Print an object: a commit by its revision, any object by its id.
+    """Print an object: a commit by revision, any object by id.
 
     Commits and trees are printed as JSON. Only --raw prints the bytes of a chunk (blob).
 

@@ -35,10 +35,10 @@ from gradient.repo.repository import Repository
 def command(
     ctx: click.Context, grace: float, recompress: bool, dry_run: bool, undo: bool, as_json: bool
 ) -> None:
-    """Remove data that no branch or tag reaches, and merge small packs.
+    """Remove unreachable data, and merge small packs.
 
-    Removed packs go to the trash first. --undo brings them back until the grace period ends.
-    Training runs can commit while it works.
+    Data is unreachable if no branch or tag leads to it. Removed packs go to the trash first.
+    --undo brings them back until the grace period ends. Training runs can commit while it works.
 
     \b
     Examples:

@@ -22,7 +22,7 @@ from gradient.errors import AuthError
     }
 )
 def command(as_json: bool) -> None:
-    """Show the account of the stored access token, as of the last login.
+    """Show the account of the stored token, as of the last login.
 
     No server is contacted, and the token is not shown.
 
