@@ -15,7 +15,6 @@ from gradient.errors import UnknownRevisionError
 from gradient.repo import branch_names, ref_edits
 from gradient.repo.history import History, Summary
 from gradient.repo.metric_spec import split_metric
-from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
 from gradient.view.view_follow import follow_refs
 
@@ -70,7 +69,7 @@ def command(
         _change(ctx, repo, names_, rename=rename, delete=delete)
         return
     active = active_branch(repo)
-    history = History(repo, chain=bridged)
+    history = History(repo, on_damage="skip")
     rows = [describe(repo, history, each, active) for each in history.summaries()]
     if metric is not None:
         for row in rows:

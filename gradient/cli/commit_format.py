@@ -12,7 +12,6 @@ from gradient.cli import output
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.history import History
-from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
 
 JSON_FIELDS = (
@@ -30,7 +29,7 @@ class Describer:
 
     def __init__(self, repo: Repository, active: str) -> None:
         self._repo = repo
-        self._history = History(repo, chain=bridged)
+        self._history = History(repo, on_damage="skip")
         self._dropped = repo.dropped()
         self._refs: dict[Oid, list[str]] = {}
         self._names: dict[Oid, list[str]] = {}
@@ -115,14 +114,14 @@ class Describer:
     def gap(self, commit: CommitRecord) -> Iterator[str]:
         """Yield a line for each commit before this one that cannot be read."""
         oid = commit.link.parent
-        while oid in self._repo.bridges:
+        while oid in self._repo.inferred_parents:
             yield f"{output.faint(oid.short)}  cannot be read: gradient fsck tells why"
-            oid = self._repo.bridges[oid]
+            oid = self._repo.inferred_parents[oid]
 
     @property
     def unreadable(self) -> list[str]:
         """The ids of the commits that were passed over so far."""
-        return [str(oid) for oid in self._repo.bridges]
+        return [str(oid) for oid in self._repo.inferred_parents]
 
     def decoration(self, oid: Oid) -> str:
         """Return the refs that point at a commit, in brackets."""

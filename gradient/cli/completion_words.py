@@ -71,6 +71,6 @@ def _steps(repo: Repository, incomplete: str) -> list[str]:
     tip = repo.tip(branch)
     metrics = sorted(repo.read_commit(tip).metrics) if tip is not None else []
     words = [f"{named}@last-finite", *(f"{named}@best:{name}" for name in metrics)]
-    steps = dict.fromkeys(link.step for _, link in repo.chain(tip))
+    steps = dict.fromkeys(link.step for _, link in repo.walk_links(tip, on_damage="skip"))
     wanted = (f"{named}@{step}" for step in steps if f"{named}@{step}".startswith(incomplete))
     return [*islice(wanted, _MOST_STEPS), *words]

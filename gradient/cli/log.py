@@ -17,7 +17,7 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.objects import timestamp
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
-from gradient.repo import reflog_walk, revisions, topo_order
+from gradient.repo import revisions, topo_order
 from gradient.repo.repository import Repository
 
 _AGO = re.compile(r"([0-9]{1,6}) *(m|h|d|w)(?:in|our|ay|eek)?(?:ute)?s?(?: ago)?")
@@ -145,7 +145,7 @@ def _chosen(
     if not tips:
         tips = [repo.resolve("latest", branch=active).oid]
     if len(tips) == 1 and not graph:
-        return reflog_walk.commits(repo, tips[0])
+        return repo.walk(tips[0], on_damage="skip")
     return topo_order.newest_first(repo, tips)
 
 

@@ -27,7 +27,6 @@ from gradient.objects.oid import Oid
 from gradient.repo import failed_commits, json_files, paths, resume_command
 from gradient.repo.active_writers import unfinished
 from gradient.repo.history import History
-from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 
@@ -115,7 +114,7 @@ def pending_handoff(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
-    history = History(repo, chain=bridged)
+    history = History(repo, on_damage="skip")
     active = active_branch(repo)
     rows = [describe(repo, history, each, active) for each in history.summaries()]
     weight = weigh(repo, history)
@@ -134,7 +133,7 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
         "branches": [row for row in rows if not row["set_aside"]],
         "set_aside": [row for row in rows if row["set_aside"]],
         "unfinished": [asdict(each) for each in unfinished(repo)],
-        "unreadable": [str(oid) for oid in repo.bridges],
+        "unreadable": [str(oid) for oid in repo.inferred_parents],
         "missed": [asdict(each) for each in failed_commits.noted(repo.path)],
         "checkpoints": weight.commits,
         "anchors": weight.anchors,
@@ -178,7 +177,7 @@ def _anchor(repo: Repository, tip: Oid) -> tuple[int, Oid]:
 
     Where a line has none (its own history was let go of), its first commit stands for it.
     """
-    for number, (oid, link) in enumerate(bridged(repo, tip)):
+    for number, (oid, link) in enumerate(repo.walk_links(tip, on_damage="skip")):
         if link.anchored or link.parent is None:
             return number, oid
     raise AssertionError  # pragma: no cover - a line has a first commit

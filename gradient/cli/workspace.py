@@ -18,7 +18,6 @@ from gradient.cli.repo_options import (
 from gradient.errors import GradientError
 from gradient.maintenance.logical_size import weigh
 from gradient.repo.history import History
-from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import init_workspace
 
@@ -102,7 +101,7 @@ def _describe(path: str) -> dict[str, Any]:
     numbers = ("checkpoints", "anchors", "deltas", "stored_bytes", "branches")
     try:
         repo = Repository.open(path)
-        history = History(repo, chain=bridged)
+        history = History(repo, on_damage="skip")
         weight = weigh(repo, history)
     except GradientError as error:
         return found | dict.fromkeys(numbers) | {"error": str(error)}

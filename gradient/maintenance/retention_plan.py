@@ -119,7 +119,7 @@ class _Rules:
 
     def _line(self, branch: str) -> None:
         """Apply the rules that look at one line."""
-        line = [oid for oid, _ in self._repo.chain(self.history.tips[branch])]
+        line = [oid for oid, _ in self._repo.walk_links(self.history.tips[branch])]
         line = [oid for oid in line if not self._is_gone(oid)]
         self._last(line, self._keep.last or 0)
         for best in map(parse_best, self._keep.best):

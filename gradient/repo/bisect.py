@@ -173,7 +173,7 @@ def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
     """
     line: list[Oid] = []
     first = repo.link(good).step
-    for oid, link in repo.chain(bad):
+    for oid, link in repo.walk_links(bad):
         line.append(oid)
         if oid == good and len(line) > 1:
             return line[::-1]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from typing import Literal, TypeAlias
 
+from gradient.errors import IntegrityError
 from gradient.objects.commit import CommitRecord, Link
 from gradient.objects.oid import Kind, Oid
+from gradient.repo.reflog_parents import infer_parent
 from gradient.store.object_store import ObjectStore
 from gradient.store.refs import RefRecord, Refs
 from gradient.store.retention_log import Dropped, Retention
 
 _LOG = logging.getLogger("gradient")
+
+OnDamage: TypeAlias = Literal["raise", "skip"]
+"""The treatment of a commit that cannot be read: raise its IntegrityError, or get past it."""
 
 
 class Graph:
@@ -24,8 +30,8 @@ class Graph:
         self._commits: dict[Oid, CommitRecord] = {}
         self._links: dict[Oid, Link] = {}
         self._reported: set[Oid] = set()
-        self.bridges: dict[Oid, Oid] = {}
-        """What could not be read, with what came before it by the logs (see `bridging`)."""
+        self.inferred_parents: dict[Oid, Oid] = {}
+        """The parents of commits that could not be read, by the refs' logs."""
 
     def branches(self) -> list[str]:
         """Return the names of all branches, sorted."""
@@ -104,20 +110,56 @@ class Graph:
             self._links[oid] = link
         return link
 
-    def chain(self, oid: Oid | None) -> Iterator[tuple[Oid, Link]]:
-        """Yield the places in history of a commit and its first parents, the newest first."""
+    def walk(
+        self, oid: Oid | None, *, on_damage: OnDamage = "raise"
+    ) -> Iterator[tuple[Oid, CommitRecord]]:
+        """Yield a commit and its first parents, the newest first; damage as in `walk_links`."""
+        for each, _ in self.walk_links(oid, on_damage=on_damage):
+            yield each, self.read_commit(each)
+
+    def walk_links(
+        self, oid: Oid | None, *, on_damage: OnDamage = "raise"
+    ) -> Iterator[tuple[Oid, Link]]:
+        """Yield the links of a commit and its first parents, the newest first.
+
+        With ``on_damage="skip"``, a commit that cannot be read is left out, with a logged warning,
+        and the walk continues with its parent by the refs' logs. Raises IntegrityError for such a
+        commit if `on_damage` is ``"raise"`` or the logs do not have its parent.
+        """
+        skipped: set[Oid] = set()
         while oid is not None:
-            link = self.link(oid)
+            try:
+                link = self.link(oid)
+            except IntegrityError:
+                if on_damage == "raise" or oid in skipped:
+                    raise  # met a second time, the inferred parents form a circle
+                skipped.add(oid)
+                oid = self.parent(oid)
+                continue
             yield oid, link
             oid = link.parent
 
-    def walk(self, oid: Oid | None) -> Iterator[tuple[Oid, CommitRecord]]:
-        """Yield a commit and its first parents, the newest first."""
-        while oid is not None:
-            commit = self.read_commit(oid)
-            yield oid, commit
-            oid = commit.parents[0] if commit.parents else None
+    def parent(self, oid: Oid) -> Oid | None:
+        """Return a commit's first parent; by the refs' logs if the commit cannot be read.
+
+        Raises IntegrityError if the logs do not have it either.
+        """
+        try:
+            return self.link(oid).parent
+        except IntegrityError:
+            parent = self.inferred_parents.get(oid) or infer_parent(self.refs, oid)
+            if parent is None:
+                raise
+        if oid not in self.inferred_parents:
+            self.inferred_parents[oid] = parent
+            _LOG.warning(
+                "commit %s cannot be read; by its branch's log, %s came before it. "
+                "What is damaged, and what can be saved: gradient fsck",
+                oid.short,
+                parent.short,
+            )
+        return parent
 
     def line(self, branch: str) -> Iterator[tuple[Oid, CommitRecord]]:
-        """Yield the commits of a branch's line, the newest first; none for an unknown branch."""
+        """Yield a branch's first-parent history, the newest first; none for an unknown branch."""
         return self.walk(self.tip(branch))

@@ -14,21 +14,16 @@ Each commit is visited once: lines are cut into segments that join another line'
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TypeAlias
 
 from gradient.objects.commit import CommitRecord, Link
 from gradient.objects.oid import Oid
 from gradient.repo import branch_names
-from gradient.repo.graph import Graph
+from gradient.repo.graph import OnDamage
 from gradient.repo.repository import Repository
 from gradient.store.retention_log import Dropped
-
-Chain: TypeAlias = Callable[[Graph, Oid | None], Iterator[tuple[Oid, Link]]]
-"""Yields a commit and those before it on its line, as `Graph.chain` does."""
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -96,9 +91,9 @@ class Summary:
 class History:
     """The commits of a repo at one moment."""
 
-    def __init__(self, repo: Repository, *, chain: Chain = Graph.chain) -> None:
-        """Follow each line by `chain`; `bridging.bridged` gets past a commit that is damaged."""
-        self._chain = chain
+    def __init__(self, repo: Repository, *, on_damage: OnDamage = "raise") -> None:
+        """Walk the history of each branch; `on_damage` as for `Graph.walk_links`."""
+        self._on_damage: OnDamage = on_damage
         self.tips = repo.tips()
         """The branches and where they stood."""
         self.dropped: Mapping[Oid, Dropped] = repo.dropped()
@@ -169,7 +164,7 @@ class History:
 
     def _cut(self, branch: str) -> _Segment:
         segment = _Segment(branch)
-        for oid, link in self._chain(self._repo, self.tips[branch]):
+        for oid, link in self._repo.walk_links(self.tips[branch], on_damage=self._on_damage):
             if not segment.oids:
                 self.tips[branch] = oid
             place = self._places.get(oid)

@@ -112,7 +112,7 @@ class IntactCommits:
     def _is_reachable(self, oid: Oid) -> bool:
         """Follow the first parents, as most commits are reached; the others cost a full look."""
         try:
-            return any(oid == at for tip in self._tips for at, _ in self._repo.chain(tip))
+            return any(oid == at for tip in self._tips for at, _ in self._repo.walk_links(tip))
         except IntegrityError:
             return False
 

@@ -92,7 +92,7 @@ def reset_branch(repo: Repository, branch: str, commit: Oid, *, reason: str) -> 
     # First it must be certain that the commit is there: else the tip is set aside for nothing.
     with relying(repo, branch, commit) as last:
         aside = None
-        if tip is not None and not any(oid == tip for oid, _ in repo.chain(commit)):
+        if tip is not None and not any(oid == tip for oid, _ in repo.walk_links(commit)):
             aside = _set_aside(repo, branch, tip)
         repo.refs.append(branch, commit, after=record, reason=reason, last=last)
     return aside

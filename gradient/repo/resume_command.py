@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from gradient.errors import GradientError
-from gradient.repo import discovery, last_run, reflog_walk
+from gradient.repo import discovery, last_run
 from gradient.repo.last_run import LastRun
 from gradient.repo.repository import Repository
 
@@ -43,7 +43,7 @@ def find(
     newest = branch if branch in tips else None
     if branch is None:
         newest = max(tips, key=lambda name: repo.read_commit(tips[name]).time, default=None)
-    line = reflog_walk.commits(repo, None if newest is None else tips[newest])
+    line = repo.walk(None if newest is None else tips[newest], on_damage="skip")
     commits = [commit for _, commit in islice(line, last_run.MOST_COMMITS)]
     last = run or last_run.last_run(repo, commits)
     if last is None:

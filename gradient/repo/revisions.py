@@ -33,7 +33,6 @@ from gradient.objects.oid import Kind, Oid
 from gradient.repo import branch_names
 from gradient.repo.graph import Graph
 from gradient.repo.metric_spec import split_metric
-from gradient.repo.reflog_walk import before, bridged
 
 _SUFFIX = re.compile(r"~([0-9]{0,9})|\^")
 _BASE = re.compile(r"(?P<base>[^~^]*)(?P<suffix>(?:~[0-9]{0,9}|\^)*)", re.DOTALL)
@@ -233,12 +232,12 @@ def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
     """
     if not is_range(text):
         stop = resolve(repo, text or "latest", branch=branch)
-        return Span(None, stop, tuple(oid for oid, _ in bridged(repo, stop.oid)))
+        return Span(None, stop, tuple(oid for oid, _ in repo.walk_links(stop.oid, on_damage="skip")))
     first, last = ends(text)
     stop = resolve(repo, last, branch=branch)
     start = resolve(repo, first, branch=branch)
-    outside = {oid for oid, _ in bridged(repo, start.oid)}
-    line = bridged(repo, stop.oid)
+    outside = {oid for oid, _ in repo.walk_links(start.oid, on_damage="skip")}
+    line = repo.walk_links(stop.oid, on_damage="skip")
     oids = tuple(oid for oid, _ in takewhile(lambda each: each[0] not in outside, line))
     if not oids:
         reason = f"{last} lies on the line before {first}"
@@ -258,7 +257,7 @@ def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
         revision = replace(revision, base=branch)
     oid, through = _resolve_base(repo, revision, branch)
     for _ in range(revision.back):
-        parent = before(repo, oid)
+        parent = repo.parent(oid)
         if parent is None:
             first = f"{revision.base}@{repo.link(oid).step}" if through else oid.short
             raise UnknownRevisionError(text, f"the line begins at {first}", [first])
@@ -318,7 +317,7 @@ def _at_step(repo: Graph, revision: ParsedRevision, step: int) -> Oid:
     repo.check_tip(branch)  # before saying that the step never was
     beside = branch_names.lines_beside(branch, repo.branches())
     having = [f"{name}@{step}" for name in beside if _find_step(repo, name, step)]
-    steps = _nearest_steps(step, (link.step for _, link in repo.chain(repo.tip(branch))))
+    steps = _nearest_steps(step, (link.step for _, link in repo.walk_links(repo.tip(branch))))
     reason = f"the line of {branch!r} has no step {step}"
     if having:
         reason += f", but {'lines' if len(having) > 1 else 'a line'} set aside from it has"
@@ -327,7 +326,7 @@ def _at_step(repo: Graph, revision: ParsedRevision, step: int) -> Oid:
 
 
 def _find_step(repo: Graph, branch: str, step: int) -> Oid | None:
-    for oid, link in bridged(repo, repo.tip(branch)):
+    for oid, link in repo.walk_links(repo.tip(branch), on_damage="skip"):
         if link.step == step:
             return oid
         if link.step < step:

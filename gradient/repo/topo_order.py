@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
-from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
 
 
@@ -27,7 +26,7 @@ def parents(repo: Repository, oid: Oid) -> tuple[Oid, ...]:
 
 def _readable(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
     """Return each commit once; for one that cannot be read, what came before it."""
-    return list(dict.fromkeys(next(bridged(repo, oid))[0] for oid in oids))
+    return list(dict.fromkeys(next(repo.walk_links(oid, on_damage="skip"))[0] for oid in oids))
 
 
 def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, CommitRecord]]:

@@ -11,7 +11,6 @@ from gradient.errors import IntegrityError, UnknownRevisionError
 from gradient.repo import ref_edits
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.history import History
-from gradient.repo.reflog_walk import bridged
 from gradient.repo.repository import Repository
 from gradient.repo.topo_order import newest_first, parents
 from tests.repo.making import commit, fork, make_repo, run
@@ -44,7 +43,7 @@ def test_what_lies_behind_is_found_by_step(
         f"What is damaged, and what can be saved: gradient fsck"
         for lost, before in ((oids[2], oids[1]), (oids[1], oids[0]))
     ]
-    assert damaged.bridges == {oids[2]: oids[1], oids[1]: oids[0]}
+    assert damaged.inferred_parents == {oids[2]: oids[1], oids[1]: oids[0]}
     # Of the lost ones nothing is known but the id.
     for lost in ("main@20", "main@30", "main@25"):
         with pytest.raises(IntegrityError):
@@ -123,7 +122,7 @@ def test_a_history_has_what_lies_on_both_sides(tmp_path: Path) -> None:
     damaged = without(repo, oids[2])
     with pytest.raises(IntegrityError):
         History(damaged)
-    history = History(damaged, chain=bridged)
+    history = History(damaged, on_damage="skip")
     assert set(history.entries) == {*oids, damaged.tips()["side"]} - {oids[2]}
     assert {each.branch: each.commits for each in history.summaries()} == {"main": 3, "side": 1}
     assert history.has("main", oids[0])
@@ -140,7 +139,7 @@ def test_a_tip_whose_content_is_damaged_is_passed_over(tmp_path: Path) -> None:
     path.write_bytes(raw)
     damaged = Repository.open(repo.path, workers=1)
     assert damaged.tip("main") == oids[2]
-    history = History(damaged, chain=bridged)
+    history = History(damaged, on_damage="skip")
     assert history.tips == {"main": oids[1]}
     assert [each.tip for each in history.summaries()] == [oids[1]]
     assert [oid for oid, _ in newest_first(damaged, [oids[2]])] == [oids[1], oids[0]]
