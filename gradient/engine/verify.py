@@ -70,7 +70,8 @@ class Stretch:
 
     def commits(self) -> Iterator[tuple[Oid, CommitRecord]]:
         """Yield the commits after the start, the newest first."""
-        for oid, commit in self.repo.walk(self.end):
+        # Strict: the first commit that differs may be a damaged one.
+        for oid, commit in self.repo.walk(self.end, on_damage="raise"):
             if oid == self.start:
                 return
             yield oid, commit

@@ -60,7 +60,8 @@ class _Rules:
     def __init__(self, repo: Repository, keep: Keep, now: float) -> None:
         # IMPORTANT: the records before the refs. What is let go of later only makes it stricter.
         self._dropped: Mapping[Oid, Dropped] = repo.dropped()
-        self.history = History(repo)
+        # Strict: a rule that does not see every commit could drop one that it must keep.
+        self.history = History(repo, on_damage="raise")
         self._repo = repo
         self._keep = keep
         self._now = now
@@ -119,7 +120,8 @@ class _Rules:
 
     def _line(self, branch: str) -> None:
         """Apply the rules that look at one line."""
-        line = [oid for oid, _ in self._repo.walk_links(self.history.tips[branch])]
+        tip = self.history.tips[branch]
+        line = [oid for oid, _ in self._repo.walk_links(tip, on_damage="raise")]
         line = [oid for oid in line if not self._is_gone(oid)]
         self._last(line, self._keep.last or 0)
         for best in map(parse_best, self._keep.best):

@@ -173,7 +173,9 @@ def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
     """
     line: list[Oid] = []
     first = repo.link(good).step
-    for oid, link in repo.walk_links(bad):
+    # Strict: the commit after a damaged one would be reported as the first bad one, although the
+    # damaged commit may be it.
+    for oid, link in repo.walk_links(bad, on_damage="raise"):
         line.append(oid)
         if oid == good and len(line) > 1:
             return line[::-1]

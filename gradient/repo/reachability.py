@@ -112,7 +112,9 @@ class IntactCommits:
     def _is_reachable(self, oid: Oid) -> bool:
         """Follow the first parents, as most commits are reached; the others cost a full look."""
         try:
-            return any(oid == at for tip in self._tips for at, _ in self._repo.walk_links(tip))
+            # Strict: behind damage, only a full check proves that a commit is intact.
+            walks = (self._repo.walk_links(tip, on_damage="raise") for tip in self._tips)
+            return any(oid == each for walk in walks for each, _ in walk)
         except IntegrityError:
             return False
 

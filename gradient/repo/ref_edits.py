@@ -92,7 +92,9 @@ def reset_branch(repo: Repository, branch: str, commit: Oid, *, reason: str) -> 
     # First it must be certain that the commit is there: else the tip is set aside for nothing.
     with relying(repo, branch, commit) as last:
         aside = None
-        if tip is not None and not any(oid == tip for oid, _ in repo.walk_links(commit)):
+        # A damaged tip is skipped, so it counts as left behind: it keeps a name then.
+        history = repo.walk_links(commit, on_damage="skip")
+        if tip is not None and all(oid != tip for oid, _ in history):
             aside = _set_aside(repo, branch, tip)
         repo.refs.append(branch, commit, after=record, reason=reason, last=last)
     return aside

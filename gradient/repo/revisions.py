@@ -99,7 +99,7 @@ def last_finite(repo: Graph, revision: ParsedRevision) -> Oid:
     Where nobody looked at the weights, there must be metrics that tell.
     """
     forgotten = _forgotten(repo)
-    for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
+    for oid, commit in repo.walk(_tip(repo, revision, revision.base), on_damage="skip"):
         if oid in forgotten or commit.finite is False:
             continue
         told = bool(commit.finite or commit.metrics)
@@ -122,7 +122,7 @@ def best(repo: Graph, revision: ParsedRevision) -> Oid:
     name, sign = split_metric(revision.more or "")
     found: tuple[float, Oid] | None = None
     known: set[str] = set()
-    for oid, commit in repo.walk(_tip(repo, revision, revision.base)):
+    for oid, commit in repo.walk(_tip(repo, revision, revision.base), on_damage="skip"):
         known.update(commit.metrics)
         value = None if oid in forgotten else commit.metrics.get(name)
         if value is not None and math.isfinite(value) and (not found or sign * value < found[0]):
@@ -317,7 +317,9 @@ def _at_step(repo: Graph, revision: ParsedRevision, step: int) -> Oid:
     repo.check_tip(branch)  # before saying that the step never was
     beside = branch_names.lines_beside(branch, repo.branches())
     having = [f"{name}@{step}" for name in beside if _find_step(repo, name, step)]
-    steps = _nearest_steps(step, (link.step for _, link in repo.walk_links(repo.tip(branch))))
+    # Strict: the step may be that of a damaged commit, so its absence is not certain.
+    links = repo.walk_links(repo.tip(branch), on_damage="raise")
+    steps = _nearest_steps(step, (link.step for _, link in links))
     reason = f"the line of {branch!r} has no step {step}"
     if having:
         reason += f", but {'lines' if len(having) > 1 else 'a line'} set aside from it has"

@@ -9,6 +9,7 @@ import torch
 
 from gradient import GradientConfig, GradientEngine
 from gradient.repo.repository import Repository
+from tests.repo.making import damage_packs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,6 +100,19 @@ def test_the_interval_counts_on_after_a_resume(tmp_path: Path) -> None:
     again.step = again.engine.resume("latest")
     assert [again.commit() for _ in range(3)] == ["delta", "delta", "anchor"]
     again.check()
+
+
+def test_the_interval_counts_past_a_damaged_commit(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, reanchor_interval=4)
+    assert [rig.commit() for _ in range(2)] == ["anchor", "delta"]
+    rig.engine.commit(3)  # the same state: its pack holds little more than the commit
+    rig.step = 3
+    assert rig.commit() == "delta"
+    repo = Repository.open(rig.engine.repo_path)
+    rig.engine.close()
+    damage_packs(repo, repo.resolve("main@3").oid)
+    again = Rig(tmp_path, reanchor_interval=4)
+    assert again.commit() == "delta"
 
 
 @pytest.mark.filterwarnings("ignore:the former tip:UserWarning")

@@ -12,6 +12,7 @@ from gradient.engine.commit.nan_check import nonfinite
 from gradient.repo.repository import Repository
 from tests.engine.behind import settle
 from tests.engine.rig import Rig, assert_same, config, network
+from tests.repo.making import damage_packs
 
 FLOATS = [
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
@@ -160,6 +161,24 @@ def test_what_is_gone_back_to_is_what_was_committed_but_for_what_was_asked() -> 
     repo = Repository.open("work/run")
     steps = [(commit.step, commit.message) for _, commit in repo.line("main")]
     assert steps == [(3, ""), (2, "rollback"), (2, ""), (1, "")]
+
+
+def test_a_rollback_gets_past_a_damaged_commit() -> None:
+    rig = Rig()
+    with rig.attach(config=config()) as engine:
+        rig.train(engine, 1, 2)
+        engine.commit(3)  # the same state: its pack holds little more than the commit
+        spoil(rig)
+        with pytest.warns(UserWarning, match="not finite"):
+            engine.commit(4)
+    repo = Repository.open("work/run")
+    damage_packs(repo, repo.resolve("main@3").oid)
+    again = Rig()
+    with (
+        again.attach(config=config(), resume="latest") as engine,
+        pytest.warns(UserWarning, match="set aside"),
+    ):
+        assert engine.rollback(scale_lr=0.25) == "main@2"
 
 
 def test_going_back_with_nothing_changed_is_said_to_be_in_vain() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradient.codec.mode import Mode
@@ -14,7 +15,6 @@ from gradient.repo.workspace import create_repo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 TIME = "2026-02-10T12:34:56.000000"
 
@@ -58,6 +58,16 @@ def run(repo: Repository, branch: str, *steps: int) -> list[Oid]:
     """Go on from the branch's tip with commits of these steps; returns their ids."""
     line = BranchWriter.open(repo, branch).moved_to(repo.tip(branch))
     return [commit(line, step).commit for step in steps]
+
+
+def damage_packs(repo: Repository, *commits: Oid) -> Repository:
+    """Cut off the packs of commits; return the repo as another process opens it."""
+    for oid in commits:
+        pack = repo.store.catalogue.index.find(oid)[0][0]
+        path = Path(repo.path, ".gradient-repo", pack.name)
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes()[:-3])
+    return Repository.open(repo.path, workers=1)
 
 
 def fork(repo: Repository, source: Oid, branch: str) -> BranchWriter:

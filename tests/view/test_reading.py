@@ -18,6 +18,7 @@ from gradient.view.api.commit import Commit
 from gradient.view.api.component import Component
 from gradient.view.api.repo import Repo
 from tests.cli.sandbox import ROOT
+from tests.repo.making import damage_packs, make_repo, run
 
 EVIL = "<script>alert('&\"')</script>"
 
@@ -115,6 +116,14 @@ def test_the_log_is_newest_first(repo: Repo) -> None:
     assert (repo.active_branch, repo.name, repo.tags) == ("main", "gpt", [])
     with pytest.raises(UnknownRevisionError):
         repo["main@9"]
+
+
+def test_the_log_leaves_out_a_damaged_commit(tmp_path: Path) -> None:
+    repository = make_repo(tmp_path)
+    oids = run(repository, "main", 1, 2, 3)
+    damage_packs(repository, oids[1])
+    log = gradient.open_repo(tmp_path).log()
+    assert [commit.step for commit in log] == [3, 1]
 
 
 def test_an_empty_repo_has_an_empty_log(tmp_path: Path) -> None:

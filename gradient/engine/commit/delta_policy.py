@@ -87,7 +87,8 @@ class DeltaPolicy:
         self._deltas = self._weighed = self._spent = 0
         if self.interval is None:
             return
-        for oid, commit in self.repo.walk(at):
+        # A damaged commit does not count; it must not keep the run from committing.
+        for oid, commit in self.repo.walk(at, on_damage="skip"):
             if oid == anchor or commit.anchor != anchor or self._deltas >= self.interval:
                 break
             self._deltas += 1

@@ -74,7 +74,7 @@ class Repo:
             else self._repo.resolve(revision).oid
         )
         found = Log()
-        for oid, commit in self._repo.walk(start):
+        for oid, commit in self._repo.walk(start, on_damage="skip"):
             if limit is not None and len(found) >= limit:
                 break
             found.append(Commit(self._repo, oid, commit))
