@@ -70,6 +70,8 @@ def _around(
 
 def _steps(repo: Graph, branch: str) -> Iterator[tuple[Oid, int]]:
     try:
-        yield from ((at, link.step) for at, link in repo.walk_links(repo.tip(branch), on_damage="skip"))
+        yield from (
+            (at, link.step) for at, link in repo.walk_links(repo.tip(branch), on_damage="skip")
+        )
     except IntegrityError:
         return

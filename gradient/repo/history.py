@@ -25,6 +25,7 @@ from gradient.repo.graph import OnDamage
 from gradient.repo.repository import Repository
 from gradient.store.retention_log import Dropped
 
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One commit in a listing."""

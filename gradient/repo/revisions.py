@@ -232,7 +232,9 @@ def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
     """
     if not is_range(text):
         stop = resolve(repo, text or "latest", branch=branch)
-        return Span(None, stop, tuple(oid for oid, _ in repo.walk_links(stop.oid, on_damage="skip")))
+        return Span(
+            None, stop, tuple(oid for oid, _ in repo.walk_links(stop.oid, on_damage="skip"))
+        )
     first, last = ends(text)
     stop = resolve(repo, last, branch=branch)
     start = resolve(repo, first, branch=branch)

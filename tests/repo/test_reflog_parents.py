@@ -16,6 +16,7 @@ from gradient.repo.repository import Repository
 from gradient.repo.topo_order import newest_first, parents
 from tests.repo.making import builder, commit, damage_packs, fork, make_repo, run
 
+
 def test_what_lies_behind_is_found_by_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
