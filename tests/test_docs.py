@@ -109,3 +109,10 @@ def test_every_page_is_reached_from_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "index.md" or f"({page.name})" in index, f"{page.name} is not linked"
+
+
+def test_the_picture_is_the_one_that_its_tool_draws() -> None:
+    drawn = subprocess.run(
+        [sys.executable, ROOT / "tools" / "draw_history.py", "--check"], check=False
+    )
+    assert drawn.returncode == 0
