@@ -14,6 +14,7 @@ from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import NotFoundError, UnknownRevisionError
+from gradient.objects.name_list import more
 from gradient.repo import revisions
 from gradient.storage import fs
 from gradient.view.number_format import form, heat, not_finite, number
@@ -176,7 +177,7 @@ def _tensors(difference: StateDiff, most: int) -> Iterator[str]:
     if len(rows) > 1:
         yield from output.aligned(rows, indent=2)
     if len(changes) > most:
-        yield output.faint(f"  and {len(changes) - most:,} more; all of them: -n N")
+        yield output.faint(f"  {more(len(changes) - most)}; all of them: -n N")
 
 
 def _layers(difference: StateDiff) -> Iterator[str]:

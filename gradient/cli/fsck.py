@@ -21,6 +21,7 @@ from gradient.maintenance.fsck import repair as repairing
 from gradient.maintenance.fsck.check import Progress, check
 from gradient.maintenance.fsck.findings import CLASSES, Finding, FsckReport
 from gradient.maintenance.fsck.repair import Repaired
+from gradient.objects.name_list import shorten
 from gradient.repo import paths
 from gradient.repo.repository import Repository
 from gradient.storage import fs
@@ -222,8 +223,6 @@ def _print_finding(finding: Finding) -> None:
     where = f" {finding.path}" if finding.path else ""
     output.line(f"{severity} {finding.id}{where}: {finding.message}")
     if finding.commits:
-        shown = ", ".join(finding.commits[:_SHOWN])
-        more = len(finding.commits) - _SHOWN
-        output.line(f"  needed by {shown}{f' and {more:,} more' if more > 0 else ''}")
+        output.line(f"  needed by {shorten(finding.commits, _SHOWN)}")
     if finding.severity != "info":
         output.line(f"  {output.faint('remedy:')} {CLASSES[finding.id].remedy}")

@@ -14,6 +14,7 @@ from gradient.cli import output
 from gradient.cli.repo_options import RepoOptions, find_place, open_repository, place_options
 from gradient.engine import launch_env
 from gradient.errors import ConflictError, ContextError, NotFoundError
+from gradient.objects.name_list import shorten
 from gradient.repo import discovery, foreign_files
 from gradient.repo import paths as repo_paths
 from gradient.repo import workspace as workspaces
@@ -206,5 +207,4 @@ def _target(ctx: click.Context, source: str) -> tuple[str, str]:
 
 
 def _some(refs: list[str]) -> str:
-    shown = ", ".join(refs[:5])
-    return shown if len(refs) <= 5 else f"{shown}, …"
+    return shorten(refs, 5)

@@ -23,6 +23,7 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, NotFoundError
 from gradient.objects.commit import CommitRecord
+from gradient.objects.name_list import more
 from gradient.objects.oid import Oid
 from gradient.repo.bisect import line_between
 from gradient.repo.repository import Repository
@@ -261,9 +262,9 @@ def _print(facts: Mapping[str, Any], found: VerifyResult) -> None:
         rows = [_row(each) for each in change.tensors[:_MOST_SHOWN]]
         rows += [(name, "differs", "", "") for name in change.others[: _MOST_SHOWN - len(rows)]]
         output.table(rows)
-        more = len(change.tensors) + len(change.others) - len(rows)
-        if more:
-            output.line(f"  and {more:,} more")
+        hidden = len(change.tensors) + len(change.others) - len(rows)
+        if hidden:
+            output.line(f"  {more(hidden)}")
     output.line("\nlikely cause")
     for cause in found.causes:
         output.line(f"  {cause}")

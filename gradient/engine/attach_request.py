@@ -10,6 +10,7 @@ from pathlib import PurePath
 from gradient.codec.mode import Mode
 from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError
+from gradient.objects.name_list import shorten
 from gradient.repo import discovery
 from gradient.repo import workspace as workspaces
 from gradient.repo.config import GradientConfig
@@ -108,7 +109,7 @@ def tell_outside(run: LiveObjects) -> None:
             "the optimizer has %d parameters that the model does not own (%s): commits hold their "
             "optimizer state, but not their values; attach the whole model, or register_state them",
             len(outside),
-            ", ".join(list(outside)[:_SHOWN]) + (", …" if len(outside) > _SHOWN else ""),
+            shorten(outside, _SHOWN),
         )
 
 

@@ -13,6 +13,7 @@ from gradient.checkpoint import reader
 from gradient.errors import ConfigError, MisfitError
 from gradient.objects.canonical import Json
 from gradient.objects.commit import CommitRecord
+from gradient.objects.name_list import shorten
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository
 from gradient.state.live_objects import BUILT_IN, LiveObjects, Registered
@@ -154,12 +155,11 @@ def _tell(revision: str, report: RestoreReport, *, strict: bool, settled: Collec
         _LOG.warning("%s (the checkpoint's is used%s)", difference, remedy)
     if report.frozen:
         _LOG.warning(
-            "%d parameters are frozen here, but the optimizer of %s has state of theirs: %s%s; "
+            "%d parameters are frozen here, but the optimizer of %s has state of theirs: %s; "
             "no commit says what is frozen, so set requires_grad as it was then",
             len(report.frozen),
             revision,
-            ", ".join(report.frozen[:_SHOWN]),
-            ", …" if len(report.frozen) > _SHOWN else "",
+            shorten(report.frozen, _SHOWN),
         )
     if strict:
         return

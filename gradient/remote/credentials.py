@@ -6,7 +6,6 @@ Beside it lies a file of facts that are no secret: which server said yes, and to
 from __future__ import annotations
 
 import importlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, Final, Protocol
@@ -113,8 +112,7 @@ class Credentials:
             "kept_in": kept_in,
             "time": login.time,
         }
-        raw = json.dumps(facts, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
-        fs.replace_file(self._facts, raw, durable=True, mode=0o600)
+        json_files.write_durable(self._facts, facts, mode=0o600)
         return login
 
     def token(self) -> Token:

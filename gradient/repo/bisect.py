@@ -7,10 +7,9 @@ The file is replaced as a whole and never synced: losing it costs a `start`, not
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from gradient.errors import ConflictError, MalformedObjectError, NotFoundError
 from gradient.objects import timestamp
@@ -162,8 +161,7 @@ class Bisection:
 
     def _save(self) -> None:
         self._repo.check_writable()
-        raw = json.dumps(asdict(self.state), indent=1, ensure_ascii=False).encode("utf-8")
-        fs.replace_file(_path(self._repo), raw + b"\n")
+        json_files.write(_path(self._repo), asdict(self.state))
 
 
 def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
@@ -190,11 +188,10 @@ def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
 
 def load_state(repo: Repository) -> BisectState:
     """Read the search of this repo; raises NotFoundError where there is none."""
-    raw = json_files.read_bytes(_path(repo), limit=_MAX_BYTES)
-    if raw is None:
-        raise NotFoundError("no search was begun; begin one: gradient bisect start BAD GOOD")
     try:
-        body: Any = json.loads(raw)
+        body = json_files.read(_path(repo), limit=_MAX_BYTES)
+        if body is None:
+            raise NotFoundError("no search was begun; begin one: gradient bisect start BAD GOOD")
         log = tuple(Judged(**each) for each in body["log"])
         return BisectState(str(Oid.parse(body["bad"])), str(Oid.parse(body["good"])), log)
     except (ValueError, TypeError, KeyError, MalformedObjectError):

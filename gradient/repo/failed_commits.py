@@ -11,7 +11,6 @@ and the process's exit status tell of the failure nevertheless.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
@@ -71,7 +70,7 @@ def note(repo_path: str, branch: str, step: int, how: How, reason: str) -> None:
     facts = {name: value for name, value in asdict(found).items() if name != "branch"}
     try:
         fs.make_folders(str(PurePath(path).parent), within=paths.inside(repo_path))
-        fs.replace_file(path, json.dumps(facts, indent=2).encode("utf-8") + b"\n")
+        json_files.write(path, facts)
     except GradientIOError as error:
         _LOG.debug("no note of the commit that is missing: %s", error)
 

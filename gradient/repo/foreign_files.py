@@ -20,6 +20,7 @@ from gradient.errors import (
     GradientIOError,
     MalformedObjectError,
 )
+from gradient.objects.name_list import shorten
 from gradient.objects.oid import Oid
 from gradient.repo import json_files, paths
 from gradient.storage import fs
@@ -119,8 +120,7 @@ def refuse_writing(repo: str) -> None:
     ]
     reasons += [f"manifest.json lists {ref}, which it did not write" for ref in _entries(repo)]
     if reasons:
-        more = f" (and {len(reasons) - _SHOWN} more)" if len(reasons) > _SHOWN else ""
-        raise ForeignRepoError(_remedy(repo, "; ".join(reasons[:_SHOWN]) + more))
+        raise ForeignRepoError(_remedy(repo, shorten(reasons, _SHOWN, separator="; ")))
 
 
 def _ends(path: str, length: int) -> tuple[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""Small JSON files that people may open: read with clear errors, written as a whole."""
+"""Small JSON files that people may open: readers with clear errors, and atomic writers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from gradient.errors import GradientIOError, MalformedObjectError
 from gradient.storage import fs
 
 MAX_BYTES = 1 << 20
-"""A config file larger than this is not one."""
+"""The limit for a config file."""
 
 
-def read(path: str) -> dict[str, Any] | None:
-    """Read one JSON object; None where there is no such file, MalformedObjectError if damaged."""
-    raw = read_bytes(path, limit=MAX_BYTES)
+def read(path: str, *, limit: int = MAX_BYTES) -> dict[str, Any] | None:
+    """Read one JSON object of at most `limit` bytes; None if the file does not exist.
+
+    Raises MalformedObjectError if the content is damaged.
+    """
+    raw = read_bytes(path, limit=limit)
     if raw is None:
         return None
     try:
@@ -27,7 +30,7 @@ def read(path: str) -> dict[str, Any] | None:
 
 
 def read_bytes(path: str, *, limit: int | None = None) -> bytes | None:
-    """Return a file's content, at most `limit` bytes; None where there is no such file."""
+    """Return a file's content, at most `limit` bytes; None if the file does not exist."""
     try:
         return fs.read_file(path, limit=limit)
     except GradientIOError as error:
@@ -37,12 +40,22 @@ def read_bytes(path: str, *, limit: int | None = None) -> bytes | None:
 
 
 def text(document: dict[str, Any], key: str) -> str | None:
-    """Return a field if it is text."""
+    """Return a field if it is text, else None."""
     value = document.get(key)
     return value if type(value) is str else None
 
 
-def write_durable(path: str, document: dict[str, Any]) -> None:
-    """Write a JSON object atomically and durably."""
-    raw = json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
-    fs.replace_file(path, raw, durable=True)
+def write(path: str, document: dict[str, Any]) -> None:
+    """Replace a file with a JSON object, atomically; a power cut may leave an empty file."""
+    fs.replace_file(path, _encode(document))
+
+
+def write_durable(path: str, document: dict[str, Any], *, mode: int = 0o666) -> None:
+    """Replace a file with a JSON object, atomically and durably; `mode` are its permissions."""
+    fs.replace_file(path, _encode(document), durable=True, mode=mode)
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    # A lone surrogate (of a file name that is not UTF-8) becomes its escape in JSON.
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace") + b"\n"

@@ -5,7 +5,6 @@ A note for people, beside the store: replaced as a whole, never synced, harmless
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
@@ -17,7 +16,6 @@ from gradient.objects.oid import Kind
 from gradient.objects.tree import Tree
 from gradient.repo import json_files, paths
 from gradient.repo.repository import Repository
-from gradient.storage import fs
 
 _NAME: Final = "last-run.json"
 MOST_COMMITS: Final = 50
@@ -40,8 +38,7 @@ class LastRun:
 
 def record(repo_path: str, run: LastRun) -> None:
     """Note a command that is about to run."""
-    raw = json.dumps(asdict(run), indent=2, ensure_ascii=False)
-    fs.replace_file(paths.inside(repo_path, _NAME), raw.encode("utf-8") + b"\n")
+    json_files.write(paths.inside(repo_path, _NAME), asdict(run))
 
 
 def last_run(repo: Repository, commits: Sequence[CommitRecord]) -> LastRun | None:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from gradient.checkpoint.diff import StateDiff, TensorChange, layer_of
+from gradient.objects.name_list import more
 from gradient.view.compare import Comparison
 from gradient.view.number_format import form, heat, not_finite, number
 
@@ -136,4 +137,4 @@ def _table(difference: StateDiff) -> Iterator[str]:
         )
     yield "</table></div>"
     if len(rows) > _MOST_ROWS:
-        yield f'<p class="faint">and {len(rows) - _MOST_ROWS} more</p>'
+        yield f'<p class="faint">{more(len(rows) - _MOST_ROWS)}</p>'

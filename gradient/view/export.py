@@ -5,7 +5,6 @@ What is written appears whole or not at all, durably, and only after every byte 
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +17,9 @@ import torch
 
 from gradient.checkpoint.reader import component_entries, read_state
 from gradient.errors import ConfigError, ConflictError, NotFoundError
+from gradient.objects.name_list import shorten
 from gradient.objects.oid import Oid
+from gradient.repo import json_files
 from gradient.repo.foreign_files import Mark
 from gradient.repo.repository import Repository
 from gradient.state.live_objects import BUILT_IN
@@ -191,10 +192,7 @@ def _weights(model: Any, selection: Selection) -> Any:
 
 def _nothing(selection: Selection, names: list[str]) -> NotFoundError:
     patterns = ", ".join(selection.match)
-    return NotFoundError(
-        f"no weight's name matches {patterns}; there are {', '.join(names[:5])}"
-        + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    )
+    return NotFoundError(f"no weight's name matches {patterns}; there are {shorten(names, 5)}")
 
 
 def _safetensors(repo: Repository, oid: Oid, path: str, selection: Selection) -> Exported:
@@ -213,7 +211,7 @@ def _safetensors(repo: Repository, oid: Oid, path: str, selection: Selection) ->
             raise _nothing(selection, list(found.all_names))
         raise NotFoundError(f"the component {component!r} has no tensors")
     if found.others:
-        some = ", ".join(found.others[:3])
+        some = shorten(found.others, 3)
         _LOG.warning("values that are no tensors are left out of %s: %s", path, some)
     fs.replace_file(path, found.write, durable=True)
     return Exported(path, _safetensors_line(path, selection, found), found.dropped)
@@ -269,8 +267,7 @@ def _folder(repo: Repository, oid: Oid, path: str, selection: Selection) -> Expo
             "metrics": {name: repr(value) for name, value in commit.metrics.items()},
             "components": list(wanted),
         }
-        raw = json.dumps(about, indent=2, ensure_ascii=False).encode("utf-8")
-        fs.replace_file(_inside(beside, ABOUT), raw, durable=True)
+        json_files.write_durable(_inside(beside, ABOUT), about)
         _swap(beside, path)
     except BaseException:
         fs.discard_folder(beside)

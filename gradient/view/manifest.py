@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from gradient.errors import ForeignRepoError
+from gradient.objects.name_list import shorten
 from gradient.repo import foreign_files, json_files, paths
 from gradient.repo.history import Entry, History
 from gradient.repo.repository import Repository
@@ -98,7 +99,7 @@ class Manifest:
         if theirs:
             raise ForeignRepoError(
                 f"{self._path} lists checkpoints that this store did not write "
-                f"({', '.join(theirs[:3])}); it is left as it is"
+                f"({shorten(theirs, 3)}); it is left as it is"
             )
 
     def _stamp_now(self) -> tuple[int, int, int] | None:

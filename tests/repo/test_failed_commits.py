@@ -30,6 +30,12 @@ def test_a_note_comes_back_counts_and_goes(tmp_path: Path) -> None:
     assert failed_commits.noted(repo) == [first]
 
 
+def test_a_reason_may_name_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path).path
+    failed_commits.note(repo, "main", 1, "failed", "cannot write a\udcff")
+    assert [each.reason for each in failed_commits.noted(repo)] == ["cannot write a\udcff"]
+
+
 @pytest.mark.parametrize(
     "content",
     [

@@ -16,6 +16,7 @@ from typing import Any, Final
 import torch
 
 from gradient.errors import NonfiniteError
+from gradient.objects.name_list import shorten
 from gradient.repo.config import OnNonfinite
 
 _NAMED: Final = 3
@@ -108,5 +109,4 @@ def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _spell(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+    return shorten(names, _NAMED)

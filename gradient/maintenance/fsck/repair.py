@@ -9,14 +9,13 @@ back by itself.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-from gradient.errors import FormatVersionError, GradientIOError
+from gradient.errors import FormatVersionError, GradientIOError, MalformedObjectError
 from gradient.maintenance.fsck import refetch, settings
 from gradient.maintenance.fsck.check import Check, Progress
 from gradient.maintenance.fsck.findings import Finding, FsckReport
@@ -27,7 +26,7 @@ from gradient.maintenance.lease_drain import WAIT, drain
 from gradient.maintenance.lock import only_one
 from gradient.objects import timestamp
 from gradient.objects.oid import Oid
-from gradient.repo import paths
+from gradient.repo import json_files, paths
 from gradient.repo.foreign_files import refuse_without_store
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
@@ -254,17 +253,15 @@ class _Repair:
             "description": kept.get("description", ""),
             "created_at": kept.get("created_at", timestamp.now()),
         }
-        raw = json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8") + b"\n"
-        fs.replace_file(paths.inside(self.check.root, paths.CONFIG), raw, durable=True)
+        json_files.write_durable(paths.inside(self.check.root, paths.CONFIG), document)
         self.actions.append(Action("written", finding.path, "name and date may have to be set"))
 
     def _texts(self) -> Iterator[tuple[str, str]]:
         try:
-            raw = fs.read_file(paths.inside(self.check.root, paths.CONFIG), limit=1 << 20)
-            document = json.loads(raw)
-        except (GradientIOError, ValueError, RecursionError):
+            document = json_files.read(paths.inside(self.check.root, paths.CONFIG))
+        except (GradientIOError, MalformedObjectError):
             return
-        if type(document) is dict:
+        if document is not None:
             yield from ((k, v) for k, v in document.items() if type(v) is str and type(k) is str)
 
 

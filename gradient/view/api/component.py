@@ -10,6 +10,7 @@ from gradient.checkpoint.component_tensors import ComponentTensor, leaves
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
+from gradient.objects.name_list import more
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
 from gradient.repo.damage import naming_commits
@@ -114,9 +115,9 @@ class Component(Mapping[str, Any]):
             (leaf.name, leaf.dtype, " x ".join(map(str, leaf.shape)))
             for leaf in list(self._leaves.values())[:_SHOWN]
         ]
-        more = len(self._leaves) - len(rows)
-        if more:
-            rows.append((f"and {more:,} more", "", ""))
+        hidden = len(self._leaves) - len(rows)
+        if hidden:
+            rows.append((more(hidden), "", ""))
         return html.table(repr(self)[1:-1], ("tensor", "dtype", "shape"), rows)
 
 
