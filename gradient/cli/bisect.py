@@ -110,7 +110,7 @@ def run(ctx: click.Context, no_file: bool) -> None:
         code = _judge(repo, place, oid, words, with_file=not no_file)
         if code >= ABORT:
             output.error(
-                f"the command ended with {code} at {_name(repo, oid)}; nothing was judged. Go on: "
+                f"the command exited with {code} at {_name(repo, oid)}: no verdict. To continue: "
                 f"gradient bisect run -- CMD"
             )
             ctx.exit(code)
@@ -183,7 +183,7 @@ def reset(ctx: click.Context) -> None:
       gradient bisect reset
     """
     known = bisect.reset(find_repository(ctx))
-    output.line("the search was ended" if known else "no search was begun")
+    output.line("search ended" if known else "no search in progress")
 
 
 def _judge(
@@ -228,7 +228,7 @@ def _say_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> Non
 
 def _say_found(ctx: click.Context, repo: Repository, found: BisectResult) -> None:
     if len(found.candidates) > 1:
-        output.line("some were skipped, so that each of these may be the first bad commit:")
+        output.line("commits were skipped; each of these may be the first bad one:")
         output.table([(_name(repo, oid),) for oid in found.candidates])
     else:
         output.line(f"{output.strong(_name(repo, found.first_bad))} is the first bad commit")
@@ -236,13 +236,13 @@ def _say_found(ctx: click.Context, repo: Repository, found: BisectResult) -> Non
     if message:
         output.line(f"  {message.splitlines()[0]}")
     before, after = found.before.short, found.first_bad.short
-    output.line(f"what it changed: gradient diff {before} {after}")
+    output.line(f"to see its changes: gradient diff {before} {after}")
     if len(found.candidates) == 1:
         output.line()
         try:
             ctx.invoke(diff, a=before, b=after, most=_MOST_TENSORS)
         except GradientError as error:
-            output.note(f"the two cannot be compared: {error}")
+            output.note(f"cannot compare the two commits: {error}")
 
 
 def _name(repo: Repository, oid: Oid) -> str:

@@ -87,7 +87,7 @@ def _change(
     ctx: click.Context, repo: Repository, given: tuple[str, ...], *, rename: bool, delete: bool
 ) -> None:
     if rename and delete:
-        raise click.UsageError("-m and -d exclude each other", ctx)
+        raise click.UsageError("-m and -d cannot be combined", ctx)
     fitting = {1} if delete else {1, 2}
     if len(given) not in fitting:
         wanted = "[OLD] NEW" if rename else "NAME" if delete else "NAME [REV]"
@@ -99,16 +99,16 @@ def _change(
         given = (active_branch(repo), *given)
     if rename:
         ref_edits.rename_branch(repo, *given)
-        output.line(f"{given[0]} is called {output.strong(given[1])} now")
+        output.line(f"renamed {given[0]} to {output.strong(given[1])}")
     elif delete:
         oid = ref_edits.delete_branch(repo, given[0])
-        output.line(f"deleted branch {given[0]} (it stood on {oid.short})")
-        output.note(f"to have it back: gradient branch {given[0]} '{given[0]}@{{0}}'")
+        output.line(f"deleted branch {given[0]} (was {oid.short})")
+        output.note(f"to restore it: gradient branch {given[0]} '{given[0]}@{{0}}'")
     else:
         ref_edits.create_branch(repo, given[0], found.oid, reason=f"branch at {found.revision}")
         output.line(f"{output.strong(given[0])} is at {found.revision}")
         if given[0] in repo.refs.names(space="tags"):
-            output.note(f"{given[0]} is a tag as well, and has to go by its id from now on")
+            output.note(f"{given[0]} is also a tag; from now on, name the tag's commit by its id")
     repo.store.tidy()
     follow_refs(repo)
 

@@ -66,7 +66,7 @@ def command(
     elif raw:
         output.raw(body)
     elif kind is Kind.BLOB:
-        output.line(f"blob of {output.size(len(body))}; for its bytes: --raw")
+        output.line(f"blob of {output.size(len(body))}; to print its bytes: --raw")
     elif kind is Kind.LIST:
         output.pages(_content(kind, body))
     else:

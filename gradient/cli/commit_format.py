@@ -115,7 +115,7 @@ class Describer:
         """Yield a line for each commit before this one that cannot be read."""
         oid = commit.link.parent
         while oid in self._repo.inferred_parents:
-            yield f"{output.faint(oid.short)}  cannot be read: gradient fsck tells why"
+            yield f"{output.faint(oid.short)}  cannot be read; to see why: gradient fsck"
             oid = self._repo.inferred_parents[oid]
 
     @property

@@ -62,7 +62,8 @@ def command(
     """
     if _suffix(path) not in (*SUFFIXES, ""):
         raise click.BadParameter(
-            f"{path!r} ends in none of {', '.join(SUFFIXES)}; a folder has no ending, or a /",
+            f"{path!r} does not end in .pt, .pth or .safetensors; a folder has no suffix, or ends "
+            f"in /",
             param_hint="PATH",
         )
     repo = find_repository(ctx)
@@ -76,9 +77,9 @@ def command(
             done = export(repo, found.oid, path, selection, force=force)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    output.line(f"{found.revision} ({found.oid.short}) in {path}")
+    output.line(f"{found.revision} ({found.oid.short}) exported to {path}")
     for name, kept in done.dropped.items():
-        output.note(f"{name} is tied to {kept} and is there under that name")
+        output.note(f"{name} is tied to {kept} and written under that name")
     output.line(f"to load it: {done.load.replace(done.path, path)}")
 
 

@@ -132,11 +132,11 @@ def _print(done: ForgetResult, keep: Keep, *, dry_run: bool) -> None:
         output.table(rows)
     what = f"the {' and the '.join(keep.drop)} of " if keep.drop else ""
     before = f" ({plan.gone:,} before)" if plan.gone else ""
-    verb = "would be let go of" if dry_run else "let go of"
+    verb = "would be forgotten" if dry_run else "forgotten"
     output.line(f"{verb}: {what}{output.amount(len(plan.leaving), 'commit')}{before}")
     when = " once the trash is empty" if collected.in_trash or dry_run else ""
     output.line(
-        f"{output.size(collected.saved_bytes)} less{when}, of {output.size(collected.stored_bytes)}"
+        f"saves {output.size(collected.saved_bytes)} of {output.size(collected.stored_bytes)}{when}"
     )
     if dry_run:
-        output.line("nothing was changed; to do it, leave -n out")
+        output.line("nothing was changed; to do it, leave out -n")

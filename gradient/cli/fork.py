@@ -97,7 +97,7 @@ def command(
     words = launch.launched_command(ctx)
     if not words and options != ForkOptions(message=message):
         raise click.UsageError(
-            "the options act on a live model and optimizer, so they need a command to run: "
+            "the options change a live model and optimizer, so they need a command to run: "
             f"gradient fork {ref} {branch} … -- CMD",
             ctx,
         )
@@ -121,4 +121,4 @@ def command(
     repo.set_head(made.branch)
     add_commit(repo, made.commit)
     output.line(f"{output.strong(f'{branch}@{found.commit.step}')} from {found.revision}")
-    output.note(f"on branch {branch} now; to train on it: gradient resume {branch} -- CMD")
+    output.note(f"now on branch {branch}; to train on it: gradient resume {branch} -- CMD")

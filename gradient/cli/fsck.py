@@ -96,9 +96,11 @@ def command(
       gradient fsck --json > findings.json
     """
     if repair and (quick or subset is not None or max_time is not None):
-        raise click.UsageError("--repair looks at everything; leave out what limits it", ctx)
+        raise click.UsageError(
+            "--repair checks everything; leave out --quick, --subset and --max-time", ctx
+        )
     if sources and not repair:
-        raise click.UsageError("--from goes with --repair", ctx)
+        raise click.UsageError("--from needs --repair", ctx)
     path = _repo(ctx)
     part = None if subset is None else _part(subset)
     started = time.monotonic()
@@ -166,7 +168,7 @@ def _renew_manifest(path: str, report: FsckReport) -> None:
         try:
             Manifest(Repository.open(path)).write()
         except GradientError as error:
-            output.note(f"manifest.json is left as it is: {error}")
+            output.note(f"manifest.json was not rewritten: {error}")
 
 
 def _document(
@@ -212,7 +214,7 @@ def _print(report: FsckReport, repaired: Repaired | None, seconds: float) -> Non
         f"({read} in {seconds:.1f} s)"
     )
     if not report.complete:
-        output.line("not all contents were looked at: what is not listed may be damaged still")
+        output.line("not all contents were checked; others may be damaged too")
     found = {"error": report.count("error"), "warning": report.count("warning")}
     counts = [output.amount(count, word) for word, count in found.items() if count]
     output.line(", ".join(counts) if counts else "nothing is wrong")

@@ -46,11 +46,9 @@ def command(
       gradient gc --grace 0
     """
     if undo and dry_run:
-        raise click.UsageError("--undo and --dry-run exclude each other")
+        raise click.UsageError("--undo and --dry-run cannot be combined")
     if recompress and (undo or dry_run):
-        raise click.UsageError(
-            "--recompress does its work: neither --dry-run nor --undo go with it"
-        )
+        raise click.UsageError("--recompress cannot be combined with --dry-run or --undo")
     repo = find_repository(ctx)
     if undo:
         _undo(repo, as_json=as_json)
@@ -71,21 +69,20 @@ def _print(done: GcResult, *, dry_run: bool) -> None:
         f"{output.amount(done.commits, 'commit')} kept, in {output.amount(done.packs, 'pack')} of "
         f"{output.size(done.stored_bytes)}"
     )
-    would = "would go" if dry_run else "went"
+    would_be = "would be " if dry_run else ""
     if done.dead or done.rewritten:
         output.line(
-            f"{output.amount(done.dead, 'pack')} that nothing needs {would} to the trash, "
-            f"{done.rewritten:,} {'would be' if dry_run else 'were'} rewritten: "
-            f"{output.size(done.saved_bytes)} less in the end"
+            f"{output.amount(done.dead, 'unreachable pack')} {would_be}moved to the trash, "
+            f"{done.rewritten:,} {would_be}rewritten: saves {output.size(done.saved_bytes)} once "
+            f"the trash is empty"
         )
     else:
         output.line("nothing to collect")
     if done.restored:
-        output.line(f"{output.amount(done.restored, 'pack')} came back from the trash")
+        output.line(f"{output.amount(done.restored, 'pack')} brought back from the trash")
     if done.removed:
-        verb = "would be" if dry_run else "were"
         output.line(
-            f"{output.amount(done.removed, 'pack')} in the trash {verb} removed for good: "
+            f"{output.amount(done.removed, 'pack')} in the trash {would_be}removed for good: "
             f"{output.size(done.freed_bytes)}"
         )
 
@@ -95,6 +92,6 @@ def _undo(repo: Repository, *, as_json: bool) -> None:
     if as_json:
         output.document({"restored": count, "restored_bytes": size})
     elif count:
-        output.line(f"{output.amount(count, 'pack')} of {output.size(size)} are back")
+        output.line(f"{output.amount(count, 'pack')} of {output.size(size)} brought back")
     else:
         output.line("the trash is empty")

@@ -82,9 +82,9 @@ def tell_rest(repo: Repository, done: GcResult, grace: float, *, dry_run: bool) 
         )
         output.line("bring it back: gradient gc --undo; free it now: gradient gc --grace 0")
     if done.full:
-        output.note("there was no room to do all of it; once something was freed, run it again")
+        output.note("the disk is too full to do all of it; free some space, then run this again")
     if done.waiting:
         output.note(
-            f"{output.amount(done.waiting, 'writer')} did not end in time: nothing was removed for "
-            f"good; run it again later"
+            f"{output.amount(done.waiting, 'writer')} did not finish in time: nothing was removed "
+            f"for good; run this again later"
         )

@@ -95,8 +95,8 @@ def _import_history(ctx: click.Context, path: str) -> None:
     output.line(f"{output.amount(done.commits, 'commit')} in {output.strong(name)} at {target}")
     if done.lossy:
         output.note(
-            f"{len(done.lossy):,} of them are deltas of the published package: they are what it "
-            f"would restore, marked as lossy: {_some(done.lossy)}"
+            f"{len(done.lossy):,} of them are deltas of the published package, imported as it "
+            f"would restore them and marked as lossy: {_some(done.lossy)}"
         )
     for text in done.notes:
         output.note(text)

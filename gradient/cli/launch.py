@@ -65,7 +65,7 @@ class LaunchCommand(click.Command):
             mark = args.index("--")
             ctx.meta[_KEY] = args[mark + 1 :]
             if not args[mark + 1 :]:
-                raise click.UsageError("nothing follows the --; write: -- CMD…", ctx)
+                raise click.UsageError("no command follows the --; write: -- CMD…", ctx)
             args = args[:mark]
             ctx.meta[_LAUNCH] = shlex.join([str(ctx.info_name), *args])
         try:
@@ -73,7 +73,7 @@ class LaunchCommand(click.Command):
         except click.UsageError as error:
             if "extra argument" not in error.message:
                 raise
-            hint = f"{error.message}; a command to run goes after --"
+            hint = f"{error.message}; write the command to run after --"
             raise click.UsageError(hint, ctx) from None
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -131,7 +131,7 @@ def _note(repo: str, this: LastRun) -> None:
         open_repository(repo).check_writable()
         last_run.record(repo, this)
     except GradientIOError as error:
-        output.note(f"the command is not noted for `gradient status`: {error}")
+        output.note(f"cannot record the command for `gradient status`: {error}")
     except GradientError:
         return  # another program's repo, or one of a newer Gradient: nothing in it is touched
 
@@ -194,7 +194,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], heard: list[int] | N
         output.error(f"cannot run {command[0]}: {error.strerror}")
         return CANNOT_EXECUTE
     except ValueError:  # it is empty, or has a zero byte
-        output.error(f"cannot run {command[0]!r}: that is no command")
+        output.error(f"cannot run {command[0]!r}: not a command")
         return NOT_FOUND
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

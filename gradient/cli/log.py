@@ -42,7 +42,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
                 moment = datetime.fromisoformat(str(value))
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is no time such as 2026-02-10, 2026-02-10T12:30 or 3d", param, ctx
+                f"{value!r} is not a time such as 2026-02-10, 2026-02-10T12:30 or 3d", param, ctx
             )
         return timestamp.encode(moment)
 

@@ -50,7 +50,7 @@ def command(token: str | None, verify_url: str | None, insecure: bool) -> None:
     done = credentials.store(secret, str(address), account)
     output.line(f"logged in{_about(done)}")
     where = "the system's keyring" if done.kept_in == "keyring" else f"{done.kept_in} (mode 0600)"
-    output.note(f"the token is kept in {where}")
+    output.note(f"the token is stored in {where}")
 
 
 def find_credentials() -> Credentials:
@@ -68,7 +68,7 @@ def _url(credentials: Credentials, named: str | None) -> str:
         last = None  # the new login replaces it
     if last is None:
         raise ConfigError(
-            f"no verify URL: name the server that issued the token, by --verify-url URL or "
+            f"no verify URL: name the server that issued the token, with --verify-url URL or "
             f"{VERIFY_URL}"
         )
     return last.verify_url

@@ -73,12 +73,14 @@ def command(
     if how is None:
         raise click.UsageError("name the rule: --average, --slerp or --ema", ctx)
     if len(revs) < 2:
-        raise click.UsageError("a merge takes two revisions or more", ctx)
+        raise click.UsageError("a merge needs two or more revisions", ctx)
     factors, told = _factors(how, len(revs), weights, decay)
     repo = find_repository(ctx)
     sources = [repo.resolve(rev, branch=active_branch(repo)) for rev in revs]
     if len({source.oid for source in sources}) < len(sources):
-        raise ConfigError("a merge takes each commit once; for more of one, give it more weight")
+        raise ConfigError(
+            "a merge takes each commit once; to count one more, raise its weight: --weights"
+        )
     for source in sources:
         repo.check_kept(source.oid, components=("model",))
     repo.check_writable()
@@ -107,7 +109,7 @@ def command(
     revision = f"{made.branch}@{sources[0].commit.step}"
     output.line(f"{output.strong(revision)} ({made.commit.short}) from {', '.join(revs)} by {how}")
     output.note(
-        f"it has no optimizer; to train on from it: engine.resume({revision!r}, "
+        f"it has no optimizer state; to train from it: engine.resume({revision!r}, "
         f'components=("model",)), or strict=False'
     )
 
@@ -117,23 +119,23 @@ def _factors(
 ) -> tuple[list[float], dict[str, Json]]:
     """Return each revision's factor, and what the commit records of the rule."""
     if decay is not None and how != "ema":
-        raise ConfigError("--decay belongs to --ema")
+        raise ConfigError("--decay needs --ema")
     if how == "ema":
         if weights is not None:
             raise ConfigError("--ema takes --decay, not --weights")
         keep = DECAY if decay is None else decay
         if not 0 <= keep <= 1:
-            raise ConfigError(f"--decay {keep}: it is a number from 0 to 1")
+            raise ConfigError(f"--decay {keep}: write a number from 0 to 1")
         newer = [(1 - keep) * keep ** (count - 1 - i) for i in range(1, count)]
         return [keep ** (count - 1), *newer], {"merge": how, "decay": keep}
     if how == "slerp" and count != 2:
-        raise ConfigError("--slerp goes from one revision to one other; merge more with --average")
+        raise ConfigError("--slerp merges exactly two revisions; merge more with --average")
     given = [1.0] * count if weights is None else _numbers(weights)
     total = math.fsum(given)
     if len(given) != count or min(given) < 0 or not 0 < total < math.inf:
         raise ConfigError(
-            f"--weights {weights}: give {count} numbers from 0 on, with commas between, that are "
-            f"not all 0"
+            f"--weights {weights}: write {count} comma-separated numbers, none negative and not "
+            f"all 0"
         )
     factors = [each / total for each in given]
     return factors, {"merge": how, "weights": [*factors]}
@@ -143,4 +145,4 @@ def _numbers(text: str) -> list[float]:
     try:
         return [float(each) for each in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--weights {text}: these are not numbers with commas between") from None
+        raise ConfigError(f"--weights {text}: write numbers with commas between them") from None

@@ -76,8 +76,8 @@ def command(
         rows = [(commit.revision, *_cells(commit, names)) for _, commit in chosen]
         output.pages(output.aligned([*head, *rows]))
     else:
-        there = f"none called {', '.join(wanted)}; there are: {', '.join(sorted(found))}"
-        output.note(there if wanted and found else "no metrics were recorded here")
+        there = f"no metric {', '.join(wanted)}; recorded: {', '.join(sorted(found))}"
+        output.note(there if wanted and found else "no metrics recorded")
 
 
 def _describe(oid: Oid, commit: CommitRecord, names: list[str]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def command(ctx: click.Context, branch: str | None, most: int, as_json: bool) ->
     name = branch or active_branch(repo)
     if name not in repo.refs.known():
         near = repo.refs.known()[:5]
-        raise UnknownRevisionError(name, f"there is and was no branch {name!r}", near)
+        raise UnknownRevisionError(name, f"there is no branch {name!r} and there never was", near)
     rows = []
     moves = 0
     for record in islice(repo.refs.backwards(name), most):

@@ -50,7 +50,7 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     """
     words = launch.launched_command(ctx)
     if not words:
-        raise click.UsageError("a command to run is missing: gradient run -- CMD", ctx)
+        raise click.UsageError("the command to run is missing: gradient run -- CMD", ctx)
     outer = Handoff.read(os.environ)
     elsewhere = _is_elsewhere(ctx, outer)
     branch = branch or (None if elsewhere else outer.branch)

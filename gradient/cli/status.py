@@ -31,9 +31,9 @@ from gradient.repo.repository import Repository
 from gradient.storage import fs
 
 _STATES = {
-    "writing": "a commit is being written (process {process})",
-    "cut off": "the process that wrote a commit ({process}) is gone; its earlier ones are there",
-    "unknown": "a commit may be being written (process {process} of another machine)",
+    "writing": "process {process} is writing a commit",
+    "cut off": "process {process} ended while writing a commit; its earlier commits are intact",
+    "unknown": "process {process} of another machine may be writing a commit",
 }
 
 
@@ -229,7 +229,9 @@ def _print(facts: dict[str, Any]) -> None:
         output.line(output.faint(stands))
         if tip["finite"] is False:
             last = f"{facts['active_branch']}@last-finite"
-            output.line(f"its weights are NaN or infinite; the newest before that: {last}")
+            output.line(
+                f"its weights contain NaN or infinite values; the newest finite commit: {last}"
+            )
     _print_branches("branches", facts["branches"])
     _print_branches("set aside", facts["set_aside"])
     _print_work(facts)
@@ -239,14 +241,14 @@ def _print(facts: dict[str, Any]) -> None:
     _print_components(facts)
     if facts["missing_view_files"]:
         output.line(
-            f"\n{output.amount(facts['missing_view_files'], 'file')} of the view "
-            "missing. Nothing is lost, and deleting them freed nothing in the store; to write "
-            "them again: gradient view rebuild"
+            f"\n{output.amount(facts['missing_view_files'], 'view file')} missing. No commit is "
+            "lost, and deleting view files freed nothing in the store. To write them again: "
+            "gradient view rebuild"
         )
     if facts["view_is_elsewhere"]:
         output.line(
-            "\nthe view names another folder: the repo was moved or copied. The next attach mends "
-            "that, and so does: gradient view rebuild"
+            "\nthe view names another folder because the repo was moved or copied. The next attach "
+            "corrects it, and so does: gradient view rebuild"
         )
     if facts["pending_handoff"]:
         output.line("\npending in this environment, for the next attach:")
@@ -276,22 +278,27 @@ def _print_work(facts: dict[str, Any]) -> None:
 
 def _print_unreadable(ids: list[str]) -> None:
     if ids:
-        output.line("\nunreadable: what is damaged, and what can be saved: gradient fsck")
-        output.table([(Oid.parse(each).short, "passed over, by its branch's log") for each in ids])
+        output.line("\nunreadable; to see what is damaged and what can be saved: gradient fsck")
+        output.table(
+            [
+                (Oid.parse(each).short, "skipped: its branch's reflog gives the commit before it")
+                for each in ids
+            ]
+        )
 
 
 def _missed_cells(note: dict[str, Any]) -> tuple[str, str]:
     counts = [f"{note[how]} {how}" for how in ("failed", "skipped") if note[how]]
     missing = output.amount(note["failed"] + note["skipped"], "commit")
     last = f"the last one, step {note['step']}, at {output.moment(note['time'])}: {note['reason']}"
-    return f"{missing} not made ({', '.join(counts)})", last
+    return f"{missing} not written ({', '.join(counts)})", last
 
 
 def _print_components(facts: dict[str, Any]) -> None:
     measured, commits = facts["measured_commits"], facts["checkpoints"]
     if not commits:
         return
-    about = "" if measured == commits else f", by {measured} of {commits:,} commits"
+    about = "" if measured == commits else f", measured on {measured} of {commits:,} commits"
     output.line(f"\nby component{about}")
     sizes = ("represented_bytes", "stored_bytes", "saved_bytes")
     output.table(

@@ -10,42 +10,42 @@ COMMANDS: Final[dict[str, str]] = {
     "add": "nothing is staged: a commit holds the whole training state (engine.commit(step))",
     "archive": "to write a commit to a file: gradient export REV PATH",
     "blame": "to find the commit where it went wrong: gradient bisect start BAD GOOD",
-    "checkout": "to train on from a commit: gradient resume REV -- CMD; to change the active "
+    "checkout": "to train from a commit: gradient resume REV -- CMD; to change the active "
     "branch: gradient switch BRANCH; to write a commit to a file: gradient export REV PATH",
-    "cherry-pick": "to go on from a commit on a branch of its own: gradient fork REV BRANCH -- CMD",
+    "cherry-pick": "to train from a commit on a new branch: gradient fork REV BRANCH -- CMD",
     "commit": "the training script commits: engine.commit(step)",
-    "config": "settings are those of the script: GradientConfig(…)",
-    "count-objects": "what takes the space: gradient du",
-    "init": "gradient workspace init PATH, then gradient repo init NAME; a script's "
-    "attach(…, workspace=…, repo=…) makes what is missing",
+    "config": "the script has the settings: GradientConfig(…)",
+    "count-objects": "to see what takes the space: gradient du",
+    "init": "gradient workspace init PATH, then gradient repo init NAME; in a script, "
+    "attach(…, workspace=…, repo=…) creates both",
     "load": "in Python: gradient.load(REV); as a file: gradient export REV PATH",
-    "prune": "to remove what no branch or tag leads to: gradient gc",
-    "rebase": "a commit stays where it was trained; to go on from another one: gradient fork REV "
-    "BRANCH -- CMD",
+    "prune": "to remove unreachable data: gradient gc",
+    "rebase": "a commit cannot move to another parent; to train from another commit: gradient fork "
+    "REV BRANCH -- CMD",
     "repack": "to merge small packs: gradient gc",
-    "restore": "to train on from a commit: gradient resume REV -- CMD; to write it to a file: "
+    "restore": "to train from a commit: gradient resume REV -- CMD; to write it to a file: "
     "gradient export REV PATH",
     "rev-list": "gradient log --json, with the same revisions and ranges",
-    "revert": "to let the branch stand on an earlier commit: gradient reset REV; the old tip is "
-    "set aside",
-    "rm": "to let go of old states: gradient forget --keep-last N; of a branch: gradient branch -d "
-    "NAME",
+    "revert": "to move the branch to an earlier commit: gradient reset REV; the old tip is set "
+    "aside",
+    "rm": "to drop old states: gradient forget --keep-last N; to delete a branch: gradient branch "
+    "-d NAME",
     "save": "the training script commits: engine.commit(step); to write a commit to a file: "
     "gradient export REV PATH",
-    "stash": "nothing is lost by going elsewhere: what a run leaves is set aside under a name of "
-    "its own (gradient branch)",
-    "symbolic-ref": "the active branch: gradient status --json, under active_branch",
+    "stash": "nothing is lost when a run resumes elsewhere: the old tip is set aside as a branch "
+    "(gradient branch)",
+    "symbolic-ref": "for the active branch: gradient status --json, field active_branch",
     "train": "gradient run -- CMD",
     "version": "gradient --version",
-    "worktree": "several runs may train in one repo at once, each on its branch: gradient fork REV "
+    "worktree": "several runs can train in one repo, each on its own branch: gradient fork REV "
     "BRANCH -- CMD",
     **dict.fromkeys(
         ("clone", "fetch", "pull", "push", "remote"),
-        "there are no remote repos: a repo is a folder, copy it as one",
+        "there are no remote repos: a repo is a folder that can be copied",
     ),
     **dict.fromkeys(
         ("for-each-ref", "show-ref"),
-        "the branches and the tags: gradient branch --json, gradient tag --json",
+        "to list branches and tags: gradient branch --json, gradient tag --json",
     ),
 }
 """By git's word, or the first one that comes to mind: what to type instead."""
@@ -53,31 +53,31 @@ COMMANDS: Final[dict[str, str]] = {
 OPTIONS: Final[dict[str, dict[str, str]]] = {
     "branch": {
         **dict.fromkeys(("-f", "--force"), "to move a branch: gradient reset -b NAME REV"),
-        "-M": "a branch is never renamed over another; delete that one first: gradient branch -d",
-        "--show-current": "gradient status --json, under active_branch",
+        "-M": "a rename never replaces a branch; delete it first: gradient branch -d",
+        "--show-current": "gradient status --json, field active_branch",
     },
     "gc": {
-        "--aggressive": "to encode again what is stored: gradient gc --recompress",
-        "--prune": "how long the trash is kept: --grace 7d; 0 frees the space at once",
+        "--aggressive": "to encode the stored data again: gradient gc --recompress",
+        "--prune": "to set how long the trash is kept: --grace 7d; 0 frees the space at once",
     },
     "log": {
-        **dict.fromkeys(("-p", "--patch"), "what changed from A to B: gradient diff A B"),
-        "--stat": "what changed from A to B: gradient diff A B --stat",
+        **dict.fromkeys(("-p", "--patch"), "to see the changes from A to B: gradient diff A B"),
+        "--stat": "to see the changes from A to B: gradient diff A B --stat",
         "--format": "for programs: --json; for metrics: --metric NAME",
         "--pretty": "--oneline; for programs: --json; for metrics: --metric NAME",
-        "--reverse": "the oldest first, as a table: gradient metrics",
+        "--reverse": "for a table, the oldest first: gradient metrics",
     },
     "reset": dict.fromkeys(
         ("--hard", "--soft", "--mixed"),
         "there is no working tree: gradient reset REV moves the branch, and sets the old tip aside",
     ),
     "rev-parse": {
-        "--abbrev-ref": "the active branch: gradient status --json, under active_branch",
-        "--show-toplevel": "the repo's folder: gradient status --json, under path",
-        "--git-dir": "the repo's folder: gradient status --json, under path",
+        "--abbrev-ref": "for the active branch: gradient status --json, field active_branch",
+        "--show-toplevel": "for the repo's folder: gradient status --json, field path",
+        "--git-dir": "for the repo's folder: gradient status --json, field path",
     },
     "switch": {
-        "--detach": "nothing is detached: to train on from a commit: gradient resume REV -- CMD",
+        "--detach": "no state is detached; to train from a commit: gradient resume REV -- CMD",
     },
 }
 """By command and git's option: what to type instead."""

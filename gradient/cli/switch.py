@@ -35,7 +35,7 @@ def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> N
       gradient switch -c idea main@100
     """
     if rev is not None and not create:
-        raise click.UsageError("REV goes with -c: gradient switch -c BRANCH REV", ctx)
+        raise click.UsageError("REV needs -c: gradient switch -c BRANCH REV", ctx)
     repo = find_repository(ctx)
     branch_names.check_branch_name(branch)
     if create:
@@ -54,4 +54,4 @@ def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> N
     output.line(f"on branch {output.strong(branch)} at step {tip.commit.step}")
     override = os.environ.get(launch_env.BRANCH)
     if override and override != branch:
-        output.note(f"{launch_env.BRANCH}={override} is set and still wins in this shell")
+        output.note(f"{launch_env.BRANCH}={override} is set and takes precedence in this shell")

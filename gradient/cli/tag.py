@@ -59,14 +59,16 @@ def command(
         if rev is not None:
             raise click.UsageError("-d takes one NAME", ctx)
         oid = ref_edits.delete_tag(repo, name)
-        output.line(f"deleted tag {name} (it named {oid.short})")
+        output.line(f"deleted tag {name} (was {oid.short})")
         return
     found = repo.resolve(rev or "latest", branch=active_branch(repo))
     ref_edits.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
     repo.store.tidy()
     output.line(f"{output.strong(name)} is {found.revision} ({found.oid.short})")
     if name in repo.branches():
-        output.note(f"{name} is a branch as well, and comes first; the tag has to go by its id")
+        output.note(
+            f"{name} is also a branch, which takes precedence: name the tag's commit by its id"
+        )
 
 
 def _list(repo: Repository, *, as_json: bool) -> None:

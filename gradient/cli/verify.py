@@ -114,7 +114,7 @@ def _verify(
         return found
     finally:
         if keep:
-            output.note(f"the scratch repo is kept in {folder}")
+            output.note(f"the scratch repo is in {folder}")
         else:
             fs.discard_folder(folder)
 
@@ -122,11 +122,11 @@ def _verify(
 def _resolve(repo: Repository, revs: str) -> tuple[Oid, Oid]:
     first, sign, last = revs.partition("..")
     if not sign or not first or not last:
-        raise ConfigError(f"{revs!r} is no range: write A..B, such as main@100..main@200")
+        raise ConfigError(f"{revs!r} is not a range: write A..B, such as main@100..main@200")
     start, end = (repo.resolve(rev, branch=active_branch(repo)) for rev in (first, last))
     line_between(repo, start.oid, end.oid)
     if end.commit.step <= start.commit.step:
-        raise ConfigError(f"{revs}: the second step must be above the first")
+        raise ConfigError(f"{revs}: the step of B must be above that of A")
     return start.oid, end.oid
 
 
@@ -155,9 +155,9 @@ def _repeat(
     ended = reached()
     if ended is None:
         raise NotFoundError(
-            f"the command ended with {code} before it committed step {wanted.step}: it must "
-            f"resume what GRADIENT_RESUME_REF names, and commit as the recorded run did "
-            f"(GRADIENT_AUTOCOMMIT)"
+            f"the command exited with {code} before it committed step {wanted.step}: it must "
+            f"resume the commit in GRADIENT_RESUME_REF, and commit the same steps as the recorded "
+            f"run (GRADIENT_AUTOCOMMIT)"
         )
     return scratch, began, ended
 
@@ -249,12 +249,12 @@ def _figures(change: TensorChange) -> dict[str, Any]:
 def _print(facts: Mapping[str, Any], found: VerifyResult) -> None:
     if found.identical:
         output.line(
-            f"{output.strong('bit-identical')}: from {facts['from']}, the command led to the very "
-            f"state of {facts['to']}"
+            f"{output.strong('bit-identical')}: from {facts['from']}, the command reproduced "
+            f"{facts['to']}"
         )
         output.line(f"  tree {facts['tree']}")
         return
-    output.line(f"{output.strong('differs')} from {facts['to']}, beginning with {facts['from']}")
+    output.line(f"{output.strong('differs')} from {facts['to']}, starting from {facts['from']}")
     if facts["first_differing_step"] is not None:
         output.line(f"  the first commit that differs: step {facts['first_differing_step']}")
     for change in found.components:

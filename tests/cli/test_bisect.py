@@ -72,7 +72,7 @@ def test_a_command_finds_the_first_bad_commit(line: Sandbox) -> None:
     [
         ("0 if step < 70 else 3", 0, "main@70"),
         ("125 if step == 40 else int(step > 40)", 1, "each of these may be"),
-        ("130", 130, "nothing was judged"),
+        ("130", 130, "no verdict"),
     ],
 )
 def test_exit_codes_are_verdicts(line: Sandbox, rule: str, code: int, said: str) -> None:
@@ -103,7 +103,7 @@ def test_by_hand(line: Sandbox) -> None:
     assert "does not lie between" in call("bisect", "good", "main@60", code=5).output
     shown = call("bisect", "log").stdout.splitlines()
     assert [row.split()[0] for row in shown] == ["bad", "good", "good", "skip", "bad", "bad"]
-    assert "was ended" in call("bisect", "reset").stdout
+    assert "search ended" in call("bisect", "reset").stdout
     assert "no search" in call("bisect", "reset").stdout
 
 
@@ -155,5 +155,5 @@ def test_a_signal_stops_the_search_whatever_the_command_makes_of_it(line: Sandbo
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
     _, err = finish(process, code=128 + signal.SIGTERM)
-    assert "nothing was judged" in err
+    assert "no verdict" in err
     assert len(json.loads(call("bisect", "log", "--json").stdout)["log"]) == 2

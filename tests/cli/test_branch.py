@@ -63,7 +63,7 @@ def test_switch_moves_head(history: Sandbox) -> None:
 
 
 def test_switch_says_when_the_environment_wins(history: Sandbox) -> None:
-    assert "still wins" in call("switch", "high_lr", GRADIENT_BRANCH="main").stderr
+    assert "takes precedence" in call("switch", "high_lr", GRADIENT_BRANCH="main").stderr
 
 
 def test_switch_to_what_is_not_there(history: Sandbox) -> None:

@@ -33,7 +33,7 @@ def test_log_shows_what_lies_behind_and_names_what_is_lost(lost: Lost) -> None:
     shown = call("log", "--oneline").stdout.splitlines()
     assert [line.split()[0] for line in shown] == [oid.short for oid in reversed(oids)]
     for line, oid in zip(shown, reversed(oids), strict=True):
-        assert (line == f"{oid.short}  cannot be read: gradient fsck tells why") == (oid in gone)
+        assert (line == f"{oid.short}  cannot be read; to see why: gradient fsck") == (oid in gone)
 
 
 def test_log_in_paragraphs(lost: Lost) -> None:
@@ -49,7 +49,7 @@ def test_log_as_a_graph(lost: Lost) -> None:
     shown = call("log", "--graph", "--all", "--oneline").stdout
     drawn = [line.split()[1:3] for line in shown.splitlines() if "*" in line]
     assert len(drawn) == len(oids) - len(gone) + 1
-    assert shown.count("cannot be read: gradient fsck tells why") == len(gone)
+    assert shown.count("cannot be read; to see why: gradient fsck") == len(gone)
     assert all(shown.count(oid.short) == 1 for oid in oids)
 
 
@@ -68,7 +68,7 @@ def test_status_counts_the_rest_and_says_what_to_do(lost: Lost) -> None:
     assert sorted(found["unreadable"]) == sorted(map(str, gone))
     assert found["checkpoints"] == len(oids) - len(gone) + 1
     said = call("status").stdout
-    assert "unreadable: what is damaged, and what can be saved: gradient fsck" in said
+    assert "unreadable; to see what is damaged and what can be saved: gradient fsck" in said
     assert all(oid.short in said for oid in gone)
 
 

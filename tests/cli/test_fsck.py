@@ -85,7 +85,7 @@ def test_a_repo_whose_config_is_lost_is_still_found(root: Path) -> None:
 def test_parts(root: Path) -> None:
     counts = [json.loads(fsck(root, "--subset", f"{n}/2", "--json"))["frames"] for n in (1, 2)]
     assert sum(counts) == 12
-    assert "not all contents were looked at" in fsck(root, "--quick")
+    assert "not all contents were checked" in fsck(root, "--quick")
     assert json.loads(fsck(root, "--max-time", "100", "--json"))["complete"]
 
 

@@ -28,11 +28,11 @@ def test_nothing_to_collect(history: Sandbox) -> None:
 
 
 def test_the_trash_and_back(given_up: Sandbox) -> None:
-    assert "2 packs that nothing needs would go" in call("gc", "-n", "--grace", "0").output
+    assert "2 unreachable packs would be moved" in call("gc", "-n", "--grace", "0").output
     assert "nothing to collect" in call("gc").output, "the grace is not over"
     said = call("gc", "--grace", "0").output
-    assert "2 packs that nothing needs went to the trash" in said
-    assert "2 packs in the trash were removed for good" in said
+    assert "2 unreachable packs moved to the trash" in said
+    assert "2 packs in the trash removed for good" in said
     assert call("gc", "--undo").output == "the trash is empty\n"
 
 
@@ -49,7 +49,7 @@ def test_what_lies_in_the_trash_is_told(given_up: Sandbox) -> None:
     target = f"objects/trash/29990101t000000-01234567.{name.rpartition('/')[2]}"
     given_up.repo.storage.move_all({name: target})
     said = call("gc", "--grace", "14d").output
-    if "came back" not in said:
+    if "brought back" not in said:
         assert "in the trash until 2999-01-15 00:00 UTC: 1 pack" in said
         assert "gradient gc --undo" in said
         assert "1 pack of" in call("gc", "--undo").output

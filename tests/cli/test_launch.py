@@ -163,7 +163,7 @@ def test_a_miss_names_the_nearest(history: Sandbox) -> None:
 
 
 def test_the_mark_is_required_before_a_command(history: Sandbox) -> None:
-    assert "goes after --" in call("resume", "main@50", "python", code=2).stderr
+    assert "after --" in call("resume", "main@50", "python", code=2).stderr
     assert "nothing follows" in call("resume", "main@50", "--", code=2).stderr
     assert "a command to run is missing" in call("run", code=2).stderr
 

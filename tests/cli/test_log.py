@@ -117,7 +117,7 @@ def test_which_commits(history: Sandbox) -> None:
 
 @pytest.mark.parametrize("when", ["yesterday-ish", "2026-13-01", "3 fortnights"])
 def test_what_is_no_time(history: Sandbox, when: str) -> None:
-    assert "no time such as" in call("log", "--since", when, code=2).stderr
+    assert "not a time such as" in call("log", "--since", when, code=2).stderr
 
 
 def test_without_commits(sandbox: Sandbox) -> None:

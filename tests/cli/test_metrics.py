@@ -42,7 +42,7 @@ def test_json(history: Sandbox) -> None:
 
 
 def test_a_metric_that_nobody_logged(history: Sandbox) -> None:
-    assert call("metrics", "--metric", "acc").stderr == "none called acc; there are: loss\n"
+    assert call("metrics", "--metric", "acc").stderr == "no metric acc; recorded: loss\n"
     assert json.loads(call("metrics", "--metric", "acc", "--json").stdout)["commits"] == []
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def test_a_branch_is_made_renamed_and_deleted(history: Sandbox) -> None:
     assert printed(history, "branch", "idea", "main@50") == "idea is at main@50\n"
     assert history.reopen().tip("idea") == history.repo.resolve("main@50").oid
-    assert call("branch", "-m", "idea", "try").stdout == "idea is called try now\n"
+    assert call("branch", "-m", "idea", "try").stdout == "renamed idea to try\n"
     result = call("branch", "-d", "try")
     assert "deleted branch try" in result.stdout
     assert "gradient branch try 'try@{0}'" in result.stderr
@@ -55,7 +55,7 @@ def test_branches_are_listed_as_in_git(history: Sandbox, option: str) -> None:
 
 
 def test_the_active_branch_is_renamed_as_in_git(history: Sandbox) -> None:
-    assert call("branch", "-m", "trunk").stdout == "main is called trunk now\n"
+    assert call("branch", "-m", "trunk").stdout == "renamed main to trunk\n"
     assert history.reopen().branches() == ["high_lr", "trunk"]
     assert history.reopen().resolve("latest").branch == "trunk"
 
@@ -94,9 +94,9 @@ def test_tags(history: Sandbox) -> None:
 
 
 def test_a_tag_that_a_branch_hides(history: Sandbox) -> None:
-    assert "high_lr is a branch as well" in call("tag", "high_lr", "main@0").stderr
+    assert "high_lr is also a branch" in call("tag", "high_lr", "main@0").stderr
     call("tag", "v1", "main@0")
-    assert "v1 is a tag as well" in call("branch", "v1", "main@50").stderr
+    assert "v1 is also a tag" in call("branch", "v1", "main@50").stderr
     assert history.reopen().resolve("v1").commit.step == 50
     assert call("tag", "v2").stderr == call("branch", "v3").stderr == ""
 
@@ -148,4 +148,4 @@ def test_reflog_of_a_deleted_branch(history: Sandbox) -> None:
     assert [row["at"] for row in found["records"]] == [None, "high_lr@{0}", "high_lr@{1}"]
     documented = fields(reflog.command.callback, "records")
     assert all(f"`{name}`" in documented for name in found["records"][0])
-    assert "is and was no branch" in call("reflog", "gone", code=4).stderr
+    assert "and there never was" in call("reflog", "gone", code=4).stderr

@@ -110,12 +110,12 @@ def test_a_commit_in_another_process_and_one_that_was_cut_off(history: Sandbox) 
             [writing] = facts()["unfinished"]
             assert (writing["branch"], writing["state"]) == ("main", "writing")
             assert writing["process"] == process.pid
-            assert "main  a commit is being written" in call("status").stdout
+            assert f"main  process {process.pid} is writing a commit" in call("status").stdout
         finally:
             process.kill()
     [cut] = facts()["unfinished"]
     assert cut == {**writing, "state": "cut off"}
-    assert "is gone; its earlier ones are there" in call("status").stdout
+    assert "ended while writing a commit; its earlier commits are intact" in call("status").stdout
     time.sleep(1)
     history.commit("main", 200)
     assert facts()["unfinished"] == []
@@ -135,7 +135,7 @@ def test_commits_that_were_not_made(history: Sandbox) -> None:
         "skipped": 1,
     }
     text = call("status").stdout
-    assert "2 commits not made (1 failed, 1 skipped)" in text
+    assert "2 commits not written (1 failed, 1 skipped)" in text
     assert "step 120" in text
 
 
@@ -144,7 +144,10 @@ def test_a_tip_whose_weights_are_not_finite(history: Sandbox) -> None:
     history.commit("main", 120, finite=False)
     assert facts()["tip"]["finite"] is False
     text = call("status").stdout
-    assert "its weights are NaN or infinite; the newest before that: main@last-finite" in text
+    assert (
+        "its weights contain NaN or infinite values; the newest finite commit: main@last-finite"
+        in text
+    )
 
 
 def test_free_space_in_commits(history: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +234,7 @@ def test_a_moved_repo_is_told_and_mended_by_a_command_that_writes(history: Sandb
 def test_a_deleted_manifest_is_not_a_loss(history: Sandbox) -> None:
     (history.workspace / "gpt" / "manifest.json").unlink(missing_ok=True)
     assert facts()["missing_view_files"] == 1
-    assert "1 file of the view missing. Nothing is lost" in call("status").stdout
+    assert "1 view file missing. No commit is lost" in call("status").stdout
 
 
 @pytest.mark.parametrize("torn", ["", "[]", '{"checkpoints": [{"file"'])

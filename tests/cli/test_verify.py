@@ -127,13 +127,13 @@ def test_another_number_of_threads_is_named(trained: Path) -> None:
 
 def test_a_command_that_stops_too_early_proves_nothing(trained: Path) -> None:
     said = verify(trained, "main@2..main@6", script(), code=4, STOP="4")
-    assert "the command ended with 0 before it committed step 6" in said
+    assert "the command exited with 0 before it committed step 6" in said
 
 
 @pytest.mark.parametrize(
     ("revs", "code", "reason"),
     [
-        ("main@2", 2, "is no range"),
+        ("main@2", 2, "is not a range"),
         ("main@6..main@2", 5, "on one line"),
         ("main@2..main@7", 4, "no step 7"),
     ],

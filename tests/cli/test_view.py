@@ -34,7 +34,7 @@ def test_rebuild_writes_what_is_missing(revision: Revision) -> None:
     assert torch.load(REPO / "ckpt_main_s0.pt", weights_only=True)["data"]["step"] == 0
     assert "0 files written, 2 kept" in call("view", "rebuild").stdout
     (REPO / "ckpt_main_s0.pt").unlink()
-    assert "1 file of the view missing" in call("status").stdout
+    assert "1 view file missing" in call("status").stdout
     call("view", "rebuild", "--mode", "thin")
     assert (REPO / "ckpt_main_s0.pt").stat().st_size < 1000
 
