@@ -101,7 +101,7 @@ def _print(
     weight: LogicalSize, branches: list[dict[str, Any]], commits: list[dict[str, Any]]
 ) -> None:
     stored, represented = weight.stored_bytes, weight.represented_bytes
-    ratio = f", 1/{represented / stored:.1f}" if stored and represented > stored else ""
+    ratio = output.ratio(stored, represented)
     output.line(
         f"{output.size(stored)} in {output.amount(weight.packs, 'pack')} "
         f"for about {output.size(represented)} of state{ratio}"

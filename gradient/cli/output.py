@@ -152,6 +152,11 @@ def size(count: int) -> str:
     return f"{value:.1f} {unit}"
 
 
+def ratio(stored: int, represented: int) -> str:
+    """Return ``, 1/3.2`` for a store that takes less space than what it represents, else ``""``."""
+    return f", 1/{represented / stored:.1f}" if stored and represented > stored else ""
+
+
 def moment(time: str) -> str:
     """Write a time as it is stored for people: to the second, and that it is UTC."""
     return f"{time.partition('.')[0].replace('T', ' ')} UTC"

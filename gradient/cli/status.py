@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.branch import describe, summary_cells
+from gradient.cli.branch import describe
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import (
     active_branch,
@@ -20,6 +20,7 @@ from gradient.cli.repo_options import (
     find_repository,
     place_options,
 )
+from gradient.cli.status_text import print_report
 from gradient.engine import launch_env
 from gradient.maintenance.component_sizes import ComponentSize, shares
 from gradient.maintenance.logical_size import weigh
@@ -29,12 +30,6 @@ from gradient.repo.active_writers import unfinished
 from gradient.repo.history import History
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-
-_STATES = {
-    "writing": "process {process} is writing a commit",
-    "cut off": "process {process} ended while writing a commit; its earlier commits are intact",
-    "unknown": "process {process} of another machine may be writing a commit",
-}
 
 
 @click.command("status")
@@ -100,11 +95,11 @@ def command(ctx: click.Context, as_json: bool) -> None:
       gradient status --json
     """
     repo = find_repository(ctx)
-    facts = _gather(ctx, repo)
+    report = _gather(ctx, repo)
     if as_json:
-        output.document(facts)
+        output.document(report)
     else:
-        _print(facts)
+        print_report(report)
 
 
 def pending_handoff(environ: Mapping[str, str]) -> dict[str, str]:
@@ -211,127 +206,3 @@ def _view(repo_path: str) -> _View:
     names = {path.name for path in listed}
     elsewhere = any(path.parent != PurePath(repo_path) for path in listed if path.is_absolute())
     return _View(len(names - set(fs.names(repo_path))), elsewhere)
-
-
-def _print(facts: dict[str, Any]) -> None:
-    about = f"  {facts['description']}" if facts["description"] else ""
-    output.line(f"repo {output.strong(facts['repo'])}{about}  {output.faint(facts['path'])}")
-    tip = facts["tip"]
-    if tip is None:
-        output.line(f"on branch {output.strong(facts['active_branch'])}, no commits on it yet")
-    else:
-        said = f": {tip['message'].splitlines()[0]}" if tip["message"] else ""
-        when = output.moment(tip["time"])
-        revision = output.strong(tip["revision"])
-        output.line(f"on branch {facts['active_branch']} at {revision}, {when}{said}")
-        since = output.amount(tip["since_anchor"], "commit")
-        stands = f"{since} after the anchor {tip['anchor']}" if tip["since_anchor"] else "an anchor"
-        output.line(output.faint(stands))
-        if tip["finite"] is False:
-            last = f"{facts['active_branch']}@last-finite"
-            output.line(
-                f"its weights contain NaN or infinite values; the newest finite commit: {last}"
-            )
-    _print_branches("branches", facts["branches"])
-    _print_branches("set aside", facts["set_aside"])
-    _print_work(facts)
-    _print_unreadable(facts["unreadable"])
-    output.line()
-    output.table(_facts(facts), indent=0)
-    _print_components(facts)
-    if facts["missing_view_files"]:
-        output.line(
-            f"\n{output.amount(facts['missing_view_files'], 'view file')} missing. No commit is "
-            "lost, and deleting view files freed nothing in the store. To write them again: "
-            "gradient view rebuild"
-        )
-    if facts["view_is_elsewhere"]:
-        output.line(
-            "\nthe view names another folder because the repo was moved or copied. The next attach "
-            "corrects it, and so does: gradient view rebuild"
-        )
-    if facts["pending_handoff"]:
-        output.line("\npending in this environment, for the next attach:")
-        output.table([(f"{name}={value}",) for name, value in facts["pending_handoff"].items()])
-
-
-def _print_branches(title: str, rows: list[dict[str, Any]]) -> None:
-    if rows:
-        output.line(f"\n{title}")
-        output.table([summary_cells(row) for row in rows])
-
-
-def _print_work(facts: dict[str, Any]) -> None:
-    rows = [
-        (
-            each["branch"],
-            _STATES[each["state"]].format(**each),
-            f"since {output.moment(each['since'])}",
-        )
-        for each in facts["unfinished"]
-    ]
-    rows += [(each["branch"], *_missed_cells(each)) for each in facts["missed"]]
-    if rows:
-        output.line("\nunfinished")
-        output.table(rows)
-
-
-def _print_unreadable(ids: list[str]) -> None:
-    if ids:
-        output.line("\nunreadable; to see what is damaged and what can be saved: gradient fsck")
-        output.table(
-            [
-                (Oid.parse(each).short, "skipped: its branch's reflog gives the commit before it")
-                for each in ids
-            ]
-        )
-
-
-def _missed_cells(note: dict[str, Any]) -> tuple[str, str]:
-    counts = [f"{note[how]} {how}" for how in ("failed", "skipped") if note[how]]
-    missing = output.amount(note["failed"] + note["skipped"], "commit")
-    last = f"the last one, step {note['step']}, at {output.moment(note['time'])}: {note['reason']}"
-    return f"{missing} not written ({', '.join(counts)})", last
-
-
-def _print_components(facts: dict[str, Any]) -> None:
-    measured, commits = facts["measured_commits"], facts["checkpoints"]
-    if not commits:
-        return
-    about = "" if measured == commits else f", measured on {measured} of {commits:,} commits"
-    output.line(f"\nby component{about}")
-    sizes = ("represented_bytes", "stored_bytes", "saved_bytes")
-    output.table(
-        [
-            ("", "state", "stored", "saved"),
-            *(
-                (each["component"], *(_size(each[name]) for name in sizes))
-                for each in facts["components"]
-            ),
-        ]
-    )
-
-
-def _size(count: int) -> str:
-    return output.size(count) if count >= 0 else f"-{output.size(-count)}"
-
-
-def _facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    anchors = output.amount(facts["anchors"], "anchor")
-    deltas = output.amount(facts["deltas"], "delta")
-    stored, represented = facts["stored_bytes"], facts["represented_bytes"]
-    ratio = f", 1/{represented / stored:.1f}" if stored and represented > stored else ""
-    free = output.size(facts["free_bytes"])
-    if facts["free_commits"] is not None:
-        free += f", about {output.amount(facts['free_commits'], 'more commit')}"
-    rows = [
-        ("commits", f"{facts['checkpoints']:,}: {anchors}, {deltas}"),
-        ("stored", f"{output.size(stored)} for about {output.size(represented)} of state{ratio}"),
-        ("free space", free),
-    ]
-    if facts["last_run"] is not None:
-        rows.append(("last run", facts["last_run"]["command"]))
-        rows.append(("go on with", facts["resume_command"]))
-    if facts["active_command"] is not None:
-        rows.append(("go on here", facts["active_command"]))
-    return rows
