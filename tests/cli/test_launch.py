@@ -164,8 +164,8 @@ def test_a_miss_names_the_nearest(history: Sandbox) -> None:
 
 def test_the_mark_is_required_before_a_command(history: Sandbox) -> None:
     assert "after --" in call("resume", "main@50", "python", code=2).stderr
-    assert "nothing follows" in call("resume", "main@50", "--", code=2).stderr
-    assert "a command to run is missing" in call("run", code=2).stderr
+    assert "no command follows" in call("resume", "main@50", "--", code=2).stderr
+    assert "the command to run is missing" in call("run", code=2).stderr
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 75, 255])
@@ -185,7 +185,7 @@ def test_what_cannot_be_run(history: Sandbox) -> None:
     finish(spawn("resume", "latest", "--", "no-such-command"), launch.NOT_FOUND)
     finish(spawn("resume", "latest", "--", "./plain"), launch.CANNOT_EXECUTE)
     _, err = finish(spawn("resume", "latest", "--", ""), launch.NOT_FOUND)
-    assert "cannot run '': that is no command" in err
+    assert "cannot run '': not a command" in err
 
 
 def test_signals_are_passed_on_once(history: Sandbox) -> None:
