@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.processes import ForkServer
+from tests.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,8 +17,8 @@ import torch
 from gradient.checkpoint import shared_memory, subtree_grouping
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
-from gradient.state import tensors, values
-from gradient.state.tags import INLINE_BYTES
+from gradient.state import tagged_json, tensors
+from gradient.state.value_format import INLINE_BYTES
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -139,9 +139,10 @@ def encode(value: Any, path: str, holes: list[Hole]) -> Part:
     """Encode one component; its bulk is added to `holes`."""
     sink = _Sink(holes, value, path)
     if not _has_names(value):
-        return ValuePart(values.encode(value, put=sink, path=path), sink.storages)
+        return ValuePart(tagged_json.encode(value, put=sink, path=path), sink.storages)
     entries: dict[str, Any] = {
-        name: values.encode(item, put=sink, path=f"{path}.{name}") for name, item in value.items()
+        name: tagged_json.encode(item, put=sink, path=f"{path}.{name}")
+        for name, item in value.items()
     }
     has_tensors = any(isinstance(item, torch.Tensor) for item in value.values())
     grouped = subtree_grouping.group(entries) if has_tensors else None

@@ -20,9 +20,9 @@ from gradient.objects import tree as trees
 from gradient.objects.canonical import MAX_DEPTH, Json
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
-from gradient.state import tensors, values
-from gradient.state.tags import CHUNKED_BYTES, INLINE_BYTES
+from gradient.state import tagged_json, tensors
 from gradient.state.tensors import TensorSpec
+from gradient.state.value_format import CHUNKED_BYTES, INLINE_BYTES
 
 if TYPE_CHECKING:
     import torch
@@ -108,11 +108,11 @@ def _component(store: ObjectReader, entry: Json, jobs: list[tuple[Oid, memoryvie
 
 def _value_of(tree: Tree | ValueTree, source: _Source, depth: int = 0) -> Any:
     if isinstance(tree, ValueTree):
-        return values.decode(tree.value, get=source)
+        return tagged_json.decode(tree.value, get=source)
     mapping: dict[str, Any] = OrderedDict() if tree.type == "OrderedDict" else {}
     for name, entry in tree.entries.items():
         if not _is_tree(entry):
-            _add(mapping, name, values.decode(entry, get=source))
+            _add(mapping, name, tagged_json.decode(entry, get=source))
             continue
         below = _value_of(_subtree(source, entry, depth), source, depth + 1)
         if not tree.flat:

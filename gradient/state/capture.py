@@ -10,7 +10,7 @@ from gradient.state.model import capture_model
 from gradient.state.optimizer import capture_optimizer
 from gradient.state.parameter_names import ParameterNames
 from gradient.state.scheduler import capture_scheduler
-from gradient.state.tags import Pickled
+from gradient.state.value_format import Pickled
 
 
 def capture(run: LiveObjects) -> dict[str, Any]:

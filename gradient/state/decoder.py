@@ -14,7 +14,14 @@ from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.state import numpy_arrays
 from gradient.state.encoder import check_key
-from gradient.state.tags import CHUNKED_BYTES, FACTORIES, INLINE_BYTES, VALUE_DTYPES, Get, Pickled
+from gradient.state.value_format import (
+    CHUNKED_BYTES,
+    FACTORIES,
+    INLINE_BYTES,
+    VALUE_DTYPES,
+    Get,
+    Pickled,
+)
 
 
 class Decoder:

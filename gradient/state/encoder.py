@@ -18,7 +18,7 @@ from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
 from gradient.state import numpy_arrays
-from gradient.state.tags import (
+from gradient.state.value_format import (
     FACTORY_NAMES,
     INLINE_BYTES,
     MAX_DEPTH,

@@ -24,7 +24,7 @@ from gradient.state.optimizer_plan import HyperparameterChange, OptimizerPlan
 from gradient.state.parameter_names import ParameterNames
 from gradient.state.scheduler import SchedulerPlan
 from gradient.state.snapshot import snapshot
-from gradient.state.tags import Pickled
+from gradient.state.value_format import Pickled
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from gradient.codec.mode import Mode
 from gradient.objects.oid import Oid
 from gradient.storage.memory import MemoryStorage
 from gradient.store.object_store import ObjectStore
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 
 STORE = pytest.fixture(lambda: ObjectStore(MemoryStorage(), workers=2), name="store")
 

@@ -18,7 +18,7 @@ from gradient.objects import canonical
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.memory import MemoryStorage
 from gradient.store.object_store import ObjectStore
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 from tests.strategies import tensors, values
 
 CHUNK = 1 << 20

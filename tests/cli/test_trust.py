@@ -8,7 +8,7 @@ import pytest
 
 from gradient.repo.trust import SAFE_DIRECTORY
 from tests.cli.sandbox import Sandbox, call
-from tests.ownership import contents, give_away, needs_root
+from tests.foreign_owner import contents, give_away, needs_root
 
 READING = [
     "status",

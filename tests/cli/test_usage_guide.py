@@ -31,7 +31,7 @@ from tests.cli.sandbox import call, finish, spawn
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from tests.processes import ForkServer
+    from tests.fork_server import ForkServer
 
     Attached = Callable[..., GradientEngine]
 

@@ -12,9 +12,9 @@ import pytest
 
 from gradient.maintenance.garbage_collection import collect
 from gradient.repo.repository import Repository
-from tests.processes import ForkServer
+from tests.fork_server import ForkServer
 from tests.repo.making import make_repo
-from tools.campaigns.repos import commit, delete, go_on, read_everything
+from tools.campaigns.synthetic_repo import commit, delete, go_on, read_everything
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

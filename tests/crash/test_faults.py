@@ -9,9 +9,9 @@ import pytest
 
 from tools.campaigns import faults
 from tools.campaigns.faults import Campaign, Case
-from tools.campaigns.lives import Life, ViolationError
 from tools.campaigns.operations import Operation
-from tools.campaigns.stage import STORE, Stage
+from tools.campaigns.oracle import Life, ViolationError
+from tools.campaigns.scenario import STORE, Stage
 
 if TYPE_CHECKING:
     from pathlib import Path

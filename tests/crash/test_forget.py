@@ -21,13 +21,13 @@ from gradient.maintenance.fsck.check import check
 from gradient.repo.reachability import Marker
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
-from tests.processes import ForkServer
+from tests.fork_server import ForkServer
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, observed
-from tools.campaigns.lives import Life, Refs
+from tools.campaigns.oracle import Life, Refs
 from tools.campaigns.power import Campaign, Disk
-from tools.campaigns.repos import commit, go_on
-from tools.campaigns.stage import Stage
+from tools.campaigns.scenario import Stage
+from tools.campaigns.synthetic_repo import commit, go_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools.campaigns import kills, lives, stage
-from tools.campaigns.lives import Life, ViolationError
+from tools.campaigns import kills, oracle, scenario
 from tools.campaigns.operations import MAIN, Operation, commit
+from tools.campaigns.oracle import Life, ViolationError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.processes import ForkServer
+    from tests.fork_server import ForkServer
 
 ROUNDS = {
     "before every call": (550, ["--kills", "0"]),
@@ -55,12 +55,12 @@ def spoil(life: Life) -> None:
 
 @pytest.mark.parametrize("wrong", [lose, spoil])
 def test_what_is_lost_is_noticed(wrong: Operation, tmp_path: Path) -> None:
-    path, refs = stage.STORE.make(tmp_path / "world")
+    path, refs = scenario.STORE.make(tmp_path / "world")
     said: list[str] = []
     life = Life(path, refs, said.append)
-    inspector = lives.Inspector(path, stage.STORE.judge)
+    inspector = oracle.Inspector(path, scenario.STORE.judge)
     commit(life)
-    inspector.look(lives.allowed(refs, said))
+    inspector.look(oracle.allowed(refs, said))
     wrong(life)
     with pytest.raises(ViolationError):
-        inspector.look(lives.allowed(refs, said))
+        inspector.look(oracle.allowed(refs, said))

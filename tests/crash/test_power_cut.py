@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.campaigns import durability, lives, power, stage
+from tools.campaigns import durability, oracle, power, scenario
 from tools.campaigns.power import Campaign
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ def test_states_of_every_operation(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_no_sync_is_superfluous_late_or_unchecked() -> None:
-    with tempfile.TemporaryDirectory(dir=lives.scratch_folder()) as scratch:
+    with tempfile.TemporaryDirectory(dir=oracle.scratch_folder()) as scratch:
         noticed, alive = durability.score(Path(scratch), lambda _: None)
     assert alive == []
     assert noticed > 40
@@ -70,7 +70,7 @@ def test_what_was_lost_is_noticed(tmp_path: Path) -> None:
     campaign.cut(events)
     assert campaign.states > 10
     kept = [event for event in events if event.operation != "sync folder"]
-    with pytest.raises(lives.ViolationError):
+    with pytest.raises(oracle.ViolationError):
         campaign.cut(kept)
 
 
@@ -124,5 +124,5 @@ def _only_reads(line: str) -> bool:
 def _recorded(folder: Path) -> Counter[str]:
     recorder = power.Recorder(folder)
     with power.observed(recorder):
-        stage.STORE.make(folder)
+        scenario.STORE.make(folder)
     return Counter(event.operation.removesuffix(" folder") for event in recorder.events)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tools.campaigns import writers
-from tools.campaigns.lives import ViolationError
+from tools.campaigns.oracle import ViolationError
 
 if TYPE_CHECKING:
-    from tests.processes import ForkServer
+    from tests.fork_server import ForkServer
 
 ROUNDS = {
     "one branch": (200, "--writers 8 --commits 25 --kills 12 --stops 4"),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.processes import ForkServer
+from tests.fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from gradient import GradientConfig, GradientEngine
 from gradient.state.capture import capture
 from gradient.state.live_objects import LiveObjects
 from gradient.state.snapshot import snapshot
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 
 
 def network(width: int = 6) -> torch.nn.Sequential:

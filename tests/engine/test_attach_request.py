@@ -24,7 +24,7 @@ from gradient import (
 )
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, assert_same, config, trained
-from tests.ownership import contents, give_away, needs_root
+from tests.foreign_owner import contents, give_away, needs_root
 
 
 def attach(**options: object) -> GradientEngine:

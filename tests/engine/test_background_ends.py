@@ -23,7 +23,7 @@ from tests.engine.behind import (
     fork_often,
     live,
 )
-from tests.processes import LIMIT, Child, ForkServer
+from tests.fork_server import LIMIT, Child, ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.processes import ForkServer
+    from tests.fork_server import ForkServer
 
 
 def train(end: str) -> None:

@@ -23,7 +23,7 @@ from gradient.repo.foreign_files import read_mark
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.engine.rig import Rig, assert_same, config, network
-from tests.processes import ROOT
+from tests.fork_server import ROOT
 from tests.storage.faults import Fault, observed
 
 BACKGROUND = pytest.mark.parametrize("background", [False, True])

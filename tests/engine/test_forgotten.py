@@ -18,7 +18,7 @@ from gradient.view.compare import compare, revision_side
 from gradient.view.export import Selection, export
 from gradient.view.view_follow import follow_refs
 from tests.engine.rig import Rig, assert_same, config, network, trained
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 
 POLICY = "--keep-last 1 --drop optimizer"
 

@@ -31,7 +31,7 @@ from gradient.checkpoint.reader import read_state, read_value
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from tests.engine.rig import Rig, assert_same, network, stored_bytes, trained
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 from tests.storage.faults import observed
 
 

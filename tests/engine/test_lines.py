@@ -11,7 +11,7 @@ from gradient import GradientConfig, GradientEngine, GradientIOError, UnknownRev
 from gradient.engine import moving, restore
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, trained
-from tests.processes import ForkServer
+from tests.fork_server import ForkServer
 
 
 def lines() -> dict[str, list[int]]:

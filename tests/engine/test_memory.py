@@ -10,7 +10,7 @@ import torch
 
 from gradient import GradientEngine
 from tests.engine.rig import config
-from tests.processes import ForkServer
+from tests.fork_server import ForkServer
 
 STATE = 200 << 20
 EXTRA = 64 << 20

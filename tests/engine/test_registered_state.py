@@ -10,7 +10,7 @@ from gradient.engine.registered_state import load_exactly, load_uncast, register
 from gradient.errors import ConfigError, MisfitError
 from gradient.state.snapshot import snapshot
 from tests.engine.rig import Rig, assert_same
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 
 
 def optimizer(width: int = 3) -> torch.optim.Adam:

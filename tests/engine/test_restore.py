@@ -19,7 +19,7 @@ from gradient import (
 )
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, assert_same, config, network, trained
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 
 
 def test_every_kind_of_revision_leads_to_the_same_bits() -> None:

@@ -29,8 +29,8 @@ from tests.engine.preempted import (
     train,
 )
 from tests.engine.rig import Rig, config
+from tests.fork_server import LIMIT, ForkServer
 from tests.parity.digest import digest
-from tests.processes import LIMIT, ForkServer
 from tests.storage.faults import Fault, observed
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from gradient.objects import canonical, tree
 from gradient.objects.commit import MAX_STEP, CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.state import decoder, tags, tensors
+from gradient.state import decoder, tensors, value_format
 from gradient.storage.memory import MemoryStorage
 from gradient.store import frame_reader, leases, pack_format, ref_names
 from gradient.store.object_store import ObjectStore
@@ -290,7 +290,7 @@ def test_the_page_lists_the_tags() -> None:
 
 def test_the_page_lists_the_factories() -> None:
     text = section("## Values").partition("`factory` is null or one of ")[2].partition(". A reader")
-    assert set(re.findall(r"`(\w+)`", text[0])) == tags.FACTORIES.keys()
+    assert set(re.findall(r"`(\w+)`", text[0])) == value_format.FACTORIES.keys()
 
 
 def test_the_page_lists_the_dtypes() -> None:
@@ -326,12 +326,14 @@ def test_the_page_names_the_limits() -> None:
     assert limits["body of a list, tree or commit"] == "2^26 bytes"
     assert canonical.MAX_BYTES == 2**26
     nesting = limits["nesting of canonical JSON; of one value"]
-    assert nesting == f"{canonical.MAX_DEPTH} levels; {tags.MAX_DEPTH}"
-    assert limits["bytes of data or of a tensor inline"] == str(tags.INLINE_BYTES)
-    assert limits["bytes above which a reader takes chunks as well"] == str(tags.CHUNKED_BYTES)
+    assert nesting == f"{canonical.MAX_DEPTH} levels; {value_format.MAX_DEPTH}"
+    assert limits["bytes of data or of a tensor inline"] == str(value_format.INLINE_BYTES)
+    assert limits["bytes above which a reader takes chunks as well"] == str(
+        value_format.CHUNKED_BYTES
+    )
     assert (tree_values.INLINE_BYTES, tree_values.CHUNKED_BYTES) == (
-        tags.INLINE_BYTES,
-        tags.CHUNKED_BYTES,
+        value_format.INLINE_BYTES,
+        value_format.CHUNKED_BYTES,
     )
     assert limits["chunks named in the tree"] == str(writer.LISTED_CHUNKS)
     assert limits["step"] == "2^53 - 1"

@@ -18,9 +18,9 @@ import torch
 from gradient.errors import GradientError
 from gradient.integrations.file_tensors import open_side
 from gradient.integrations.formats import find
+from tests.fork_server import ForkServer
 from tests.integrations.hostile import files as hostile
 from tests.integrations.hostile.making import Run
-from tests.processes import ForkServer
 
 RAN: list[str] = []
 FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect")

@@ -32,7 +32,7 @@ from gradient.store.pack import Pack
 from tests.maintenance.moments import DAY, hooked
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
-from tools.campaigns.repos import (
+from tools.campaigns.synthetic_repo import (
     commit,
     content,
     delete,

@@ -14,7 +14,7 @@ from gradient.maintenance.garbage_collection import collect, undo
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from tests.repo.making import make_repo
-from tools.campaigns.repos import commit, delete, go_on, read_everything
+from tools.campaigns.synthetic_repo import commit, delete, go_on, read_everything
 
 BRANCHES = st.sampled_from(["main", "a", "b", "c"])
 NUMBERS = st.lists(st.integers(0, 40), min_size=1, max_size=6)

@@ -36,7 +36,7 @@ from gradient.store.retention_log import RetentionRecord
 from gradient.view.manifest import Manifest
 from tests.maintenance import rig
 from tests.maintenance.rig import TIME
-from tools.campaigns import repos
+from tools.campaigns import synthetic_repo
 
 INSIDE = ".gradient-repo"
 HEADS = f"{INSIDE}/refs/heads/main"
@@ -561,19 +561,19 @@ def test_the_sizes_of_elements_are_those_of_tensors() -> None:
 
 @pytest.mark.parametrize("again", [False, True], ids=["no ref", "a ref's past"])
 def test_what_a_collection_has_half_removed_is_no_damage(tmp_path: Path, *, again: bool) -> None:
-    repo = repos.make(tmp_path / "run")
-    repos.commit(repos.go_on(repo, "main"), 1, 8)
-    before = set(repos.packs_of(repo))
+    repo = synthetic_repo.make(tmp_path / "run")
+    synthetic_repo.commit(synthetic_repo.go_on(repo, "main"), 1, 8)
+    before = set(synthetic_repo.packs_of(repo))
     fork_commit(repo, repo.resolve("main@1"), "side")
-    (rest,) = set(repos.packs_of(repo)) - before
+    (rest,) = set(synthetic_repo.packs_of(repo)) - before
     for name in ("main", "side"):
-        repos.delete(repo, name)
+        synthetic_repo.delete(repo, name)
     for path in (tmp_path / "run" / INSIDE / "objects/pack").iterdir():
         if path.name != rest:
             path.unlink()
     if again:
-        line = repos.BranchWriter.open(Repository.open(repo.path, workers=1), "side")
-        repos.commit(line, 5, 16)
+        line = synthetic_repo.BranchWriter.open(Repository.open(repo.path, workers=1), "side")
+        synthetic_repo.commit(line, 5, 16)
     report = check(tmp_path / "run", workers=1)
     assert report.is_sound, rig.words(report)
     assert report.damaged == ()

@@ -18,7 +18,7 @@ from gradient.storage import fs
 from tests.maintenance import rig
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
-from tools.campaigns.repos import commit, delete, go_on
+from tools.campaigns.synthetic_repo import commit, delete, go_on
 
 STRIDE = 23
 """Of the calls that a check makes, each so many-th is where something happens."""

@@ -33,7 +33,7 @@ from gradient.store.transaction import Transaction
 from tests.maintenance.moments import DAY, hooked
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, counted, observed
-from tools.campaigns.repos import (
+from tools.campaigns.synthetic_repo import (
     commit,
     content,
     delete,

@@ -23,7 +23,7 @@ from gradient.store import recode
 from tests.cli.sandbox import call
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
-from tools.campaigns.repos import TIME, read_everything
+from tools.campaigns.synthetic_repo import TIME, read_everything
 
 FLOATS = 4000
 

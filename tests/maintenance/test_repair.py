@@ -29,7 +29,7 @@ from gradient.store.pack import trashed_name_of
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import HEADS, INSIDE, config, first, newer, oids, payload
 from tests.storage.faults import observed
-from tools.campaigns.repos import commit, go_on
+from tools.campaigns.synthetic_repo import commit, go_on
 
 
 @pytest.fixture

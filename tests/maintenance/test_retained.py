@@ -22,7 +22,7 @@ from gradient.repo.retention_rules import Keep
 from gradient.storage import fs
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
-from tools.campaigns.repos import commit, content, go_on, packs_of
+from tools.campaigns.synthetic_repo import commit, content, go_on, packs_of
 
 
 def made(folder: Path, *states: list[int], lean: bool = True) -> tuple[Repository, list[Oid]]:

@@ -28,7 +28,7 @@ from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
 from gradient.repo.revisions import Resolved
 from tests.repo.making import make_repo
-from tools.campaigns.repos import commit
+from tools.campaigns.synthetic_repo import commit
 
 SCHEDULES = 150
 """So many in CI."""

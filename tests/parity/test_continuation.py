@@ -12,7 +12,7 @@ from tests.parity.drive import Journal, run_alone, run_engine
 from tests.parity.workloads import STEPS, WORKLOADS
 
 if TYPE_CHECKING:
-    from tests.processes import ForkServer
+    from tests.fork_server import ForkServer
 
 STRIDES = (1, 7, 17)
 """Steps between kills: at every step; across the ends of epochs; most of a run at once."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tools.campaigns import resume
 
 if TYPE_CHECKING:
-    from tests.processes import ForkServer
+    from tests.fork_server import ForkServer
 
 
 def test_resumed_from_commits_all_along(fork_server: ForkServer) -> None:

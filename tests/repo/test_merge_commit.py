@@ -10,7 +10,7 @@ from gradient.errors import ConflictError
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.merge_commit import line_for
 from gradient.repo.repository import Repository
-from tools.campaigns.repos import commit, go_on, make
+from tools.campaigns.synthetic_repo import commit, go_on, make
 
 
 def test_a_commit_made_as_a_merge_begins_is_not_one_that_it_has_seen(

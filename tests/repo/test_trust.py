@@ -12,7 +12,7 @@ from gradient.engine import maintenance_worker
 from gradient.errors import OwnershipError
 from gradient.repo.repository import Repository
 from gradient.repo.trust import SAFE_DIRECTORY, Trust
-from tests.ownership import SOMEBODY, give_away, needs_root
+from tests.foreign_owner import SOMEBODY, give_away, needs_root
 from tools.campaigns import repos
 
 

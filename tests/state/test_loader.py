@@ -20,7 +20,7 @@ from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
 from gradient.state.loader import ResumableLoader, is_loader_name, loader_name, reseeded
 from gradient.state.snapshot import snapshot
-from tests.state.holding import same, through
+from tests.state.value_roundtrip import same, through
 
 SIZE = 23
 

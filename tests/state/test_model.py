@@ -12,8 +12,8 @@ from gradient.state.model import ModelPlan, capture_model
 from gradient.state.restore import prepare
 from gradient.state.snapshot import snapshot
 from gradient.state.tensors import describe
-from tests.state.holding import same, through
-from tests.state.runs import make, network, restore, train
+from tests.state.example_runs import make, network, restore, train
+from tests.state.value_roundtrip import same, through
 
 
 class Everything(torch.nn.Module):

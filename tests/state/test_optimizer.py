@@ -15,8 +15,8 @@ from gradient.state.optimizer_plan import same_value
 from gradient.state.parameter_names import ParameterNames, strip, stripped
 from gradient.state.restore import prepare
 from gradient.state.snapshot import snapshot
-from tests.state.holding import same, through
-from tests.state.runs import assert_continues, make, network, restore, train
+from tests.state.example_runs import assert_continues, make, network, restore, train
+from tests.state.value_roundtrip import same, through
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "ASGD": [{}, {"foreach": True}],

@@ -11,9 +11,9 @@ from gradient.state import overrides
 from gradient.state.capture import capture
 from gradient.state.live_objects import LiveObjects
 from gradient.state.snapshot import snapshot
-from tests.state.holding import same
-from tests.state.runs import make, restore, train
+from tests.state.example_runs import make, restore, train
 from tests.state.test_scheduler import SCHEDULERS, chained, sequential
+from tests.state.value_roundtrip import same
 
 
 def rates(run: LiveObjects, steps: int) -> list[float]:

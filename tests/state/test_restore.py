@@ -14,9 +14,9 @@ from gradient.state.capture import capture
 from gradient.state.live_objects import RESERVED, LiveObjects, Registered, check_name
 from gradient.state.restore import prepare, unpack
 from gradient.state.snapshot import snapshot
-from gradient.state.tags import Pickled
-from tests.state.holding import same, through
-from tests.state.runs import assert_continues, make, restore, train
+from gradient.state.value_format import Pickled
+from tests.state.example_runs import assert_continues, make, restore, train
+from tests.state.value_roundtrip import same, through
 
 
 class Box:

@@ -8,7 +8,7 @@ import torch
 
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
-from tests.state.holding import same, through
+from tests.state.value_roundtrip import same, through
 
 
 def draw() -> list[float]:

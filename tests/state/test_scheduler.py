@@ -14,8 +14,8 @@ from gradient.state.live_objects import LiveObjects
 from gradient.state.restore import prepare
 from gradient.state.scheduler import capture_scheduler
 from gradient.state.snapshot import snapshot
-from tests.state.holding import same
-from tests.state.runs import assert_continues, make, restore, train
+from tests.state.example_runs import assert_continues, make, restore, train
+from tests.state.value_roundtrip import same
 
 
 class Warm:

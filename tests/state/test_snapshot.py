@@ -10,7 +10,7 @@ from hypothesis import given
 from gradient.state.snapshot import snapshot
 from gradient.state.tensors import extent
 from tests import strategies
-from tests.state.holding import same
+from tests.state.value_roundtrip import same
 
 
 @given(strategies.values())

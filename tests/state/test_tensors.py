@@ -19,7 +19,7 @@ from gradient.state.tensors import (
     writable_memory,
 )
 from tests import strategies
-from tests.state.holding import same, through
+from tests.state.value_roundtrip import same, through
 
 
 def filled(dtype: str, *shape: int) -> torch.Tensor:

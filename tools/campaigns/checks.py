@@ -34,7 +34,7 @@ from typing import Final, Literal, TypeAlias
 import pytest
 
 import gradient
-from tools.campaigns.lives import scratch_folder
+from tools.campaigns.oracle import scratch_folder
 
 Kind: TypeAlias = Literal["guard", "measure", "rule"]
 Answer: TypeAlias = Literal["yes", "no", "left out"]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 import gradient
-from tools.campaigns.lives import ViolationError, scratch_folder
+from tools.campaigns.oracle import ViolationError, scratch_folder
 from tools.campaigns.power import Campaign, Event
 
 Kind: TypeAlias = Literal["without", "late", "early"]

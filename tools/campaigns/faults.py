@@ -28,8 +28,8 @@ from typing import Final
 
 from gradient.errors import ConflictError, GradientIOError, MissingObjectError
 from tests.storage.faults import Fault, counted, observed
-from tools.campaigns.lives import Inspector, Life, ViolationError, allowed, scratch_folder
-from tools.campaigns.stage import STORE, Stage
+from tools.campaigns.oracle import Inspector, Life, ViolationError, allowed, scratch_folder
+from tools.campaigns.scenario import STORE, Stage
 
 ERRORS: Final = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ESTALE")
 SHORT: Final = "short write"

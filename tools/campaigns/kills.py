@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from gradient.storage import fs
-from tools.campaigns.lives import (
+from tools.campaigns.operations import MAIN, Operation
+from tools.campaigns.oracle import (
     Inspector,
     Life,
     Refs,
@@ -39,8 +40,7 @@ from tools.campaigns.lives import (
     allowed,
     scratch_folder,
 )
-from tools.campaigns.operations import MAIN, Operation
-from tools.campaigns.stage import STORE, Stage
+from tools.campaigns.scenario import STORE, Stage
 
 _LIVES: Final = 25
 """So many lives one world sees, and so many commits; then a new one begins."""

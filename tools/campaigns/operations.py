@@ -34,8 +34,8 @@ from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
 from gradient.view.updates import ViewUpdater
 from gradient.view.view_follow import follow_refs
-from tools.campaigns import repos
-from tools.campaigns.lives import Life, Refs
+from tools.campaigns import synthetic_repo
+from tools.campaigns.oracle import Life, Refs
 
 Operation: TypeAlias = Callable[[Life], None]
 
@@ -55,8 +55,8 @@ def numbers(step: int) -> list[int]:
 
 @cache
 def _tree(step: int) -> Oid:
-    chunks = [Oid.of(Kind.BLOB, repos.content(number)) for number in numbers(step)]
-    return Oid.of(Kind.TREE, repos.tree_of(chunks)[-1])
+    chunks = [Oid.of(Kind.BLOB, synthetic_repo.content(number)) for number in numbers(step)]
+    return Oid.of(Kind.TREE, synthetic_repo.tree_of(chunks)[-1])
 
 
 def is_right(_: Repository, __: Oid, commit: CommitRecord) -> bool:
@@ -91,8 +91,8 @@ def begin(life: Life) -> None:
         init_repo(workspace / "run", "run", None, workspace)
     with life.towards(life.refs, promise=lambda: [*inside.glob("[or]*/[ph]*/**/*")]):
         repo = Repository.open(workspace / "run", workers=1)
-        steps = repos.read_everything(workspace / "run").get("main", [])
-        repos.commit(repos.go_on(repo, "main"), len(steps), *numbers(len(steps)))
+        steps = synthetic_repo.read_everything(workspace / "run").get("main", [])
+        synthetic_repo.commit(synthetic_repo.go_on(repo, "main"), len(steps), *numbers(len(steps)))
 
 
 def commit(life: Life) -> None:
@@ -100,18 +100,18 @@ def commit(life: Life) -> None:
     before = life.refs.get(MAIN, [])
     step = before[-1] + 1 if before else 1
     with life.towards(life.with_line(MAIN, [*before, step])):
-        line = repos.go_on(life.open(), "main")
-        repos.commit(line, step, *numbers(step), lean=step % 3 == 0)
+        line = synthetic_repo.go_on(life.open(), "main")
+        synthetic_repo.commit(line, step, *numbers(step), lean=step % 3 == 0)
 
 
 def commits(life: Life) -> None:
     """Commit twice by the same writer."""
-    line = repos.go_on(life.open(), "main")
+    line = synthetic_repo.go_on(life.open(), "main")
     for _ in range(2):
         before = life.refs[MAIN]
         step = before[-1] + 1
         with life.towards(life.with_line(MAIN, [*before, step])):
-            repos.commit(line, step, *numbers(step))
+            synthetic_repo.commit(line, step, *numbers(step))
 
 
 def rewind(life: Life) -> None:
@@ -123,7 +123,7 @@ def rewind(life: Life) -> None:
     kept = life.with_line((*named, f"{_OLD}{following(life, _OLD)}")[0], before)
     step = before[-1] + 1
     with life.towards(kept, {**kept, MAIN: [*before[:-1], step]}):
-        repos.commit(line.moved_to((*oids, None)[1]), step, *numbers(step))
+        synthetic_repo.commit(line.moved_to((*oids, None)[1]), step, *numbers(step))
 
 
 def fork(life: Life) -> None:
@@ -161,8 +161,8 @@ def commit_with_another(life: Life) -> None:
     step = before[-1] + 1
     with life.towards(life.with_line(MAIN, [*before, step])):
         with _dying("sync folder", "objects/pack"), suppress(_DeadError):
-            repos.commit(repos.go_on(life.open(), "main"), step, *numbers(step))
-        repos.commit(repos.go_on(life.open(), "main"), step, *numbers(step))
+            synthetic_repo.commit(synthetic_repo.go_on(life.open(), "main"), step, *numbers(step))
+        synthetic_repo.commit(synthetic_repo.go_on(life.open(), "main"), step, *numbers(step))
 
 
 def commit_without_links(life: Life) -> None:
@@ -173,7 +173,7 @@ def commit_without_links(life: Life) -> None:
         life.towards(life.with_line(MAIN, [*before, step]), damage=("record-torn",)),
         _refusing("link"),
     ):
-        repos.commit(repos.go_on(life.open(), "main"), step, *numbers(step))
+        synthetic_repo.commit(synthetic_repo.go_on(life.open(), "main"), step, *numbers(step))
 
 
 def gc_without_links(life: Life) -> None:

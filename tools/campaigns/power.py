@@ -33,8 +33,8 @@ from gradient.storage import fs
 from gradient.store import process_id
 from tests.storage.faults import observed
 from tools.campaigns.kills import READING
-from tools.campaigns.lives import Inspector, Life, ViolationError, allowed, scratch_folder
-from tools.campaigns.stage import STORE, Stage
+from tools.campaigns.oracle import Inspector, Life, ViolationError, allowed, scratch_folder
+from tools.campaigns.scenario import STORE, Stage
 
 WRITTEN: Final = ("whole", "empty", "zeros", "cut")
 _EXHAUSTIVE: Final = 8

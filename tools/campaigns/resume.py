@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from gradient import GradientConfig, GradientEngine
-from tools.campaigns.lives import ViolationError, scratch_folder
+from tools.campaigns.oracle import ViolationError, scratch_folder
 
 _SEED: Final = 20260210
 

@@ -19,9 +19,9 @@ from gradient.view import desc_payload
 from gradient.view.file_names import file_name
 from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
-from tools.campaigns.lives import Life, Refs, ViolationError
 from tools.campaigns.operations import MAIN, OPERATIONS, following
-from tools.campaigns.stage import Stage
+from tools.campaigns.oracle import Life, Refs, ViolationError
+from tools.campaigns.scenario import Stage
 
 
 class Run:

@@ -36,8 +36,8 @@ from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store.leases import Leases
 from gradient.store.refs import Refs
-from tools.campaigns import repos
-from tools.campaigns.lives import EXPECTED, ViolationError, scratch_folder
+from tools.campaigns import synthetic_repo
+from tools.campaigns.oracle import EXPECTED, ViolationError, scratch_folder
 
 _DAY: Final = 86400.0
 _POOL: Final = 24
@@ -115,7 +115,7 @@ class _Writer:
 
 def run(folder: Path, plan: Plan, seed: int = 0) -> Told:
     """Let them write; raises ViolationError if anything was lost, or is stuck."""
-    repo = repos.make(folder / "run")
+    repo = synthetic_repo.make(folder / "run")
     crowd = _Crowd(folder, plan, seed)
     begun = time.monotonic()
     try:
@@ -237,7 +237,9 @@ class _Crowd:
                 for _ in range(count):
                     step = line.last_step() + 1
                     numbers = [8 * chance.randrange(_POOL) + chance.randrange(8) for _ in range(2)]
-                    journal.write(f"{repos.commit(line, step, *numbers, lean=step % 3 == 0)}\n")
+                    journal.write(
+                        f"{synthetic_repo.commit(line, step, *numbers, lean=step % 3 == 0)}\n"
+                    )
                     journal.flush()
                 journal.write(f"on {line.branch}\n")
             except BaseException:
@@ -284,7 +286,7 @@ def judge(path: Path, acknowledged: list[str]) -> tuple[int, int]:
     """Raise ViolationError for what is lost; returns the numbers of commits and of branches."""
     repo = Repository.open(path, workers=1)
     reached: set[str] = set()
-    lines = repos.read_everything(path)
+    lines = synthetic_repo.read_everything(path)
     for branch, steps in lines.items():
         if steps != sorted(steps):
             raise ViolationError(f"the steps of {branch} go down: {steps}")

@@ -25,7 +25,7 @@ from gradient.objects.tree import ValueTree
 from gradient.repo import foreign_files, json_files, paths
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo
-from gradient.state import values
+from gradient.state import tagged_json
 from gradient.storage import fs
 from gradient.storage.memory import MemoryStorage
 from gradient.store import multi_pack_index as ledgers
@@ -258,7 +258,7 @@ def _value(data: bytes) -> None:
     node = canonical.loads(data)
     with contextlib.suppress(GradientError):  # it is no stricter than what follows
         Judge().tree(ValueTree(node))
-    values.decode(node, get=_Get())  # type: ignore[arg-type]
+    tagged_json.decode(node, get=_Get())  # type: ignore[arg-type]
 
 
 _MANIFEST: Final = b"""{

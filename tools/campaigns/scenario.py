@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from tools.campaigns import operations
-from tools.campaigns.lives import Judge, Refs
 from tools.campaigns.operations import Operation
+from tools.campaigns.oracle import Judge, Refs
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 from gradient.objects.canonical import Json
 from gradient.state.decoder import Decoder
 from gradient.state.encoder import Encoder
-from gradient.state.tags import Get, Pickled, Put
+from gradient.state.value_format import Get, Pickled, Put
 
 __all__ = ["Decoder", "Encoder", "Get", "Pickled", "Put", "decode", "encode"]
 

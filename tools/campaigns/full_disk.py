@@ -4,7 +4,7 @@ On each: commits until one finds no room, with a clear error; `fsck` finds nothi
 all that was acknowledged is whole; then a collection on the full disk makes room for the next
 commit. Needs root, to mount a file system in memory, or ext4 in a file.
 
-    python -m tools.campaigns.full --tmpfs 200 --ext4 50
+    python -m tools.campaigns.full_disk --tmpfs 200 --ext4 50
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Final
 from gradient.errors import GradientIOError
 from gradient.maintenance.garbage_collection import collect
 from gradient.storage.directory import NO_ROOM
-from tools.campaigns import operations, repos
-from tools.campaigns.lives import Inspector, Life, ViolationError, allowed
+from tools.campaigns import operations, synthetic_repo
 from tools.campaigns.operations import MAIN
+from tools.campaigns.oracle import Inspector, Life, ViolationError, allowed
 
 _LEAST: Final = 512 << 10
 _STEP: Final = 4 << 10
@@ -80,10 +80,10 @@ def fill(disk: Path) -> int:
     path, refs = operations.make_world(disk / "work")
     said: list[str] = []
     life = Life(path, refs, said.append)
-    spare = repos.go_on(life.open(), "spare")
+    spare = synthetic_repo.go_on(life.open(), "spare")
     for step in range(1, 5):
-        repos.commit(spare, step, 800 * step, 900 * step)
-    repos.delete(life.open(), "spare")  # so there is something to collect
+        synthetic_repo.commit(spare, step, 800 * step, 900 * step)
+    synthetic_repo.delete(life.open(), "spare")  # so there is something to collect
     try:
         while len(life.refs[MAIN]) < 500:
             operations.commit(life)
@@ -119,7 +119,7 @@ def _free(disk: Path) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Fill the disks, and tell; raises ViolationError, or CanNotMountError."""
-    parser = argparse.ArgumentParser(prog="python -m tools.campaigns.full")
+    parser = argparse.ArgumentParser(prog="python -m tools.campaigns.full_disk")
     parser.add_argument("--tmpfs", type=int, default=200, help="disks in memory (default 200)")
     parser.add_argument("--ext4", type=int, default=50, help="disks of ext4 (default 50)")
     options = parser.parse_args(arguments)

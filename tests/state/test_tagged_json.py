@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
 from gradient.state.decoder import _DECODERS
-from gradient.state.tags import FACTORIES, VALUE_DTYPES
-from gradient.state.values import Pickled, decode, encode
+from gradient.state.tagged_json import Pickled, decode, encode
+from gradient.state.value_format import FACTORIES, VALUE_DTYPES
 from tests import strategies
-from tests.state.holding import Shelf, same, through
+from tests.state.value_roundtrip import Shelf, same, through
 
 NAN = struct.unpack(">d", bytes.fromhex("7ff8000000abcdef"))[0]
 

@@ -12,7 +12,7 @@ from gradient.state.capture import capture
 from gradient.state.live_objects import LiveObjects
 from gradient.state.restore import RestoreReport, prepare
 from gradient.state.snapshot import snapshot
-from tests.state.holding import same, through
+from tests.state.value_roundtrip import same, through
 
 
 def network(dtype: torch.dtype = torch.float32) -> torch.nn.Sequential:

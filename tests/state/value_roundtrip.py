@@ -10,6 +10,7 @@ import torch
 
 from gradient.objects import canonical
 from gradient.objects.canonical import Json
+from gradient.state.tagged_json import decode, encode
 from gradient.state.tensors import (
     TensorSpec,
     allocate,
@@ -18,7 +19,6 @@ from gradient.state.tensors import (
     same_bits,
     writable_memory,
 )
-from gradient.state.values import decode, encode
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PRELUDE = "import {modules}; from tests.processes import serve; serve({fd})"
+PRELUDE = "import {modules}; from tests.fork_server import serve; serve({fd})"
 
 TORCH = ("torch", "torch._dynamo")
 """torch imports `_dynamo` with the first optimizer; it belongs to the seconds to save."""
