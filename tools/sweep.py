@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from gradient.checkpoint.references import listed, references
+from gradient.checkpoint.references import parse_list, references
 from gradient.codec.frame import encode
 from gradient.codec.mode import Mode
 from gradient.errors import GradientError
@@ -190,7 +190,7 @@ def _closure(repo: Repository, root: Oid) -> str:
         if kind is Kind.TREE:
             names.append(_closure(repo, oid))
         else:
-            blobs = [oid] if kind is Kind.BLOB else listed(repo.store.read(oid, kind))
+            blobs = [oid] if kind is Kind.BLOB else parse_list(repo.store.read(oid, kind))
             names += [str(Oid.of(Kind.BLOB, repo.store.read(blob, Kind.BLOB))) for blob in blobs]
     return " ".join(names)
 

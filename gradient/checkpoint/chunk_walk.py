@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
-from gradient.checkpoint.references import below, listed, references
+from gradient.checkpoint.references import parse_list, references, references_in
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
@@ -31,7 +31,7 @@ class Content:
         """Return the ids of its chunks, in order."""
         node = self.node
         if type(node) is dict and "list" in node:
-            return listed(store.read(Oid.parse(node["list"]), Kind.LIST))
+            return parse_list(store.read(Oid.parse(node["list"]), Kind.LIST))
         if type(node) is dict and type(node.get("chunks")) is list:
             return [Oid.parse(text) for text in node["chunks"]]  # type: ignore[union-attr]
         raise MalformedObjectError(f"{self.path} has no chunks")
@@ -104,4 +104,4 @@ def blobs(
         else:
             body = store.read(oid, kind)
             visit(kind, body)
-            pending.extend(below(kind, body))
+            pending.extend(references_in(kind, body))

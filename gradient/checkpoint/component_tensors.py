@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from gradient.checkpoint.references import listed
+from gradient.checkpoint.references import parse_list
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import MAX_DEPTH, Json
@@ -88,7 +88,7 @@ class ComponentTensor:
         if type(named) is list:
             return [Oid.parse(text) for text in named]
         if "list" in self.node:
-            return listed(self.store.read(Oid.parse(self.node["list"]), Kind.LIST))
+            return parse_list(self.store.read(Oid.parse(self.node["list"]), Kind.LIST))
         return None
 
     def load(self) -> torch.Tensor:
@@ -98,7 +98,7 @@ class ComponentTensor:
         return read_tensor(self.store, self.component, self.node)
 
 
-def leaves(store: BlobReader, entry: Json) -> Iterator[ComponentTensor]:
+def tensors_in(store: BlobReader, entry: Json) -> Iterator[ComponentTensor]:
     """Yield the tensors under one entry of a root tree, in the user's order.
 
     Values that are no tensors, and tensors in sets, are passed over.
@@ -158,7 +158,7 @@ def _key(node: Json) -> str:
     return node if type(node) is str else f"{node!r:.40}"
 
 
-def other_names(store: BlobReader, entry: Json) -> list[str]:
+def non_tensor_names(store: BlobReader, entry: Json) -> list[str]:
     """Return the names in a component of named values that are no tensors (extra state)."""
     component = _tree(store, entry["tree"] if type(entry) is dict else None)
     names: list[str] = []

@@ -21,7 +21,7 @@ class DeltaBases:
         for content in chunk_walk.contents(store, root):
             self._contents[content.path] = content
 
-    def of(self, path: str, dtype: str | None, nbytes: int) -> Sequence[Oid] | None:
+    def chunks(self, path: str, dtype: str | None, nbytes: int) -> Sequence[Oid] | None:
         """Return the anchor's chunks of the tensor at a path; None where it has none like it."""
         content = self._contents.get(path)
         if content is None or (content.dtype, content.nbytes) != (dtype, nbytes):

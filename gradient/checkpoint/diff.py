@@ -43,7 +43,7 @@ class TensorSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class TensorType:
     """What a tensor is, apart from its values."""
 
     dtype: str
@@ -60,9 +60,9 @@ class TensorChange:
     """Its name."""
     status: Status
     """``reshaped``: the shapes differ, so that values can not be compared."""
-    before: Form | None
+    before: TensorType | None
     """What it was; None where it was added."""
-    after: Form | None
+    after: TensorType | None
     """What it is; None where it was removed."""
     elements: int
     """How many numbers it has (had, where it was removed)."""
@@ -79,17 +79,17 @@ class TensorChange:
     @property
     def relative(self) -> float | None:
         """The relative L2 change."""
-        return self._figure(None if self.sums is None else self.sums.relative, 0.0)
+        return self._or_if_equal(None if self.sums is None else self.sums.relative, 0.0)
 
     @property
     def max_abs(self) -> float | None:
         """The largest absolute change of an element."""
-        return self._figure(None if self.sums is None else self.sums.max_abs, 0.0)
+        return self._or_if_equal(None if self.sums is None else self.sums.max_abs, 0.0)
 
     @property
     def cosine(self) -> float | None:
         """The cosine between before and after."""
-        return self._figure(None if self.sums is None else self.sums.cosine, 1.0)
+        return self._or_if_equal(None if self.sums is None else self.sums.cosine, 1.0)
 
     @property
     def retyped(self) -> bool:
@@ -100,7 +100,7 @@ class TensorChange:
             and (self.before.dtype != self.after.dtype)
         )
 
-    def _figure(self, found: float | None, where_equal: float) -> float | None:
+    def _or_if_equal(self, found: float | None, where_equal: float) -> float | None:
         if self.sums is None and self.status == "equal":
             return where_equal
         return found
@@ -132,11 +132,6 @@ class StateDiff:
     """All of them, the most changed first."""
     layers: tuple[LayerChange, ...]
     """All layers, in the model's order."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether every tensor is equal, bit by bit."""
-        return all(each.status == "equal" and not each.retyped for each in self.tensors)
 
     def count(self, status: Status) -> int:
         """Return how many tensors have a status."""
@@ -173,7 +168,7 @@ def layer_of(name: str) -> str:
 
 
 def _change(name: str, one: TensorSource | None, other: TensorSource | None) -> TensorChange:
-    before, after = _form(one), _form(other)
+    before, after = _type_of(one), _type_of(other)
     either = before or after
     elements = math.prod(either.shape) if either is not None else 0
     if one is None or other is None or before is None or after is None:
@@ -193,8 +188,8 @@ def _change(name: str, one: TensorSource | None, other: TensorSource | None) -> 
     return TensorChange(name, "equal" if equal else "changed", before, after, elements, sums)
 
 
-def _form(source: TensorSource | None) -> Form | None:
-    return None if source is None else Form(source.dtype, source.shape)
+def _type_of(source: TensorSource | None) -> TensorType | None:
+    return None if source is None else TensorType(source.dtype, source.shape)
 
 
 def _is_known_equal(one: TensorSource, other: TensorSource) -> bool:
@@ -232,8 +227,8 @@ def _is_alike(one: ComponentTensor, other: ComponentTensor) -> bool:
     )
 
 
-def _spans(leaf: ComponentTensor) -> list[tuple[int, int]]:
-    return list(ranges(leaf.elements * ITEM_SIZES[leaf.dtype]))
+def _spans(tensor: ComponentTensor) -> list[tuple[int, int]]:
+    return list(ranges(tensor.elements * ITEM_SIZES[tensor.dtype]))
 
 
 def _chunk_pieces(

@@ -1,7 +1,7 @@
-"""One state as JSON with holes where its bulk goes: everything that is decided before writing.
+"""One state as JSON with slots where its bulk goes: everything that is decided before writing.
 
 Making a draft takes the small values as they are now, and raises for what cannot be stored. Of
-tensors, arrays and long byte strings it says only where their bytes are: the holes hold the live
+tensors, arrays and long byte strings it says only where their bytes are: the slots hold the live
 memory, until it is written or until `snapshots` puts memory of its own in its place.
 """
 
@@ -30,18 +30,18 @@ class Draft:
 
     parts: dict[str, Part]
     """Its components by name."""
-    holes: list[Hole]
+    slots: list[Slot]
     """The bulk of all of them, in order."""
 
 
 def draft(state: Mapping[str, Any]) -> Draft:
     """Draft every component; raises UnsupportedValueError naming what has no encoding."""
-    holes: list[Hole] = []
-    return Draft({name: encode(value, name, holes) for name, value in state.items()}, holes)
+    slots: list[Slot] = []
+    return Draft({name: encode(value, name, slots) for name, value in state.items()}, slots)
 
 
 @dataclass(slots=True)
-class Hole:
+class Slot:
     """A node that waits for the ids of its chunks."""
 
     node: dict[str, Json]
@@ -74,12 +74,12 @@ class ValuePart:
     storages: list[Json]
 
 
-class _Sink:
+class _ContentCollector:
     """Takes tensors and data out of one component's values while they are encoded."""
 
-    def __init__(self, holes: list[Hole], value: Any, path: str) -> None:
-        self._holes = holes
-        shared, self._places = shared_memory.shared(value)
+    def __init__(self, slots: list[Slot], value: Any, path: str) -> None:
+        self._holes = slots
+        shared, self._places = shared_memory.find_shared(value)
         self._starts = [storage.start for storage in shared]
         self._keepalive = [storage.content() for storage in shared]
         self.storages: list[Json] = [
@@ -102,21 +102,21 @@ class _Sink:
     def data(self, buffer: Buffer, width: int, path: str) -> Json:
         """Encode plain bytes."""
         node: dict[str, Json] = {}
-        self._reserve(Hole(node, buffer, path, None, memoryview(buffer).nbytes, width))
+        self._reserve(Slot(node, buffer, path, None, memoryview(buffer).nbytes, width))
         return node
 
     def _own(self, tensor: torch.Tensor, path: str) -> Json:
         spec = tensors.describe(tensor, path)
         node = spec.to_json()
-        self._reserve(Hole(node, tensor, path, spec.dtype, spec.nbytes, _width(spec)))
+        self._reserve(Slot(node, tensor, path, spec.dtype, spec.nbytes, _width(spec)))
         return node
 
-    def _reserve(self, hole: Hole) -> None:
-        if hole.nbytes <= INLINE_BYTES:
-            hole.node["data"] = bytes(memory(hole.data)).hex()
+    def _reserve(self, slot: Slot) -> None:
+        if slot.nbytes <= INLINE_BYTES:
+            slot.node["data"] = bytes(memory(slot.data)).hex()
         else:
-            hole.node["nbytes"] = hole.nbytes
-            self._holes.append(hole)
+            slot.node["nbytes"] = slot.nbytes
+            self._holes.append(slot)
 
 
 def _width(spec: tensors.TensorSpec) -> int:
@@ -125,7 +125,7 @@ def _width(spec: tensors.TensorSpec) -> int:
 
 
 def memory(data: Buffer | torch.Tensor) -> memoryview:
-    """Return the bytes of a hole's data; a copy only where they are no dense CPU memory."""
+    """Return the bytes of a slot's data; a copy only where they are no dense CPU memory."""
     if isinstance(data, torch.Tensor):
         return tensors.memory(data)
     return memoryview(data).cast("B")
@@ -135,24 +135,24 @@ Part: TypeAlias = NamedPart | ValuePart
 """A component, or what is a tree of its own in one."""
 
 
-def encode(value: Any, path: str, holes: list[Hole]) -> Part:
-    """Encode one component; its bulk is added to `holes`."""
-    sink = _Sink(holes, value, path)
+def encode(value: Any, path: str, slots: list[Slot]) -> Part:
+    """Encode one component; its bulk is added to `slots`."""
+    collector = _ContentCollector(slots, value, path)
     if not _has_names(value):
-        return ValuePart(tagged_json.encode(value, put=sink, path=path), sink.storages)
+        return ValuePart(tagged_json.encode(value, writer=collector, path=path), collector.storages)
     entries: dict[str, Any] = {
-        name: tagged_json.encode(item, put=sink, path=f"{path}.{name}")
+        name: tagged_json.encode(item, writer=collector, path=f"{path}.{name}")
         for name, item in value.items()
     }
     has_tensors = any(isinstance(item, torch.Tensor) for item in value.values())
     grouped = subtree_grouping.group(entries) if has_tensors else None
     kind = type(value).__name__
     if grouped is None:
-        return NamedPart(entries, kind, flat=False, storages=sink.storages)
+        return NamedPart(entries, kind, flat=False, storages=collector.storages)
     for name, item in grouped.items():
         if name not in entries:
             grouped[name] = _module(item)
-    return NamedPart(grouped, kind, flat=True, storages=sink.storages)
+    return NamedPart(grouped, kind, flat=True, storages=collector.storages)
 
 
 def _has_names(value: Any) -> bool:

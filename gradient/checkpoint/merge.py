@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.component_tensors import BlobReader, ComponentTensor, leaves
+from gradient.checkpoint.component_tensors import BlobReader, ComponentTensor, tensors_in
 from gradient.checkpoint.reader import component_entries, component_tree
 from gradient.errors import MisfitError
 from gradient.objects import tree as trees
@@ -70,7 +70,7 @@ def slerp(share: float) -> Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class CommitModel:
     """The model of one commit: what it is called, and where its tensors are."""
 
     name: str
@@ -79,18 +79,20 @@ class Model:
     """The commit's tree."""
     component: Tree | ValueTree
     """The model's own tree."""
-    leaves: Mapping[str, ComponentTensor]
+    tensors: Mapping[str, ComponentTensor]
     """Its tensors, without those of extra state."""
     store: BlobReader
     """Where they are."""
 
     @classmethod
-    def of(cls, store: BlobReader, root: Oid, name: str) -> Model:
+    def of(cls, store: BlobReader, root: Oid, name: str) -> CommitModel:
         """Find a model's tensors, without reading them; raises MisfitError where there is none."""
         entry = component_entries(store, root).get("model")
         if entry is None:
             raise MisfitError(f"{name} has no model", missing=["model"])
-        found = {leaf.name: leaf for leaf in leaves(store, entry) if _is_weight(leaf.name)}
+        found = {
+            tensor.name: tensor for tensor in tensors_in(store, entry) if _is_weight(tensor.name)
+        }
         return cls(name, root, component_tree(store, entry), found, store)
 
     def storage(self, number: int) -> ComponentTensor:
@@ -100,7 +102,7 @@ class Model:
         return ComponentTensor(f"{{{number}}}", node, self.component, self.store)
 
 
-def check(models: Sequence[Model]) -> None:
+def check(models: Sequence[CommitModel]) -> None:
     """Raise MisfitError, listing every difference, unless all models have the same tensors."""
     first = models[0]
     missing: list[str] = []
@@ -108,12 +110,12 @@ def check(models: Sequence[Model]) -> None:
     mismatched: dict[str, str] = {}
     lines: list[str] = []
     for other in models[1:]:
-        missing += (absent := [name for name in first.leaves if name not in other.leaves])
-        unexpected += (extra := [name for name in other.leaves if name not in first.leaves])
+        missing += (absent := [name for name in first.tensors if name not in other.tensors])
+        unexpected += (extra := [name for name in other.tensors if name not in first.tensors])
         lines += [f"  only in {first.name}: {name}" for name in absent]
         lines += [f"  only in {other.name}: {name}" for name in extra]
-        for name, leaf in first.leaves.items():
-            difference = _difference(first, leaf, other, other.leaves.get(name))
+        for name, tensor in first.tensors.items():
+            difference = _difference(first, tensor, other, other.tensors.get(name))
             if difference is not None:
                 mismatched[name] = difference
                 lines.append(f"  different: {name}: {difference}")
@@ -125,7 +127,7 @@ def check(models: Sequence[Model]) -> None:
 
 def write_merged(
     transaction: Transaction,
-    models: Sequence[Model],
+    models: Sequence[CommitModel],
     rule: Rule,
     *,
     progress: Callable[[int], object] | None = None,
@@ -138,7 +140,7 @@ def write_merged(
     entries = dict(component_entries(first.store, first.root))
     del entries["model"]
     entries.pop("optimizer", None)
-    writer.keep(transaction, entries)
+    writer.reuse_entries(transaction, entries)
     merge = _Merge(transaction, models, rule, progress or (lambda count: None))
     entries["model"] = {"tree": str(merge.component())}
     return writer.write_root(transaction, entries)
@@ -149,7 +151,7 @@ class _Merge:
     """Writes the first model's trees again, with other tensors in them."""
 
     transaction: Transaction
-    models: Sequence[Model]
+    models: Sequence[CommitModel]
     rule: Rule
     progress: Callable[[int], object]
 
@@ -177,11 +179,11 @@ class _Merge:
         if type(node) is dict and node.keys() == {"tree"}:
             raw = self.models[0].store.read(Oid.parse(node["tree"]), Kind.TREE)
             return {"tree": str(self._tree(trees.parse(raw), path))}
-        own = [model.leaves.get(path) for model in self.models]
+        own = [model.tensors.get(path) for model in self.models]
         if type(node) is dict and node.keys() == {"tensor"} and own[0] is not None:
             merged: Json = None
             if own[0].memory is None:
-                merged = self._merged([leaf for leaf in own if leaf is not None])
+                merged = self._merged([tensor for tensor in own if tensor is not None])
             self.progress(1)
             node = node if merged is None else merged
         self._keep(node)
@@ -197,15 +199,15 @@ class _Merge:
         whole = tensor.detach()
         aligned = [whole, *(torch.empty_like(whole).copy_(part.load()) for part in parts[1:])]
         flat = [each.as_strided((each.numel(),), (1,)) for each in aligned]
-        _add_up(flat, self.rule(flat))
+        _sum_into_first(flat, self.rule(flat))
         return writer.write_tensor(self.transaction, tensor, path=parts[0].name)
 
     def _keep(self, node: Json) -> None:
-        writer.keep(self.transaction, {"": node})
+        writer.reuse_entries(self.transaction, {"": node})
 
 
-def _add_up(parts: Sequence[torch.Tensor], weights: Sequence[float]) -> None:
-    """Put the weighted sum into the first."""
+def _sum_into_first(parts: Sequence[torch.Tensor], weights: Sequence[float]) -> None:
+    """ContentWriter the weighted sum into the first."""
     wide = torch.complex128 if parts[0].is_complex() else torch.float64
     for start in range(0, parts[0].numel(), _STRETCH):
         pieces = [part[start : start + _STRETCH] for part in parts]
@@ -229,33 +231,33 @@ def _is_weight(name: str) -> bool:
 
 
 def _difference(
-    first: Model, leaf: ComponentTensor, other: Model, twin: ComponentTensor | None
+    first: CommitModel, tensor: ComponentTensor, other: CommitModel, twin: ComponentTensor | None
 ) -> str | None:
     if twin is None:
         return None
-    if (leaf.dtype, leaf.shape) != (twin.dtype, twin.shape):
-        return f"{_form(leaf)} in {first.name}, {_form(twin)} in {other.name}"
-    if _window(leaf) != _window(twin) or _form_of_memory(first, leaf) != _form_of_memory(
-        other, twin
-    ):
+    if (tensor.dtype, tensor.shape) != (twin.dtype, twin.shape):
+        return f"{_layout(tensor)} in {first.name}, {_layout(twin)} in {other.name}"
+    if _memory_view(tensor) != _memory_view(twin) or _storage_layout(
+        first, tensor
+    ) != _storage_layout(other, twin):
         return f"it shares memory with other tensors than in {other.name}"
-    dtype = leaf.dtype if leaf.memory is None else _form_of_memory(first, leaf)[0]
-    averaged = dtype in AVERAGED or not _is_fraction(leaf.dtype)
-    if not averaged and leaf.content != twin.content:
-        what = "shares memory with another dtype" if dtype != leaf.dtype else f"is {dtype}"
+    dtype = tensor.dtype if tensor.memory is None else _storage_layout(first, tensor)[0]
+    averaged = dtype in AVERAGED or not _is_fraction(tensor.dtype)
+    if not averaged and tensor.content != twin.content:
+        what = "shares memory with another dtype" if dtype != tensor.dtype else f"is {dtype}"
         return f"it {what}, which cannot be averaged"
     return None
 
 
-def _window(leaf: ComponentTensor) -> tuple[Json, ...]:
-    fields = ("storage", "offset", "stride") if leaf.memory is not None else ("storage",)
-    return tuple(leaf.node.get(field) for field in fields)
+def _memory_view(tensor: ComponentTensor) -> tuple[Json, ...]:
+    fields = ("storage", "offset", "stride") if tensor.memory is not None else ("storage",)
+    return tuple(tensor.node.get(field) for field in fields)
 
 
-def _form_of_memory(model: Model, leaf: ComponentTensor) -> tuple[str, tuple[int, ...]]:
-    if type(leaf.memory) is not int or leaf.memory >= len(model.component.storages):
+def _storage_layout(model: CommitModel, tensor: ComponentTensor) -> tuple[str, tuple[int, ...]]:
+    if type(tensor.memory) is not int or tensor.memory >= len(model.component.storages):
         return "", ()
-    storage = model.storage(leaf.memory)
+    storage = model.storage(tensor.memory)
     return storage.dtype, storage.shape
 
 
@@ -264,5 +266,5 @@ def _is_fraction(dtype: str) -> bool:
     return found is None or found.is_floating_point or found.is_complex
 
 
-def _form(leaf: ComponentTensor) -> str:
-    return f"{leaf.dtype} {list(leaf.shape)}"
+def _layout(tensor: ComponentTensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gradient.checkpoint import shared_memory
-from gradient.checkpoint.references import listed
+from gradient.checkpoint.references import parse_list
 from gradient.checkpoint.writer import LISTED_CHUNKS
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, MissingObjectError
@@ -75,7 +75,9 @@ def read_entries(
         raise MalformedObjectError("the component has no entries")
     kept = {name: node for name, node in tree.entries.items() if name not in without}
     jobs: list[tuple[Oid, memoryview]] = []
-    value: dict[str, Any] = _value_of(replace(tree, entries=kept), _Source(store, jobs, tree))
+    value: dict[str, Any] = _value_of(
+        replace(tree, entries=kept), _ComponentReader(store, jobs, tree)
+    )
     store.read_blobs(jobs)
     return value
 
@@ -83,7 +85,7 @@ def read_entries(
 def read_tensor(store: ObjectReader, component: Tree | ValueTree, node: Json) -> torch.Tensor:
     """Return one tensor by its description, which stands in a component or in a tree below it."""
     jobs: list[tuple[Oid, memoryview]] = []
-    tensor = _Source(store, jobs, component).tensor(node)
+    tensor = _ComponentReader(store, jobs, component).tensor(node)
     store.read_blobs(jobs)
     return tensor
 
@@ -103,16 +105,16 @@ def component_tree(store: ObjectReader, entry: Json) -> Tree | ValueTree:
 
 def _component(store: ObjectReader, entry: Json, jobs: list[tuple[Oid, memoryview]]) -> Any:
     tree = component_tree(store, entry)
-    return _value_of(tree, _Source(store, jobs, tree))
+    return _value_of(tree, _ComponentReader(store, jobs, tree))
 
 
-def _value_of(tree: Tree | ValueTree, source: _Source, depth: int = 0) -> Any:
+def _value_of(tree: Tree | ValueTree, source: _ComponentReader, depth: int = 0) -> Any:
     if isinstance(tree, ValueTree):
-        return tagged_json.decode(tree.value, get=source)
+        return tagged_json.decode(tree.value, reader=source)
     mapping: dict[str, Any] = OrderedDict() if tree.type == "OrderedDict" else {}
     for name, entry in tree.entries.items():
         if not _is_tree(entry):
-            _add(mapping, name, tagged_json.decode(entry, get=source))
+            _add(mapping, name, tagged_json.decode(entry, reader=source))
             continue
         below = _value_of(_subtree(source, entry, depth), source, depth + 1)
         if not tree.flat:
@@ -125,7 +127,7 @@ def _value_of(tree: Tree | ValueTree, source: _Source, depth: int = 0) -> Any:
     return mapping
 
 
-def _subtree(source: _Source, entry: Json, depth: int) -> Tree | ValueTree:
+def _subtree(source: _ComponentReader, entry: Json, depth: int) -> Tree | ValueTree:
     tree = component_tree(source.store, entry)
     if tree.storages:
         raise MalformedObjectError("a tree below a component's has storages of its own")
@@ -158,7 +160,7 @@ class _Storage:
     tensor: torch.Tensor | None = None
 
 
-class _Source:
+class _ComponentReader:
     """Gives tensors and data back while one component's values are decoded."""
 
     def __init__(
@@ -172,32 +174,32 @@ class _Source:
         """Allocate the tensor a node describes; its content follows with the chunks."""
         fields = _fields(node, {"dtype", "shape"}, _TENSOR_OPTIONS)
         if "storage" in fields:
-            return self._window(fields)
-        content = {name: fields[name] for name in _CONTENT & fields.keys()}
-        spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _CONTENT})
-        pieces = self._pieces(content, spec.nbytes)
+            return self._shared_tensor(fields)
+        content = {name: fields[name] for name in _CONTENT_FIELDS & fields.keys()}
+        spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _CONTENT_FIELDS})
+        chunks = self._chunk_ids(content, spec.nbytes)
         tensor = tensors.allocate(spec)
-        self._place(pieces, content, tensors.writable_memory(tensor))
+        self._request(chunks, content, tensors.writable_memory(tensor))
         return tensor
 
     def data(self, node: Json) -> bytearray:
         """Return plain bytes, read and verified at once."""
-        content = _fields(node, set(), _CONTENT)
+        content = _fields(node, set(), _CONTENT_FIELDS)
         size = content.get("nbytes")
         if size is None:
             return bytearray(_inline(content))
         if type(size) is not int:
             raise MalformedObjectError(f"data of {size!r:.40} bytes")
-        pieces = self._pieces(content, size)
+        chunks = self._chunk_ids(content, size)
         out = bytearray(size)
         jobs = self._jobs
         self._jobs = []
-        self._place(pieces, content, memoryview(out))
+        self._request(chunks, content, memoryview(out))
         self.store.read_blobs(self._jobs)
         self._jobs = jobs
         return out
 
-    def _pieces(self, content: dict[str, Json], size: int) -> list[Oid]:
+    def _chunk_ids(self, content: dict[str, Json], size: int) -> list[Oid]:
         """Return the ids of the chunks, checked in number before anything is allocated."""
         if size <= CHUNKED_BYTES or (size <= INLINE_BYTES and "data" in content):
             if content.keys() != {"data"} or len(_inline(content)) != size:
@@ -209,25 +211,25 @@ class _Source:
         if count > LISTED_CHUNKS:
             if content.keys() != {"nbytes", "list"}:
                 raise MalformedObjectError(f"a tensor of {count} chunks has no list")
-            pieces = listed(self.store.read(Oid.parse(content["list"]), Kind.LIST))
+            chunks = parse_list(self.store.read(Oid.parse(content["list"]), Kind.LIST))
         else:
             named = content.get("chunks")
             if content.keys() != {"nbytes", "chunks"} or type(named) is not list:
                 raise MalformedObjectError("a tensor has no chunks")
-            pieces = [Oid.parse(text) for text in named]
-        if len(pieces) != count:
-            raise MalformedObjectError(f"a tensor of {count} chunks names {len(pieces)}")
-        return pieces
+            chunks = [Oid.parse(text) for text in named]
+        if len(chunks) != count:
+            raise MalformedObjectError(f"a tensor of {count} chunks names {len(chunks)}")
+        return chunks
 
-    def _place(self, pieces: list[Oid], content: dict[str, Json], out: memoryview) -> None:
-        if not pieces:
+    def _request(self, chunks: list[Oid], content: dict[str, Json], out: memoryview) -> None:
+        if not chunks:
             out[:] = _inline(content)
-        for oid, (start, stop) in zip(pieces, ranges(out.nbytes), strict=False):
+        for oid, (start, stop) in zip(chunks, ranges(out.nbytes), strict=False):
             self._jobs.append((oid, out[start:stop]))
 
-    def _window(self, fields: dict[str, Json]) -> torch.Tensor:
+    def _shared_tensor(self, fields: dict[str, Json]) -> torch.Tensor:
         """Return a view on a storage of the component, its bounds checked."""
-        if not fields.keys() >= {"storage", "offset", "stride"} or _CONTENT & fields.keys():
+        if not fields.keys() >= {"storage", "offset", "stride"} or _CONTENT_FIELDS & fields.keys():
             raise MalformedObjectError("a shared tensor has other fields than these")
         number, stride, offset = fields["storage"], fields["stride"], fields["offset"]
         if type(number) is not int or not 0 <= number < len(self.storages):
@@ -237,14 +239,14 @@ class _Source:
             if "storage" in _fields(storage.node, {"dtype", "shape"}, _TENSOR_OPTIONS):
                 raise MalformedObjectError("a storage lies in a storage")
             storage.tensor = self.tensor(storage.node)
-        spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _WINDOW})
-        return shared_memory.window(storage.tensor, spec, stride=stride, offset=offset)
+        spec = TensorSpec.from_json({k: v for k, v in fields.items() if k not in _VIEW_FIELDS})
+        return shared_memory.view_into(storage.tensor, spec, stride=stride, offset=offset)
 
 
 _CHUNK = next(iter(ranges(1 << 62)))[1]
-_CONTENT = {"data", "nbytes", "chunks", "list"}
-_WINDOW = {"storage", "offset", "stride"}
-_TENSOR_OPTIONS = {"requires_grad", "parameter", *_WINDOW, *_CONTENT}
+_CONTENT_FIELDS = {"data", "nbytes", "chunks", "list"}
+_VIEW_FIELDS = {"storage", "offset", "stride"}
+_TENSOR_OPTIONS = {"requires_grad", "parameter", *_VIEW_FIELDS, *_CONTENT_FIELDS}
 
 
 def _fields(node: Json, required: set[str], optional: set[str]) -> dict[str, Json]:

@@ -11,7 +11,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree, ValueTree
 
 
-def below(kind: Kind, body: bytes) -> Iterator[tuple[Kind, Oid]]:
+def references_in(kind: Kind, body: bytes) -> Iterator[tuple[Kind, Oid]]:
     """Yield what the body of a tree or a list names directly; nothing for other kinds.
 
     Raises MalformedObjectError.
@@ -19,7 +19,7 @@ def below(kind: Kind, body: bytes) -> Iterator[tuple[Kind, Oid]]:
     if kind is Kind.TREE:
         yield from references(trees.parse(body))
     elif kind is Kind.LIST:
-        yield from ((Kind.BLOB, blob) for blob in listed(body))
+        yield from ((Kind.BLOB, blob) for blob in parse_list(body))
 
 
 def references(tree: Tree | ValueTree) -> Iterator[tuple[Kind, Oid]]:
@@ -45,7 +45,7 @@ def references(tree: Tree | ValueTree) -> Iterator[tuple[Kind, Oid]]:
                     stack.append(value)
 
 
-def listed(raw: bytes) -> list[Oid]:
+def parse_list(raw: bytes) -> list[Oid]:
     """Return the blobs that a list object names, in order; raises MalformedObjectError."""
     if not raw:
         raise MalformedObjectError("a list of nothing")

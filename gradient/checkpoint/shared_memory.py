@@ -35,21 +35,21 @@ class SharedStorage:
         return flat.set_(tensors.longest_storage(self.members), start, (length,), (1,))
 
 
-def shared(value: Any) -> tuple[list[SharedStorage], dict[int, int]]:
+def find_shared(value: Any) -> tuple[list[SharedStorage], dict[int, int]]:
     """Find overlapping tensors anywhere in a nested plain value.
 
     Returns the stretches in the order in which their first tensor occurs, and a map from
     ``id(tensor)`` to the stretch's number. A tensor whose memory is its own is in neither.
     """
-    lying: dict[Any, list[tuple[int, int, torch.Tensor]]] = {}
+    by_storage: dict[Any, list[tuple[int, int, torch.Tensor]]] = {}
     order: dict[int, int] = {}
     for tensor in _tensors(value):
         order.setdefault(id(tensor), len(order))
-        if _lies_in_memory(tensor):
+        if _can_share_memory(tensor):
             key, start, stop = tensors.extent(tensor)
-            lying.setdefault(key, []).append((start, stop, tensor))
+            by_storage.setdefault(key, []).append((start, stop, tensor))
     storages = [
-        span for found in lying.values() for span in _merged(found) if len(span.members) > 1
+        span for found in by_storage.values() for span in _merged(found) if len(span.members) > 1
     ]
     for storage in storages:
         storage.members.sort(key=lambda member: order[id(member)])
@@ -58,7 +58,9 @@ def shared(value: Any) -> tuple[list[SharedStorage], dict[int, int]]:
     return storages, {id(t): number for number, s in enumerate(storages) for t in s.members}
 
 
-def window(storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Json) -> torch.Tensor:
+def view_into(
+    storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Json
+) -> torch.Tensor:
     """Return the tensor that looks at a stretch from `offset` bytes on, with `stride` in elements.
 
     Raises MalformedObjectError for a window that would reach outside the stretch.
@@ -82,10 +84,10 @@ def window(storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Jso
     return view.requires_grad_() if spec.requires_grad else view
 
 
-def _merged(lying: list[tuple[int, int, torch.Tensor]]) -> Iterator[SharedStorage]:
+def _merged(by_storage: list[tuple[int, int, torch.Tensor]]) -> Iterator[SharedStorage]:
     """Join what overlaps in one memory."""
     span: SharedStorage | None = None
-    for start, stop, tensor in sorted(lying, key=lambda each: each[:2]):
+    for start, stop, tensor in sorted(by_storage, key=lambda each: each[:2]):
         if span is not None and start < span.stop:
             span.stop = max(span.stop, stop)
             span.members.append(tensor)
@@ -97,7 +99,7 @@ def _merged(lying: list[tuple[int, int, torch.Tensor]]) -> Iterator[SharedStorag
         yield span
 
 
-def _lies_in_memory(tensor: torch.Tensor) -> bool:
+def _can_share_memory(tensor: torch.Tensor) -> bool:
     """Whether a tensor can share memory; one that can not be stored is refused later, by name."""
     return (
         type(tensor) in (torch.Tensor, torch.nn.Parameter)

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from gradient.checkpoint import chunk_walk
-from gradient.checkpoint.draft import Draft, Hole, memory
+from gradient.checkpoint.draft import Draft, Slot, memory
 from gradient.codec.chunks import ranges
 from gradient.errors import GradientError
 from gradient.objects.oid import Oid
@@ -39,7 +39,7 @@ PAUSE: Final = 16
 
 _ALIGNED = 64
 _SAMPLE = 64
-_SPARE = 16 << 20
+_MAX_EXCESS = 16 << 20
 
 
 class Store(TreeReader, Protocol):
@@ -54,9 +54,9 @@ class Snapshot:
     """One draft that is independent of the live objects."""
 
     draft: Draft
-    """Its holes hold memory of the snapshot's."""
+    """Its slots hold memory of the snapshot's."""
     samples: dict[str, bytes]
-    """A few bytes of each hole, by path."""
+    """A few bytes of each slot, by path."""
     buffer: torch.Tensor | None
     """That memory."""
 
@@ -81,56 +81,56 @@ class Snapshots:
     _free: list[torch.Tensor] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def stand_at(self, root: Oid) -> None:
+    def restored_to(self, root: Oid) -> None:
         """Note that the run was put back to the state of a root tree."""
         self._root = root
 
     def take(self, draft: Draft) -> Snapshot:
-        """Copy what the draft's holes hold, unless it is stored already; the draft is changed."""
-        self._recall()
-        samples = _samples(draft.holes)
-        moving: list[tuple[int, Hole]] = []
+        """Copy what the draft's slots hold, unless it is stored already; the draft is changed."""
+        self._read_stored()
+        samples = _samples(draft.slots)
+        copied: list[tuple[int, Slot]] = []
         size, pinned = 0, False
-        for hole in draft.holes:
-            if type(hole.data) is bytes:
+        for slot in draft.slots:
+            if type(slot.data) is bytes:
                 continue  # nobody can change it
-            hole.stored = self._unchanged(hole, samples.get(hole.path))
-            if hole.stored is not None:
-                hole.data = b""
+            slot.stored = self._unchanged(slot, samples.get(slot.path))
+            if slot.stored is not None:
+                slot.data = b""
                 continue
-            moving.append((size, hole))
-            size += -(-hole.nbytes // _ALIGNED) * _ALIGNED
-            pinned = pinned or (isinstance(hole.data, torch.Tensor) and hole.data.is_cuda)
-        buffer = self._buffer(size, pinned) if moving else None
+            copied.append((size, slot))
+            size += -(-slot.nbytes // _ALIGNED) * _ALIGNED
+            pinned = pinned or (isinstance(slot.data, torch.Tensor) and slot.data.is_cuda)
+        buffer = self._buffer(size, pinned) if copied else None
         if buffer is not None:
             try:
-                _copy(moving, buffer)
+                _copy(copied, buffer)
             except BaseException:
                 self._free.append(buffer)
                 raise
         return Snapshot(draft, samples, buffer)
 
-    def written(self, snapshot: Snapshot) -> None:
+    def remember_stored(self, snapshot: Snapshot) -> None:
         """Learn from a snapshot whose commit ended well what is stored."""
         self._stored = {
-            hole.path: _Stored(hole.written, snapshot.samples.get(hole.path))
-            for hole in snapshot.draft.holes
+            slot.path: _Stored(slot.written, snapshot.samples.get(slot.path))
+            for slot in snapshot.draft.slots
         }
 
-    def ended(self, snapshot: Snapshot) -> None:
+    def release(self, snapshot: Snapshot) -> None:
         """Take back the memory of a snapshot whose commit ended, well or not."""
         buffer, snapshot.buffer = snapshot.buffer, None
         # Whoever still knows the draft (a failure's traceback) must not keep the memory with it.
         snapshot.draft.parts.clear()
-        snapshot.draft.holes.clear()
+        snapshot.draft.slots.clear()
         if buffer is not None:
             self._free.append(buffer)
 
-    def failed(self) -> None:
+    def forget_stored(self) -> None:
         """Forget what is stored: a commit that relied on it was not made."""
         self._stored, self._root = {}, None
 
-    def _recall(self) -> None:
+    def _read_stored(self) -> None:
         """Read what the commit that the run was put back to has."""
         root, self._root = self._root, None
         if root is None:
@@ -143,22 +143,22 @@ class Snapshots:
         except GradientError:
             self._stored = {}  # everything is copied, and the writer finds what is wrong
 
-    def _unchanged(self, hole: Hole, sample: bytes | None) -> Sequence[Oid] | None:
-        """Return the chunks of a hole's content if they are those of the last commit."""
-        stored = self._stored.get(hole.path)
+    def _unchanged(self, slot: Slot, sample: bytes | None) -> Sequence[Oid] | None:
+        """Return the chunks of a slot's content if they are those of the last commit."""
+        stored = self._stored.get(slot.path)
         if stored is None or sample is None or stored.sample not in (None, sample):
             return None
-        rest = self._pauses.get(hole.path, 0)
+        rest = self._pauses.get(slot.path, 0)
         if rest:
-            self._pauses[hole.path] = rest - 1
+            self._pauses[slot.path] = rest - 1
             return None
-        content = memory(hole.data)
-        chunks = (content[start:stop] for start, stop in ranges(hole.nbytes))
+        content = memory(slot.data)
+        chunks = (content[start:stop] for start, stop in ranges(slot.nbytes))
         expected = iter(stored.chunks)
         same = all(oid == next(expected, None) for oid in self.store.name_blobs(chunks))
         if same and next(expected, None) is None:  # what became shorter has a beginning of them
             return stored.chunks
-        self._pauses[hole.path] = PAUSE
+        self._pauses[slot.path] = PAUSE
         return None
 
     def _buffer(self, size: int, pinned: bool) -> torch.Tensor:
@@ -167,7 +167,7 @@ class Snapshots:
             free = self._free.pop() if self._free else None
         if (
             free is not None
-            and size <= free.nbytes <= 2 * size + _SPARE
+            and size <= free.nbytes <= 2 * size + _MAX_EXCESS
             and free.is_pinned() == pinned
         ):
             return free
@@ -175,23 +175,23 @@ class Snapshots:
         return torch.empty(max(size, 1), dtype=torch.uint8, device="cpu", pin_memory=pinned)
 
 
-def _samples(holes: list[Hole]) -> dict[str, bytes]:
-    """Return a few bytes of each hole whose memory is lent, by path."""
+def _samples(slots: list[Slot]) -> dict[str, bytes]:
+    """Return a few bytes of each slot whose memory is lent, by path."""
     found: dict[str, bytes] = {}
     slices: dict[torch.device, tuple[list[str], list[torch.Tensor]]] = {}
-    for hole in holes:
-        data = hole.data
+    for slot in slots:
+        data = slot.data
         if not isinstance(data, torch.Tensor):
-            found[hole.path] = b"".join(_ends(memory(data)))
+            found[slot.path] = b"".join(_ends(memory(data)))
         elif not tensors.is_dense(data):
             continue
         elif data.device.type == "cpu":
-            found[hole.path] = b"".join(_ends(memory(data)))
+            found[slot.path] = b"".join(_ends(memory(data)))
         else:
             paths, pieces = slices.setdefault(data.device, ([], []))
             raw = tensors.flat(data)
-            paths.append(hole.path)
-            pieces += [raw[at : at + _SAMPLE] for at in _places(raw.nbytes)]
+            paths.append(slot.path)
+            pieces += [raw[start : start + _SAMPLE] for start in _sample_starts(raw.nbytes)]
     for paths, pieces in slices.values():
         together = torch.cat(pieces).cpu().numpy().tobytes()  # one transfer for a whole device
         length = _SAMPLE * 3
@@ -201,39 +201,39 @@ def _samples(holes: list[Hole]) -> dict[str, bytes]:
 
 
 def _ends(content: memoryview) -> Iterator[memoryview]:
-    return (content[at : at + _SAMPLE] for at in _places(content.nbytes))
+    return (content[start : start + _SAMPLE] for start in _sample_starts(content.nbytes))
 
 
-def _places(nbytes: int) -> tuple[int, int, int]:
-    # A hole is larger than what stands inline, and so than the three samples together.
+def _sample_starts(nbytes: int) -> tuple[int, int, int]:
+    # A slot is larger than what stands inline, and so than the three samples together.
     return 0, nbytes // 2, nbytes - _SAMPLE
 
 
-def _copy(moving: list[tuple[int, Hole]], buffer: torch.Tensor) -> None:
-    """Copy each hole's content to its place in a buffer, and let the hole hold that."""
+def _copy(copied: list[tuple[int, Slot]], buffer: torch.Tensor) -> None:
+    """Copy each slot's content to its place in a buffer, and let the slot hold that."""
     whole = buffer.numpy()
-    copies: list[tuple[Hole, memoryview]] = []
+    copies: list[tuple[Slot, memoryview]] = []
     with ExitStack() as stack:
         streams: dict[torch.device, torch.cuda.Stream] = {}
-        for at, hole in moving:
-            place = slice(at, at + hole.nbytes)
-            copies.append((hole, whole[place].data))
-            if not isinstance(hole.data, torch.Tensor):
-                whole[place] = np.frombuffer(memory(hole.data), np.uint8)
-            elif hole.data.is_cuda:
-                device = hole.data.device
+        for start, slot in copied:
+            place = slice(start, start + slot.nbytes)
+            copies.append((slot, whole[place].data))
+            if not isinstance(slot.data, torch.Tensor):
+                whole[place] = np.frombuffer(memory(slot.data), np.uint8)
+            elif slot.data.is_cuda:
+                device = slot.data.device
                 if device not in streams:
                     streams[device] = _stream(device)
                     stack.callback(streams[device].synchronize)
-                raw = tensors.flat(hole.data)
+                raw = tensors.flat(slot.data)
                 streams[device].wait_stream(torch.cuda.current_stream(device))
                 with torch.cuda.stream(streams[device]):
                     buffer[place].copy_(raw, non_blocking=True)
                     raw.record_stream(streams[device])
             else:
-                buffer[place].copy_(tensors.flat(hole.data))
-    for hole, content in copies:
-        hole.data = content
+                buffer[place].copy_(tensors.flat(slot.data))
+    for slot, content in copies:
+        slot.data = content
 
 
 def _stream(device: torch.device) -> torch.cuda.Stream:

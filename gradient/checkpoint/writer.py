@@ -2,8 +2,8 @@
 
 Goals: every chunk of the whole state goes through one pipeline (so that the workers never drain
 between tensors), device memory is copied to the host a tensor at a time, and what did not change
-keeps its tree id. Plan: encode every component to JSON with holes where chunk ids go; push all
-chunks; fill the holes; write the trees, children first.
+keeps its tree id. Plan: encode every component to JSON with slots where chunk ids go; push all
+chunks; fill the slots; write the trees, children first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 from gradient.checkpoint import chunk_walk
 from gradient.checkpoint.codec_cache import CodecCache
 from gradient.checkpoint.delta_bases import DeltaBases
-from gradient.checkpoint.draft import Draft, Hole, NamedPart, Part, ValuePart, draft, encode, memory
+from gradient.checkpoint.draft import (
+    Draft,
+    NamedPart,
+    Part,
+    Slot,
+    ValuePart,
+    draft,
+    encode,
+    memory,
+)
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, UnsupportedValueError
 from gradient.objects import canonical
@@ -40,17 +49,19 @@ def write_state(
     state: Mapping[str, Any],
     *,
     carried: Mapping[str, Json] | None = None,
-    bases: DeltaBases | None = None,
-    plans: CodecCache | None = None,
+    delta_bases: DeltaBases | None = None,
+    codec_cache: CodecCache | None = None,
 ) -> Oid:
     """Store every component of a state as one tree and return the id of the root tree.
 
-    `carried` are entries of another root tree that are taken over as they stand. Chunks may be
-    stored as differences from those of `bases`; `plans` remembers what pays from one call to the
-    next. Live tensors are read until this returns. Raises UnsupportedValueError before anything is
-    written.
+    The entries in `carried` come from another root tree and are reused unchanged. Chunks may be
+    stored as differences from the chunks of `delta_bases`. `codec_cache` keeps each chunk's coding
+    plan for the next call. Live tensors are read until this function returns. Raises
+    UnsupportedValueError before anything is written.
     """
-    return write_draft(transaction, draft(state), carried=carried, bases=bases, plans=plans)
+    return write_draft(
+        transaction, draft(state), carried=carried, delta_bases=delta_bases, codec_cache=codec_cache
+    )
 
 
 def write_draft(
@@ -58,16 +69,16 @@ def write_draft(
     drafted: Draft,
     *,
     carried: Mapping[str, Json] | None = None,
-    bases: DeltaBases | None = None,
-    plans: CodecCache | None = None,
+    delta_bases: DeltaBases | None = None,
+    codec_cache: CodecCache | None = None,
 ) -> Oid:
     """Store a state that was drafted before, as `write_state` does; may be repeated.
 
     Raises UnsupportedValueError for a component whose values are too many for one tree.
     """
-    _fill(transaction, drafted.holes, bases, plans)
+    _write_contents(transaction, drafted.slots, delta_bases, codec_cache)
     entries = dict(carried or {})
-    keep(transaction, entries)
+    reuse_entries(transaction, entries)
     for name, component in drafted.parts.items():
         try:
             entries[name] = {"tree": str(_write_component(transaction, component))}
@@ -77,7 +88,7 @@ def write_draft(
     return write_root(transaction, entries)
 
 
-def keep(transaction: Transaction, entries: Mapping[str, Json]) -> None:
+def reuse_entries(transaction: Transaction, entries: Mapping[str, Json]) -> None:
     """Take over what the entries of a root tree stand on: chunks are looked up, trees put again.
 
     So nothing that lies in the trash alone is relied on.
@@ -93,18 +104,18 @@ def write_root(transaction: Transaction, entries: Mapping[str, Json]) -> Oid:
 
 def write_value(transaction: Transaction, value: Any, *, name: str) -> Oid:
     """Store one plain value (an environment, hyperparameters) as a tree and return its id."""
-    holes: list[Hole] = []
-    component = encode(value, name, holes)
-    _fill(transaction, holes)
+    slots: list[Slot] = []
+    component = encode(value, name, slots)
+    _write_contents(transaction, slots)
     return _write_component(transaction, component)
 
 
 def write_tensor(transaction: Transaction, tensor: torch.Tensor, *, path: str) -> Json:
     """Store the content of one tensor and return the entry that stands for it in a tree."""
-    holes: list[Hole] = []
-    part = encode(tensor, path, holes)
+    slots: list[Slot] = []
+    part = encode(tensor, path, slots)
     assert isinstance(part, ValuePart)
-    _fill(transaction, holes)
+    _write_contents(transaction, slots)
     return part.value
 
 
@@ -116,67 +127,73 @@ def replace_entries(
     Returns None, having written nothing, where the new entries cannot stand beside the old: they
     share memory among themselves, or the component is grouped by module.
     """
-    holes: list[Hole] = []
-    encoded = encode(dict(changed), name, holes)
+    slots: list[Slot] = []
+    encoded = encode(dict(changed), name, slots)
     if not isinstance(encoded, NamedPart) or encoded.storages or encoded.flat or component.flat:
         return None
-    _fill(transaction, holes)
-    entries = {**component.entries, **_settle(transaction, encoded).entries}
+    _write_contents(transaction, slots)
+    entries = {**component.entries, **_write_subtrees(transaction, encoded).entries}
     tree = Tree(entries, component.type, storages=component.storages)
     return transaction.put(Kind.TREE, tree.to_bytes())
 
 
-def _fill(
+def _write_contents(
     transaction: Transaction,
-    holes: list[Hole],
-    bases: DeltaBases | None = None,
-    plans: CodecCache | None = None,
+    slots: list[Slot],
+    delta_bases: DeltaBases | None = None,
+    codec_cache: CodecCache | None = None,
 ) -> None:
     """Push all chunks through the transaction and put their ids into the waiting nodes."""
-    for hole in holes:
-        transaction.keep(hole.stored or (), width=hole.width)
-    fresh = [hole for hole in holes if not hole.stored]
-    large = [hole for hole in fresh if hole.nbytes > SMALL_BYTES]
-    small = [hole for hole in fresh if hole.nbytes <= SMALL_BYTES]
-    known = plans or CodecCache()
-    stored = iter(transaction.store(_pieces(large, bases, known), _pieces(small, bases, known)))
-    for hole in (*large, *small):
-        done = [next(stored) for _ in ranges(hole.nbytes)]
-        hole.written = [each.oid for each in done]
-        if plans is not None:
-            plans.learn(hole.path, [each.plan for each in done])
-    for hole in holes:
-        oids = hole.written = hole.stored or hole.written
+    for slot in slots:
+        transaction.keep(slot.stored or (), width=slot.width)
+    fresh = [slot for slot in slots if not slot.stored]
+    large = [slot for slot in fresh if slot.nbytes > SMALL_BYTES]
+    small = [slot for slot in fresh if slot.nbytes <= SMALL_BYTES]
+    known = codec_cache or CodecCache()
+    stored = iter(
+        transaction.store(
+            _pending_blobs(large, delta_bases, known), _pending_blobs(small, delta_bases, known)
+        )
+    )
+    for slot in (*large, *small):
+        done = [next(stored) for _ in ranges(slot.nbytes)]
+        slot.written = [each.oid for each in done]
+        if codec_cache is not None:
+            codec_cache.put(slot.path, [each.plan for each in done])
+    for slot in slots:
+        oids = slot.written = slot.stored or slot.written
         if len(oids) > LISTED_CHUNKS:
-            hole.node["list"] = str(transaction.put(Kind.LIST, b"".join(oids)))
+            slot.node["list"] = str(transaction.put(Kind.LIST, b"".join(oids)))
         else:
-            hole.node["chunks"] = [str(oid) for oid in oids]
+            slot.node["chunks"] = [str(oid) for oid in oids]
 
 
-def _pieces(
-    holes: Iterable[Hole], bases: DeltaBases | None, plans: CodecCache
+def _pending_blobs(
+    slots: Iterable[Slot], delta_bases: DeltaBases | None, codec_cache: CodecCache
 ) -> Iterator[PendingBlob]:
-    """Yield the chunks of each hole; one hole's memory at a time is held for those before it."""
-    for hole in holes:
-        spans = list(ranges(hole.nbytes))
-        found = None if bases is None else bases.of(hole.path, hole.dtype, hole.nbytes)
+    """Yield the chunks of each slot; one slot's memory at a time is held for those before it."""
+    for slot in slots:
+        spans = list(ranges(slot.nbytes))
+        found = (
+            None if delta_bases is None else delta_bases.chunks(slot.path, slot.dtype, slot.nbytes)
+        )
         against: Sequence[Oid | None] = found or [None] * len(spans)
-        planned = plans.of(hole.path, len(spans))
-        content = memory(hole.data)
+        planned = codec_cache.get(slot.path, len(spans))
+        content = memory(slot.data)
         for (start, stop), base, plan in zip(spans, against, planned, strict=True):
-            pays = plan is None or plan.leans is not False
-            yield PendingBlob(content[start:stop], hole.width, base if pays else None, plan)
+            pays = plan is None or plan.prefers_delta is not False
+            yield PendingBlob(content[start:stop], slot.width, base if pays else None, plan)
 
 
 def _write_component(transaction: Transaction, component: Part) -> Oid:
     if isinstance(component, ValuePart):
         tree: Tree | ValueTree = ValueTree(component.value, tuple(component.storages))
     else:
-        tree = _settle(transaction, component)
+        tree = _write_subtrees(transaction, component)
     return transaction.put(Kind.TREE, tree.to_bytes())
 
 
-def _settle(transaction: Transaction, component: NamedPart) -> Tree:
+def _write_subtrees(transaction: Transaction, component: NamedPart) -> Tree:
     """Write the trees below a component, children first, and return the component's own."""
     entries: dict[str, Json] = {}
     for name, item in component.entries.items():

@@ -89,12 +89,12 @@ def command(
     from gradient.checkpoint import merge
 
     models = [
-        merge.Model.of(repo.store, each.commit.tree, rev)
+        merge.CommitModel.of(repo.store, each.commit.tree, rev)
         for rev, each in zip(revs, sources, strict=True)
     ]
     merge.check(models)
     rule: Rule = merge.slerp(factors[1]) if how == "slerp" else merge.linear(factors)
-    with output.progress("tensors", len(models[0].leaves)) as advance:
+    with output.progress("tensors", len(models[0].tensors)) as advance:
         made = merge_commit(
             repo,
             line,

@@ -31,7 +31,7 @@ class CodingPlan:
     """Of the chunk itself; None: not asked."""
     step: Survey | None = None
     """Of its difference from a base; None: not asked."""
-    leans: bool | None = None
+    prefers_delta: bool | None = None
     """Whether the difference is the better choice; None: not asked."""
     size: int = 0
     """What the payload weighed then."""
@@ -41,47 +41,51 @@ class CodingPlan:
         return all(seen is None or len(seen.entropies) == width for seen in (self.alone, self.step))
 
 
-UNASKED: Final = CodingPlan()
+EMPTY_PLAN: Final = CodingPlan()
 
-_WORTH: Final = 0.97
+_MAX_DELTA_RATIO: Final = 0.97
 """What a delta may cost of what the chunk costs alone: the estimate is a sample's."""
 
-_SAVED: Final = 2048
+_MIN_SAVED_BYTES: Final = 2048
 """Bytes that a delta must save: it pins a second chunk, which takes a tenth of a millisecond at
 least to be read and proved, however short it is."""
 
-_GROWN: Final = 1.1
+_MAX_GROWTH: Final = 1.1
 """How much larger a payload may come out than when its plan was made: a difference grows with each
 step away from its base, which is no reason to ask anew."""
 
 
-def ask(elements: Words, source: Words | None, known: CodingPlan, mode: Mode) -> CodingPlan:
+def complete(elements: Words, source: Words | None, known: CodingPlan, mode: Mode) -> CodingPlan:
     """Take the samples that are needed beyond what is known; `source` is the base's elements."""
-    if source is not None and known.leans is None:
+    if source is not None and known.prefers_delta is None:
         part = sample(elements)
         alone = known.alone or _survey(part, mode)
         step = _survey_delta(part, sample(source))
-        return CodingPlan(alone, step, _pays(elements, bits(step, mode), bits(alone, mode)))
+        return CodingPlan(
+            alone,
+            step,
+            _delta_pays(elements, estimated_bits(step, mode), estimated_bits(alone, mode)),
+        )
     if known.alone is None:
         return replace(known, alone=_survey(sample(elements), mode))
     return known
 
 
-def coded(found: CodingPlan, alone: Survey | None, step: Survey | None) -> CodingPlan:
+def with_surveys(found: CodingPlan, alone: Survey | None, step: Survey | None) -> CodingPlan:
     """Return the plan with what coding added to its surveys; None where one was not used."""
     return replace(found, alone=alone or found.alone, step=step or found.step)
 
 
-def kept(found: CodingPlan, known: CodingPlan, size: int, *, based: bool) -> CodingPlan | None:
+def next_plan(found: CodingPlan, known: CodingPlan, size: int, *, based: bool) -> CodingPlan | None:
     """Return the plan for next time; None where a payload of `size` bytes has outgrown it."""
-    if found.leans is not known.leans or not known.size:
+    if found.prefers_delta is not known.prefers_delta or not known.size:
         return replace(found, size=size)
-    if size > _GROWN * known.size and bool(found.leans) is based:
+    if size > _MAX_GROWTH * known.size and bool(found.prefers_delta) is based:
         return None
     return found
 
 
-def bits(seen: Survey, mode: Mode) -> float:
+def estimated_bits(seen: Survey, mode: Mode) -> float:
     """Return the estimated bits per element."""
     return seen.bits(NOISE[mode])
 
@@ -91,9 +95,11 @@ def sample(elements: Words) -> Words:
     return np.concatenate([elements[run] for run in entropy.sample_indices(elements.size)])
 
 
-def _pays(elements: Words, step: float, alone: float) -> bool:
+def _delta_pays(elements: Words, step: float, alone: float) -> bool:
     """Tell by their bits per element whether the difference is to be preferred."""
-    return step < _WORTH * alone and (alone - step) * elements.size >= 8 * _SAVED
+    return (
+        step < _MAX_DELTA_RATIO * alone and (alone - step) * elements.size >= 8 * _MIN_SAVED_BYTES
+    )
 
 
 def _survey(part: Words, mode: Mode) -> Survey:

@@ -82,7 +82,9 @@ def compress(data: memoryview, coder: Coder) -> bytes:
     return _CONTEXTS.compressors[coder].compress(data)
 
 
-def rehearse(data: memoryview, coders: tuple[Coder, Coder], *, nbytes: int, worth: float) -> Coder:
+def try_coders(
+    data: memoryview, coders: tuple[Coder, Coder], *, nbytes: int, worth: float
+) -> Coder:
     """Return the second coder where it pays for the `nbytes` bytes in the middle of `data`.
 
     That is, where it makes less than `worth` times of them what the first one makes.

@@ -59,10 +59,10 @@ class Encoded:
     """For the chunk that comes after this one; None where it is to be asked anew."""
 
 
-_SMALLEST: Final = 64
+_MIN_BYTES: Final = 64
 """Bytes below which a payload's own header eats what coding saves."""
 
-_REHEARSAL: Final = 1 << 14
+_TRIAL_BYTES: Final = 1 << 14
 """Bytes on which two settings are compared before a longer run of bytes is coded with one."""
 
 
@@ -98,18 +98,18 @@ def encode(
 def encode_all(chunks: Iterable[Chunk], *, mode: Mode) -> list[Encoded]:
     """Encode chunks, each as `encode` does.
 
-    Those that are coded alike go through numpy together: of a small one, most of the work would be
+    Those that are coded groups go through numpy together: of a small one, most of the work would be
     the calls. All together must not be much more than one chunk may be.
     """
-    found = [_begin(chunk, mode) for chunk in chunks]
-    alike: dict[object, list[_Candidate]] = defaultdict(list)
+    found = [_prepare(chunk, mode) for chunk in chunks]
+    groups: dict[object, list[_Candidate]] = defaultdict(list)
     for each in found:
         if isinstance(each, _Choice):
             for candidate in each.candidates:
-                alike[candidate.likeness(mode)].append(candidate)
-    for group in alike.values():
-        _code(group, mode)
-    return [each.made() if isinstance(each, _Choice) else each for each in found]
+                groups[candidate.group_key(mode)].append(candidate)
+    for group in groups.values():
+        _encode_group(group, mode)
+    return [each.smallest() if isinstance(each, _Choice) else each for each in found]
 
 
 def decode_into(
@@ -154,7 +154,7 @@ def _raw(view: memoryview) -> Encoded:
     return Encoded(Codec.RAW, (view,), len(view))
 
 
-def _begin(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
+def _prepare(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
     """Check a chunk, encode it if it is no numbers, and find out how to where it is."""
     raw, width, base, _ = chunk
     view = memoryview(raw).cast("B")
@@ -162,14 +162,14 @@ def _begin(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
         raise ValueError(f"width must be one of {WIDTHS}, not {width}")
     if base is not None and memoryview(base).nbytes != len(view):
         raise ValueError(f"a base of {memoryview(base).nbytes} bytes for {len(view)} bytes")
-    if mode is Mode.OFF or len(view) < _SMALLEST:
+    if mode is Mode.OFF or len(view) < _MIN_BYTES:
         return _raw(view)
     if len(view) % width or (width == 1 and base is None):
-        return _begin_bytes(view, mode)
-    return _begin_words(view, chunk, mode)
+        return _prepare_bytes(view, mode)
+    return _prepare_words(view, chunk, mode)
 
 
-def _begin_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
+def _prepare_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
     """Encode text, and numbers of one byte."""
     octets = words(view, 1)
     seen = survey(coding_plan.sample(octets), PLAIN)
@@ -177,33 +177,37 @@ def _begin_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
         return _raw(view)
     if seen.entropies[0] == 0 and is_constant(octets):
         return _Choice(view, [_Candidate(Codec.PLANES, octets, None, seen)])
-    coders = tuple(Coder) if mode is Mode.AGGRESSIVE else (_coder(view),)
+    coders = tuple(Coder) if mode is Mode.AGGRESSIVE else (_choose_coder(view),)
     frame = min((entropy.compress(view, coder) for coder in coders), key=len)
     return Encoded(Codec.ZSTD, (frame,), len(frame)) if len(frame) < len(view) else _raw(view)
 
 
-def _begin_words(view: memoryview, chunk: Chunk, mode: Mode) -> _Choice:
+def _prepare_words(view: memoryview, chunk: Chunk, mode: Mode) -> _Choice:
     width, plan = chunk.width, chunk.plan
     elements = words(view, width)
     source = None if chunk.base is None else words(chunk.base, width)
     fits = plan is not None and mode is Mode.AUTO and plan.fits(width)
-    known = plan if plan is not None and fits else coding_plan.UNASKED
-    found = coding_plan.ask(elements, source, known, mode)
+    known = plan if plan is not None and fits else coding_plan.EMPTY_PLAN
+    found = coding_plan.complete(elements, source, known, mode)
     candidates: list[_Candidate] = []
-    if source is not None and found.step is not None and (found.leans or mode is Mode.AGGRESSIVE):
+    if (
+        source is not None
+        and found.step is not None
+        and (found.prefers_delta or mode is Mode.AGGRESSIVE)
+    ):
         candidates.append(_Candidate(Codec.DELTA, elements, source, found.step))
     if found.alone is not None and (not candidates or mode is Mode.AGGRESSIVE):
         candidates.append(_Candidate(Codec.PLANES, elements, None, found.alone))
-    pays = [each for each in candidates if coding_plan.bits(each.seen, mode) < 8 * width]
+    pays = [each for each in candidates if coding_plan.estimated_bits(each.seen, mode) < 8 * width]
     return _Choice(view, pays, found, known, based=source is not None)
 
 
-def _coder(view: memoryview) -> Coder:
+def _choose_coder(view: memoryview) -> Coder:
     """Rehearse a long run of bytes: text repeats itself, fp8 weights do not."""
-    if len(view) <= 2 * _REHEARSAL:
+    if len(view) <= 2 * _TRIAL_BYTES:
         return Coder.TEXT
     coders = Coder.ENTROPY, Coder.TEXT
-    return entropy.rehearse(view, coders, nbytes=_REHEARSAL, worth=0.97)
+    return entropy.try_coders(view, coders, nbytes=_TRIAL_BYTES, worth=0.97)
 
 
 @dataclass(slots=True)
@@ -219,7 +223,7 @@ class _Candidate:
     encoded: Encoded | None = None
     """The outcome."""
 
-    def likeness(self, mode: Mode) -> object:
+    def group_key(self, mode: Mode) -> object:
         """Return what is equal for those that can be coded together."""
         methods = self.seen.methods(NOISE[mode])
         return self.elements.itemsize, self.elements.size, self.seen.transform, methods
@@ -232,10 +236,10 @@ class _Choice:
     view: memoryview
     candidates: list[_Candidate]
     found: CodingPlan | None = None
-    known: CodingPlan = coding_plan.UNASKED
+    known: CodingPlan = coding_plan.EMPTY_PLAN
     based: bool = False
 
-    def made(self) -> Encoded:
+    def smallest(self) -> Encoded:
         """Return the smallest, once all are encoded."""
         encoded = [each.encoded for each in self.candidates if each.encoded is not None]
         best = min(encoded, key=lambda each: each.size, default=None)
@@ -244,13 +248,13 @@ class _Choice:
         if self.found is None:
             return best
         seen = {each.codec: each.seen for each in self.candidates}
-        found = coding_plan.coded(self.found, seen.get(Codec.PLANES), seen.get(Codec.DELTA))
-        plan = coding_plan.kept(found, self.known, best.size, based=self.based)
+        found = coding_plan.with_surveys(self.found, seen.get(Codec.PLANES), seen.get(Codec.DELTA))
+        plan = coding_plan.next_plan(found, self.known, best.size, based=self.based)
         return Encoded(best.codec, best.parts, best.size, plan)
 
 
-def _code(group: Sequence[_Candidate], mode: Mode) -> None:
-    """Encode chunks of one likeness, side by side."""
+def _encode_group(group: Sequence[_Candidate], mode: Mode) -> None:
+    """Encode chunks of one group_key, side by side."""
     first = group[0].elements
     if len(group) == 1 and group[0].source is None:
         together = first

@@ -45,10 +45,12 @@ class Survey:
         """Return the survey with what coding has shown, where that was not known."""
         return self if self.local is not None else replace(self, local=tuple(local))
 
-    def habit(self, plane: int) -> stream.Habit:
+    def statistics(self, plane: int) -> stream.StreamStatistics:
         """Return what is known about the stream that begins with a plane."""
         local = None if self.local is None else plane in self.local
-        return stream.Habit(self.entropies[plane], self.common[plane], self.share[plane], local)
+        return stream.StreamStatistics(
+            self.entropies[plane], self.common[plane], self.share[plane], local
+        )
 
 
 def survey(sample: Words, transform: int) -> Survey:

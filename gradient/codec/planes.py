@@ -59,7 +59,7 @@ def encode(elements: Words, surveys: Sequence[Survey], *, mode: Mode) -> list[Co
     streams = _split(elements, spans, owned, rotated=seen.transform == ROTATED)
     for (offset, span), together in zip(spans, streams, strict=True):
         for number, part in enumerate(together.reshape(len(surveys), -1)):
-            packed = stream.pack(part, surveys[number].habit(offset), mode)
+            packed = stream.pack(part, surveys[number].statistics(offset), mode)
             heads[number] += _STREAM.pack(span, packed.method, len(packed.stored))
             parts[number].append(packed.stored)
             if packed.local:

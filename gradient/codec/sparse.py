@@ -26,24 +26,24 @@ _HEAD: Final = struct.Struct("<BIIBIBI")
 _RAW: Final = 0
 _ZSTD: Final = 1
 
-_FAR: Final = 255
+_SKIP: Final = 255
 """A distance byte that stands for so many values without another one after them."""
 
-_MOST: Final = 0.5
+_MAX_OTHERS: Final = 0.5
 """The share of others from which on this is not worth while."""
 
-_NEAR: Final = 0.65
+_ROWS_SHARE: Final = 0.65
 """The share of zero distances from which on others come in rows, which repeat themselves."""
 
 
 def pack(values: Bytes, common: int) -> bytes | None:
     """Return the stored form of bytes that mostly equal `common`; None where too many do not."""
     places = np.flatnonzero(values != common)
-    if places.size > _MOST * values.size:
+    if places.size > _MAX_OTHERS * values.size:
         return None
     distances = _distances(places)
     near = distances.size - np.count_nonzero(distances)
-    coder = Coder.REPEATS if near > _NEAR * distances.size else Coder.ENTROPY
+    coder = Coder.REPEATS if near > _ROWS_SHARE * distances.size else Coder.ENTROPY
     how, where = _code(distances, coder)
     method, what = _code(values[places], Coder.ENTROPY)
     sizes = how, len(where), method, len(what)
@@ -59,7 +59,7 @@ def unpack(stored: memoryview, count: int) -> Bytes:
     if len(stored) < _HEAD.size:
         raise MalformedObjectError("a sparse stream has no header")
     common, others, length, how, first, method, second = _HEAD.unpack_from(stored)
-    if not others <= length <= others + count // _FAR or others > count:
+    if not others <= length <= others + count // _SKIP or others > count:
         raise MalformedObjectError(f"a sparse stream of {count} bytes has {others} others")
     if _HEAD.size + first + second != len(stored):
         raise MalformedObjectError("a sparse stream is not as long as its parts")
@@ -67,8 +67,8 @@ def unpack(stored: memoryview, count: int) -> Bytes:
     what = _part(stored[_HEAD.size + first :], method, others)
     values = np.full(count, common, np.uint8)
     if length:
-        ends = distances != _FAR
-        places = np.cumsum(distances + ends.astype(_narrow(length)))
+        ends = distances != _SKIP
+        places = np.cumsum(distances + ends.astype(_sum_dtype(length)))
         if int(places[-1]) > count or not ends[-1] or np.count_nonzero(ends) != others:
             raise MalformedObjectError("the distances of a sparse stream do not fit it")
         values[places[ends] - 1] = what
@@ -79,16 +79,16 @@ def _distances(places: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Bytes:
     """Return for each place how many values lie between it and the one before, in bytes."""
     gaps = places.copy()
     gaps[1:] -= places[:-1] + 1
-    if gaps.max(initial=0) < _FAR:
+    if gaps.max(initial=0) < _SKIP:
         return gaps.astype(np.uint8)
-    skips = gaps // _FAR
+    skips = gaps // _SKIP
     ends = np.cumsum(skips + 1)
-    distances = np.full(int(ends[-1]), _FAR, np.uint8)
-    distances[ends - 1] = gaps % _FAR
+    distances = np.full(int(ends[-1]), _SKIP, np.uint8)
+    distances[ends - 1] = gaps % _SKIP
     return distances
 
 
-def _narrow(length: int) -> type[np.uint32 | np.uint64]:
+def _sum_dtype(length: int) -> type[np.uint32 | np.uint64]:
     """Return what holds the sum of so many distances: the narrower, the faster."""
     return np.uint32 if length <= 1 << 24 else np.uint64
 

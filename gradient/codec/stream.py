@@ -24,26 +24,26 @@ SPARSE: Final = 4
 NOISE: Final = {Mode.AUTO: 7.75, Mode.AGGRESSIVE: 7.96}
 """Bits per byte from which on a stream is stored as it is."""
 
-_REPEATS: Final = 1.0
+_REPEATS_BITS: Final = 1.0
 """Bits per byte below which Huffman codes, a bit per byte at least, lose against a search."""
 
-_COMMON: Final = 0.65
+_SPARSE_SHARE: Final = 0.65
 """The share of one value above which Huffman codes waste a part of a bit on it."""
 
-_SEVEN: Final = 6.85
+_SEVEN_BITS: Final = 6.85
 """Bits per byte above which seven bits without their distribution are as good as with it."""
 
-_LOCAL: Final = 0.99
+_LOCAL_RATIO: Final = 0.99
 """What codes made anew for each part may cost of those made once: they take longer to read."""
 
-_PART: Final = 1 << 14
+_LOCAL_BYTES: Final = 1 << 14
 """Bytes of such a part."""
 
-_REHEARSAL: Final = 1 << 16
+_TRIAL_BYTES: Final = 1 << 16
 """Bytes on which the two are compared."""
 
 
-class Habit(NamedTuple):
+class StreamStatistics(NamedTuple):
     """What is known about a stream before it is coded."""
 
     bits: float
@@ -56,7 +56,7 @@ class Habit(NamedTuple):
     """Whether it is not everywhere alike; None: not known."""
 
 
-class Packed(NamedTuple):
+class PackedStream(NamedTuple):
     """A stream, coded."""
 
     method: int
@@ -66,29 +66,34 @@ class Packed(NamedTuple):
     """Whether it has codes made anew for each part."""
 
 
-def pack(stream: Words, habit: Habit, mode: Mode) -> Packed:
+def pack(stream: Words, statistics: StreamStatistics, mode: Mode) -> PackedStream:
     """Code a stream; one of noise must be the caller's own memory, and is returned as it is."""
-    if habit.bits > NOISE[mode]:
-        return Packed(RAW, stream.view(np.uint8).data)
-    if habit.bits == 0 and is_constant(stream):
-        return Packed(CONSTANT, stream[:1].tobytes())
+    if statistics.bits > NOISE[mode]:
+        return PackedStream(RAW, stream.view(np.uint8).data)
+    if statistics.bits == 0 and is_constant(stream):
+        return PackedStream(CONSTANT, stream[:1].tobytes())
     octets = stream.view(np.uint8).data
-    if mode is Mode.AUTO and habit.bits > _SEVEN and stream.itemsize == 1 and stream.max() < 128:
-        return Packed(SEVEN, seven_bit.pack(stream.view(np.uint8)).data)
+    if (
+        mode is Mode.AUTO
+        and statistics.bits > _SEVEN_BITS
+        and stream.itemsize == 1
+        and stream.max() < 128
+    ):
+        return PackedStream(SEVEN, seven_bit.pack(stream.view(np.uint8)).data)
     rare = None
-    if habit.share > _COMMON and stream.itemsize == 1:
-        rare = sparse.pack(stream.view(np.uint8), habit.common)
+    if statistics.share > _SPARSE_SHARE and stream.itemsize == 1:
+        rare = sparse.pack(stream.view(np.uint8), statistics.common)
     if rare is not None and mode is Mode.AUTO:
-        return Packed(SPARSE, rare)
-    coders = Coder if mode is Mode.AGGRESSIVE else (_coder(octets, habit),)
+        return PackedStream(SPARSE, rare)
+    coders = Coder if mode is Mode.AGGRESSIVE else (_coder(octets, statistics),)
     coder, coded = min(
         ((each, entropy.compress(octets, each)) for each in coders), key=lambda pair: len(pair[1])
     )
     if rare is not None and len(rare) < len(coded):
-        return Packed(SPARSE, rare)
+        return PackedStream(SPARSE, rare)
     if len(coded) >= stream.nbytes:
-        return Packed(RAW, octets.tobytes())
-    return Packed(ZSTD, coded, coder is Coder.LOCAL)
+        return PackedStream(RAW, octets.tobytes())
+    return PackedStream(ZSTD, coded, coder is Coder.LOCAL)
 
 
 def fits(method: int, stored: int, span: int, count: int) -> bool:
@@ -115,12 +120,12 @@ def unpack(method: int, stored: memoryview, span: int, count: int, *, place: int
     return words(stored, span)
 
 
-def _coder(octets: memoryview, habit: Habit) -> Coder:
-    if habit.bits < _REPEATS:
+def _coder(octets: memoryview, statistics: StreamStatistics) -> Coder:
+    if statistics.bits < _REPEATS_BITS:
         return Coder.REPEATS
-    if habit.local is not None:
-        return Coder.LOCAL if habit.local else Coder.ENTROPY
-    if len(octets) <= _PART:
+    if statistics.local is not None:
+        return Coder.LOCAL if statistics.local else Coder.ENTROPY
+    if len(octets) <= _LOCAL_BYTES:
         return Coder.ENTROPY
     coders = Coder.ENTROPY, Coder.LOCAL
-    return entropy.rehearse(octets, coders, nbytes=_REHEARSAL, worth=_LOCAL)
+    return entropy.try_coders(octets, coders, nbytes=_TRIAL_BYTES, worth=_LOCAL_RATIO)

@@ -142,7 +142,7 @@ class GradientEngine(MovingRun):
         """Wrap a DataLoader so that a resumed run goes on in mid-epoch, without re-reading data."""
         self._check_usable()
         loader = ResumableLoader(dataloader)
-        loader.spare_workers(self._preemption.handled)
+        loader.protect_workers(self._preemption.handled)
         number = len(self._loaders)
         self._loaders.append(loader)
         self.register_state(loader_name(number), loader, required=False)
@@ -178,7 +178,7 @@ class GradientEngine(MovingRun):
         self._check_usable()
         self._preemption.install(signals)
         for loader in self._loaders:
-            loader.spare_workers(self._preemption.handled)
+            loader.protect_workers(self._preemption.handled)
 
     @property
     def preempted(self) -> bool:

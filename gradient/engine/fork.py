@@ -178,7 +178,9 @@ def _rewrite(
 ) -> Oid:
     """Write the source's root tree with the changed components in it, reading no tensor."""
     entries = dict(restored.entries)
-    writer.keep(transaction, {k: node for k, node in entries.items() if not changed.get(k)})
+    writer.reuse_entries(
+        transaction, {k: node for k, node in entries.items() if not changed.get(k)}
+    )
     for name, wholly in changed.items():
         if name in state:
             old = None if wholly else entries.get(name)

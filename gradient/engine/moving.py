@@ -205,7 +205,7 @@ class MovingRun(CommittingRun):
         if restored.generators is not None:
             ranks.tell_generators()
         if self._background is not None:
-            self._background.snapshots.stand_at(restored.commit.tree)
+            self._background.snapshots.restored_to(restored.commit.tree)
 
     def _line_of(self, branch: str | None) -> BranchWriter:
         """Open the line that a resume by way of `branch` (None: by a tag or an id) goes on with."""

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from gradient.errors import MisfitError
 from gradient.state.live_objects import Registered
-from gradient.state.model import APART, apart, is_extra
+from gradient.state.model import TIED_MESSAGE, conflicting_ties, is_extra
 from gradient.state.optimizer import class_name
 from gradient.state.optimizer_plan import OptimizerPlan
 from gradient.state.parameter_names import ParameterNames
@@ -58,8 +58,8 @@ def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> Non
     }
     # Of an empty model, every parameter goes by its place.
     plan = OptimizerPlan(optimizer, ParameterNames(torch.nn.Module(), optimizer), captured)
-    if plan.misfit:
-        raise plan.misfit.error("optimizer")
+    if plan.mismatch:
+        raise plan.mismatch.error("optimizer")
     plan.apply()
 
 
@@ -83,7 +83,9 @@ def load_uncast(module: torch.nn.Module, saved: Any) -> None:
             f"saved dtype, or register a getter and a setter that converts:{lines}",
             mismatched=cast,
         )
-    torn = {name: APART.format(other) for name, other in apart(live, saved).items()}
+    torn = {
+        name: TIED_MESSAGE.format(other) for name, other in conflicting_ties(live, saved).items()
+    }
     if torn:
         lines = "".join(f"\n  different: {name}: {text}" for name, text in torn.items())
         raise MisfitError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gradient.checkpoint import diff
-from gradient.checkpoint.component_tensors import leaves
+from gradient.checkpoint.component_tensors import tensors_in
 from gradient.checkpoint.diff import TensorChange
 from gradient.checkpoint.reader import component_entries, component_tree, read_value
 from gradient.objects.canonical import Json
@@ -102,7 +102,9 @@ def _components(
         if before.get(name) == after.get(name):
             continue
         mine, theirs = (
-            {leaf.name: leaf for leaf in leaves(store, entries[name])} if name in entries else {}
+            {leaf.name: leaf for leaf in tensors_in(store, entries[name])}
+            if name in entries
+            else {}
             for store, entries in ((repo.store, before), (scratch.store, after))
         )
         found = diff.compare(mine, theirs).tensors

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from gradient.checkpoint.references import below, references
+from gradient.checkpoint.references import references, references_in
 from gradient.codec.chunks import CHUNK_BYTES
 from gradient.errors import IntegrityError
 from gradient.maintenance.logical_size import OTHER, LogicalSize, component_of
@@ -152,7 +152,7 @@ class _Count:
                 continue
             self._found(oid, component)
             try:
-                children = list(below(kind, self._store.read(oid, kind)))
+                children = list(references_in(kind, self._store.read(oid, kind)))
             except IntegrityError:
                 continue
             self._below[oid] = [child for _, child in children]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from gradient.checkpoint.references import below
+from gradient.checkpoint.references import references_in
 from gradient.errors import (
     CorruptObjectError,
     CorruptPackError,
@@ -108,7 +108,7 @@ class _Search:
     def _below(self, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid]]:
         self._present(oid)
         if kind is not Kind.BLOB:
-            yield from below(kind, self._repo.store.read(oid, kind))
+            yield from references_in(kind, self._repo.store.read(oid, kind))
 
     def _present(self, oid: Oid) -> None:
         if not self._repo.store.is_whole(oid, without=self._unreadable):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-from gradient.checkpoint.references import below
+from gradient.checkpoint.references import references_in
 from gradient.errors import ConflictError, IntegrityError, MissingObjectError
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
@@ -169,7 +169,7 @@ def _below(store: ObjectStore, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid
         yield from _around(commit)
         yield Kind.TREE, commit.tree
     elif kind is not Kind.BLOB:
-        yield from below(kind, store.read(oid, kind))
+        yield from references_in(kind, store.read(oid, kind))
 
 
 def _commit(store: ObjectStore, oid: Oid) -> CommitRecord:

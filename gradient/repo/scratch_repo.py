@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePath
 
-from gradient.checkpoint.references import below
+from gradient.checkpoint.references import references_in
 from gradient.codec.mode import Mode
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
@@ -59,7 +59,7 @@ def _copy_trees(repo: Repository, transaction: Transaction, root: Oid) -> Iterat
             seen.add(oid)
             raw = repo.store.read(oid, kind)
             transaction.put(kind, raw)
-            pending.extend(below(kind, raw))
+            pending.extend(references_in(kind, raw))
 
 
 def _read(

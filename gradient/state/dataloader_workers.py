@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-LISTENS = hasattr(signal, "sigwaitinfo")
+CAN_IDENTIFY_SENDER = hasattr(signal, "sigwaitinfo")
 """Whether the system tells who sent a signal; where it does not, workers stay as they are."""
 
 
 @contextmanager
-def held_back(signals: tuple[int, ...]) -> Iterator[None]:
+def signals_blocked(signals: tuple[int, ...]) -> Iterator[None]:
     """Start workers that are deaf to signals from their first moment on: they inherit the mask.
 
     One that comes meanwhile reaches the caller when this ends.
     """
-    if not LISTENS or not signals:
+    if not CAN_IDENTIFY_SENDER or not signals:
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
@@ -35,7 +35,7 @@ def held_back(signals: tuple[int, ...]) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class Spared:
+class ProtectedWorkerInit:
     """Starts a worker: the script's way, after making it deaf to signals of others."""
 
     started: Callable[[int], object] | None
@@ -43,14 +43,16 @@ class Spared:
 
     def __call__(self, worker: int) -> None:
         """Be a `worker_init_fn`."""
-        if LISTENS:
+        if CAN_IDENTIFY_SENDER:
             signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
-            threading.Thread(target=_listen, args=(self.signals,), daemon=True).start()
+            threading.Thread(
+                target=_exit_on_parent_signal, args=(self.signals,), daemon=True
+            ).start()
         if self.started is not None:
             self.started(worker)
 
 
-def _listen(signals: tuple[int, ...]) -> None:
+def _exit_on_parent_signal(signals: tuple[int, ...]) -> None:
     parent = os.getppid()
     while signal.sigwaitinfo(signals).si_pid != parent:
         pass

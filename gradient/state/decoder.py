@@ -19,16 +19,16 @@ from gradient.state.value_format import (
     FACTORIES,
     INLINE_BYTES,
     VALUE_DTYPES,
-    Get,
+    ContentReader,
     Pickled,
 )
 
 
 class Decoder:
-    """Decodes values with one `Get`; a subclass may know more tags by `extra`."""
+    """Decodes values with one `ContentReader`; a subclass may know more tags by `extra`."""
 
-    def __init__(self, get: Get) -> None:
-        self._get = get
+    def __init__(self, reader: ContentReader) -> None:
+        self._reader = reader
 
     def extra(self, tag: str, payload: Json) -> Any:
         """Decode a tag that is not a value's; here there are none."""
@@ -83,7 +83,7 @@ class Decoder:
     def _bytes(self, node: Json) -> bytes | bytearray:
         if type(node) is str:
             return _unhex(node, INLINE_BYTES)
-        data = self._get.data(node)
+        data = self._reader.data(node)
         if len(data) <= CHUNKED_BYTES:
             raise MalformedObjectError(f"{len(data)} bytes that belong in the value")
         return data
@@ -179,7 +179,7 @@ _DECODERS: dict[str, Callable[[Decoder, Json], Any]] = {
     "device": _device,
     "numpy": Decoder._numpy,
     "ndarray": Decoder._ndarray,
-    "tensor": lambda decoder, node: decoder._get.tensor(node),
+    "tensor": lambda decoder, node: decoder._reader.tensor(node),
 }
 """Every tag of a value: persisted, so a name here is never given another meaning."""
 

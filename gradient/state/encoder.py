@@ -23,8 +23,8 @@ from gradient.state.value_format import (
     INLINE_BYTES,
     MAX_DEPTH,
     VALUE_DTYPE_NAMES,
+    ContentWriter,
     Pickled,
-    Put,
 )
 
 if TYPE_CHECKING:
@@ -50,10 +50,10 @@ _HINTS: dict[type, str] = {
 
 
 class Encoder:
-    """Encodes values with one `Put`; a subclass may replace parts of a value by `substitute`."""
+    """Encodes values; a subclass may replace parts of a value in `substitute`."""
 
-    def __init__(self, put: Put) -> None:
-        self._put = put
+    def __init__(self, writer: ContentWriter) -> None:
+        self._writer = writer
         self._open: set[int] = set()
 
     def substitute(self, value: object, path: str) -> Json:
@@ -75,7 +75,7 @@ class Encoder:
         if leaf is not None:
             return leaf(value, path)
         if isinstance(value, torch.Tensor):
-            return {"tensor": self._put.tensor(value, path)}
+            return {"tensor": self._writer.tensor(value, path)}
         if isinstance(value, np.generic) or type(value) is np.ndarray:
             return self._array(value, path)
         if type(value) in (bytes, bytearray, Pickled):
@@ -98,7 +98,7 @@ class Encoder:
 
     def _bytes(self, data: Buffer, width: int, path: str) -> Json:
         view = memoryview(data)
-        return view.hex() if view.nbytes <= INLINE_BYTES else self._put.data(data, width, path)
+        return view.hex() if view.nbytes <= INLINE_BYTES else self._writer.data(data, width, path)
 
     def _array(self, value: Any, path: str) -> Json:
         name = numpy_arrays.dtype_name(value.dtype)

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
-from gradient.state.dataloader_workers import Spared, held_back
+from gradient.state.dataloader_workers import ProtectedWorkerInit, signals_blocked
 
 _NAME = "loader"
 
@@ -79,20 +79,22 @@ class ResumableLoader:
         self.finished = 0
         """How many epochs ended here, by exhaustion or because the script left them."""
         self._on_resume = on_resume
-        self._order = _Order(self)
-        self._inner = _with_sampler(dataloader, self._order)
-        self._spared: tuple[int, ...] = ()
+        self._sampler = _ResumableSampler(self)
+        self._inner = _with_sampler(dataloader, self._sampler)
+        self._protected_signals: tuple[int, ...] = ()
         self._reading: object | None = None
         self._consumed = 0
         self._workers: dict[str, Any] | None = None
         self._start: dict[str, Any] | None = None
         self._pending: dict[str, Any] | None = None
 
-    def spare_workers(self, signals: Sequence[int]) -> None:
+    def protect_workers(self, signals: Sequence[int]) -> None:
         """Let workers that start from now on outlive signals that are sent to the whole job."""
         if signals:
-            self._spared = tuple(signals)
-            self._inner.worker_init_fn = Spared(self.dataloader.worker_init_fn, self._spared)
+            self._protected_signals = tuple(signals)
+            self._inner.worker_init_fn = ProtectedWorkerInit(
+                self.dataloader.worker_init_fn, self._protected_signals
+            )
 
     def __len__(self) -> int:
         return len(self.dataloader)
@@ -138,20 +140,20 @@ class ResumableLoader:
         if pending is not None and pending["consumed"] is None:
             self.set_generators(pending["now"])
         here = self.generators()
-        self._order.plan(None, 0)
+        self._sampler.start_at(None, 0)
         if pending is not None and (pending["consumed"] is not None or persistent):
             if pending["workers"] is not None:
                 self.set_generators(pending["workers"])
             if pending["consumed"] is None:
-                self._order.plan(here, 0)
+                self._sampler.start_at(here, 0)
             else:
-                self._order.plan(pending["start"], pending["consumed"])
+                self._sampler.start_at(pending["start"], pending["consumed"])
         if not persistent or self._inner._iterator is None:
             self._workers = self.generators()
-        with held_back(self._spared):
+        with signals_blocked(self._protected_signals):
             batches = iter(self._inner)
         if pending is not None and pending["consumed"] is not None:
-            self._order.begin()
+            self._sampler.begin()
             self.set_generators(pending["now"])
         return batches
 
@@ -202,7 +204,7 @@ class ResumableLoader:
 _GLOBAL = ("python", "numpy", "torch")
 
 
-class _Order:
+class _ResumableSampler:
     """The batch sampler of the inner loader: the script's, from any batch on."""
 
     def __init__(self, owner: ResumableLoader) -> None:
@@ -217,7 +219,7 @@ class _Order:
     def __len__(self) -> int:
         return len(self._sampler)
 
-    def plan(self, generators: dict[str, Any] | None, skip: int) -> None:
+    def start_at(self, generators: dict[str, Any] | None, skip: int) -> None:
         """Say what the next epoch draws from (None: as they are), and its first batch."""
         self._generators, self._skip = generators, skip
 
@@ -244,7 +246,7 @@ class _Order:
             yield from batches
 
 
-def _with_sampler(dataloader: DataLoader[Any], order: _Order) -> DataLoader[Any]:
+def _with_sampler(dataloader: DataLoader[Any], order: _ResumableSampler) -> DataLoader[Any]:
     """Copy a loader (subclass and settings included) and give the copy another sampler."""
     inner = copy.copy(dataloader)
     name = "sampler" if dataloader.batch_sampler is None else "batch_sampler"

@@ -22,14 +22,14 @@ from gradient.state.parameter_names import stripped
 from gradient.state.snapshot import snapshot
 from gradient.state.tensors import extent, same_bits
 
-APART = "here tied to {}, saved apart"
-"""What is said of a saved value that `apart` finds."""
+TIED_MESSAGE = "here tied to {}, saved apart"
+"""What is said of a saved value that `conflicting_ties` finds."""
 
 _FAR = 1 << 62
 
 
 @dataclass(slots=True)
-class Misfit:
+class Mismatch:
     """How a saved component differs from the live object it should go into."""
 
     missing: list[str] = field(default_factory=list)
@@ -74,28 +74,28 @@ class ModelPlan:
         self._model = model
         live = model.state_dict()
         names = stripped(live)
-        self.misfit = Misfit()
+        self.mismatch = Mismatch()
         self.matching: dict[str, Any] = {}
         """Saved values that fit, under the live names."""
         self._expanded: dict[str, torch.Tensor] = {}
         for name, value in live.items():
             short = names[name]
             if short not in saved:
-                self.misfit.missing.append(short)
+                self.mismatch.missing.append(short)
                 continue
             extra = is_extra(name)
             difference = None if extra else _difference(value, saved[short])
             if difference is not None:
-                self.misfit.mismatched[short] = difference
+                self.mismatch.mismatched[short] = difference
                 continue
             self.matching[name] = saved[short]
             if not extra and _is_expanded(value):
                 self._expanded[name] = value
         known = set(names.values())
-        self.misfit.unexpected.extend(name for name in saved if name not in known)
-        for name, other in apart(live, self.matching).items():
+        self.mismatch.unexpected.extend(name for name in saved if name not in known)
+        for name, other in conflicting_ties(live, self.matching).items():
             del self.matching[name]
-            self.misfit.mismatched[names[name]] = APART.format(names[other])
+            self.mismatch.mismatched[names[name]] = TIED_MESSAGE.format(names[other])
         self._metadata = getattr(live, "_metadata", None)
         self.fitting = {names[name] for name in self.matching}
         """The stripped names of what fits."""
@@ -107,16 +107,16 @@ class ModelPlan:
         if self._metadata is not None:
             state._metadata = self._metadata  # type: ignore[attr-defined]
         with torch.no_grad():
-            if self.misfit or expanded:
+            if self.mismatch or expanded:
                 self._model.load_state_dict(state, strict=False)
             else:
                 self._model.load_state_dict(state)
             for name, value in expanded.items():
                 live = self._expanded[name]
-                _once(live, live).copy_(_once(value, live))
+                _without_repeats(live, live).copy_(_without_repeats(value, live))
 
 
-def apart(live: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, str]:
+def conflicting_ties(live: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, str]:
     """Find saved values that memory which live tensors share cannot hold beside that of another.
 
     Returns their names, each with that other's. What does not fit at all is passed over.
@@ -124,20 +124,24 @@ def apart(live: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for members in _overlapping({n: v for n, v in live.items() if _fits(n, v, saved.get(n))}):
         first, *others = members
-        held = _held(members, saved)
-        found |= {name: first for name in others if not same_bits(saved[name], held[name])}
+        loaded = _values_after_load(members, saved)
+        found |= {name: first for name in others if not same_bits(saved[name], loaded[name])}
     return found
 
 
-def _held(members: dict[str, torch.Tensor], saved: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
+def _values_after_load(
+    members: dict[str, torch.Tensor], saved: Mapping[str, Any]
+) -> Mapping[str, torch.Tensor]:
     """Return what overlapping live tensors would hold with the saved values, the first one last."""
     first, *others = members
-    if all(_place(members[name]) == _place(members[first]) for name in others):
+    if all(_memory_layout(members[name]) == _memory_layout(members[first]) for name in others):
         return dict.fromkeys(members, saved[first])
     copies: dict[str, torch.Tensor] = snapshot(members)
     with torch.no_grad():
         for name in reversed(members):
-            _once(copies[name], members[name]).copy_(_once(saved[name], members[name]))
+            _without_repeats(copies[name], members[name]).copy_(
+                _without_repeats(saved[name], members[name])
+            )
     return copies
 
 
@@ -152,11 +156,11 @@ def _fits(name: str, live: Any, saved: Any) -> bool:
 
 def _overlapping(live: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the tensors, by name and in their order, of each memory that several look at."""
-    lying: dict[object, list[tuple[int, int, str]]] = {}
+    by_storage: dict[object, list[tuple[int, int, str]]] = {}
     for name, value in live.items():
         key, start, stop = extent(value)
-        lying.setdefault(key, []).append((start, stop, name))
-    for stretches in lying.values():
+        by_storage.setdefault(key, []).append((start, stop, name))
+    for stretches in by_storage.values():
         group: set[str] = set()
         end = 0
         for start, stop, name in [*sorted(stretches), (_FAR, _FAR, "")]:
@@ -168,7 +172,7 @@ def _overlapping(live: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.T
             end = max(end, stop)
 
 
-def _place(tensor: torch.Tensor) -> object:
+def _memory_layout(tensor: torch.Tensor) -> object:
     return tensor.dtype, tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride())
 
 
@@ -181,16 +185,16 @@ def _difference(live: Any, saved: Any) -> str | None:
     if not isinstance(live, torch.Tensor):
         return None  # a value of the module's own
     if not isinstance(saved, torch.Tensor):
-        return f"saved a {type(saved).__name__}, here {_layout(live)}"
+        return f"saved a {type(saved).__name__}, here {_describe(live)}"
     if isinstance(live, UninitializedParameter | UninitializedBuffer):
         return None  # a lazy module takes its shape from what it loads
     if live.device.type == "meta":
-        return f"saved {_layout(saved)}, here on the meta device (it has no memory to load into)"
+        return f"saved {_describe(saved)}, here on the meta device (it has no memory to load into)"
     if live.shape != saved.shape or live.dtype != saved.dtype:
-        return f"saved {_layout(saved)}, here {_layout(live)}"
+        return f"saved {_describe(saved)}, here {_describe(live)}"
     if live.is_inference():
         return "here made in torch.inference_mode(), so that nothing can change it any more"
-    if _is_expanded(live) and not same_bits(_once(saved, live).expand_as(saved), saved):
+    if _is_expanded(live) and not same_bits(_without_repeats(saved, live).expand_as(saved), saved):
         return "here expanded from fewer values than were saved"
     return None
 
@@ -204,12 +208,12 @@ def _is_expanded(live: Any) -> bool:
     return any(size > 1 and step == 0 for size, step in zip(live.shape, live.stride(), strict=True))
 
 
-def _once(tensor: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
+def _without_repeats(tensor: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
     """Return of a tensor what the expanded `live` one keeps, each element once."""
     return tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in live.stride())]
 
 
-def _layout(tensor: torch.Tensor) -> str:
+def _describe(tensor: torch.Tensor) -> str:
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         return "lazy"
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"

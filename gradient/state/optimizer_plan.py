@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradient.state.model import APART, Misfit
+from gradient.state.model import TIED_MESSAGE, Mismatch
 from gradient.state.optimizer import Stateful, same_class, to_state_dict
 from gradient.state.parameter_names import ParameterNames
 
@@ -53,7 +53,7 @@ class OptimizerPlan:
         self._names = names
         self._saved = saved
         self._unfit = frozenset(unfit)
-        self.misfit = Misfit()
+        self.mismatch = Mismatch()
         self.reset: list[str] = []
         """Parameters whose state starts afresh when a misfit is applied all the same."""
         self.differences: list[HyperparameterChange] = []
@@ -63,7 +63,7 @@ class OptimizerPlan:
         self._same_class = same_class(saved.get("class"), optimizer)
         if not self._same_class:
             here = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
-            self.misfit.mismatched["optimizer"] = f"saved {saved.get('class')}, here {here}"
+            self.mismatch.mismatched["optimizer"] = f"saved {saved.get('class')}, here {here}"
         self._opaque = "opaque" in saved
         if not self._opaque:
             self._compare()
@@ -71,33 +71,39 @@ class OptimizerPlan:
     def _compare(self) -> None:
         live = getattr(self._optimizer, "param_groups", None)
         if type(live) is not list:
-            self.misfit.mismatched["optimizer"] = "saved in torch's form, here without param_groups"
+            self.mismatch.mismatched["optimizer"] = (
+                "saved in torch's form, here without param_groups"
+            )
             return
         self._live = [[self._names.of(p) for p in group["params"]] for group in live]
         groups = self._saved["param_groups"]
         self._alias: dict[str, str] = {}  # live name -> saved name
-        home: dict[str, int] = {}
+        saved_group: dict[str, int] = {}
         for g, group in enumerate(groups):
             for name in group["params"]:
                 here = self._names.canonical(name)
                 if here is None:
-                    self.misfit.unexpected.append(f"optimizer: {name}")
+                    self.mismatch.unexpected.append(f"optimizer: {name}")
                 elif self._alias.setdefault(here, name) != name:
-                    self.misfit.mismatched[f"optimizer: {name}"] = APART.format(self._alias[here])
+                    self.mismatch.mismatched[f"optimizer: {name}"] = TIED_MESSAGE.format(
+                        self._alias[here]
+                    )
                 else:
-                    home[here] = g
+                    saved_group[here] = g
         if len(groups) != len(live):
-            self.misfit.mismatched["optimizer.param_groups"] = (
+            self.mismatch.mismatched["optimizer.param_groups"] = (
                 f"saved {len(groups)} groups, here {len(live)}"
             )
         for g, members in enumerate(self._live):
             for name in members:
-                if name not in home:
-                    self.misfit.missing.append(f"optimizer: {name}")
-                elif home[name] != g and len(groups) == len(live):
-                    self.misfit.mismatched[f"optimizer: {name}"] = f"not in group {g} there"
-        gone = home.keys() - {name for members in self._live for name in members}
-        self.misfit.unexpected.extend(f"optimizer: {self._alias[n]}" for n in home if n in gone)
+                if name not in saved_group:
+                    self.mismatch.missing.append(f"optimizer: {name}")
+                elif saved_group[name] != g and len(groups) == len(live):
+                    self.mismatch.mismatched[f"optimizer: {name}"] = f"not in group {g} there"
+        absent = saved_group.keys() - {name for members in self._live for name in members}
+        self.mismatch.unexpected.extend(
+            f"optimizer: {self._alias[n]}" for n in saved_group if n in absent
+        )
         self._compare_outside()
         self._compare_order()
         self.frozen = [n for n in self._loadable() if not self._names.by_name[n].requires_grad]
@@ -108,13 +114,13 @@ class OptimizerPlan:
                 )
 
     def _compare_outside(self) -> None:
-        for name, facts in self._saved.get("outside", {}).items():
+        for name, described in self._saved.get("outside", {}).items():
             parameter = self._names.by_name.get(name)
             if parameter is None:
                 continue
-            if parameter.shape != facts["shape"] or parameter.dtype != facts["dtype"]:
-                self.misfit.mismatched[f"optimizer: {name}"] = (
-                    f"saved {tuple(facts['shape'])} {facts['dtype']}, "
+            if parameter.shape != described["shape"] or parameter.dtype != described["dtype"]:
+                self.mismatch.mismatched[f"optimizer: {name}"] = (
+                    f"saved {tuple(described['shape'])} {described['dtype']}, "
                     f"here {tuple(parameter.shape)} {parameter.dtype}"
                 )
                 self._unfit |= {name}
@@ -125,15 +131,15 @@ class OptimizerPlan:
             [self._names.canonical(n) for n in g["params"]] for g in self._saved["param_groups"]
         ]
         self._same_order = saved == self._live
-        self._stuck = (
-            [] if self._same_order else [n for n in self._loadable() if not self._moves(n)]
+        self._immovable = (
+            [] if self._same_order else [n for n in self._loadable() if not self._can_move(n)]
         )
         if self._saved.get("other") and not self._same_order:
-            self._stuck.append("the optimizer as a whole")
-        if self._stuck and not self.misfit:
-            self.misfit.mismatched["optimizer"] = (
+            self._immovable.append("the optimizer as a whole")
+        if self._immovable and not self.mismatch:
+            self.mismatch.mismatched["optimizer"] = (
                 "its parameters have another order here, and the state of "
-                f"{self._stuck[0]} is not shaped as its parameter, so it cannot be moved"
+                f"{self._immovable[0]} is not shaped as its parameter, so it cannot be moved"
             )
 
     def _loadable(self) -> Iterator[str]:
@@ -142,7 +148,7 @@ class OptimizerPlan:
                 if self._alias.get(name) in self._saved["state"]:
                     yield name
 
-    def _moves(self, name: str) -> bool:
+    def _can_move(self, name: str) -> bool:
         shape = self._names.by_name[name].shape
         state = self._saved["state"][self._alias[name]]
         return all(t.dim() == 0 or t.shape == shape for t in _tensors(state))
@@ -164,7 +170,9 @@ class OptimizerPlan:
             {
                 **self._saved.get("extra", {}),
                 "state": {number[name]: value for name, value in state.items()}
-                | (self._saved.get("other", {}) if self._same_class and not self._stuck else {}),
+                | (
+                    self._saved.get("other", {}) if self._same_class and not self._immovable else {}
+                ),
                 "param_groups": groups,
             }
         )
@@ -172,10 +180,10 @@ class OptimizerPlan:
         for name, value in state.items():
             parameter = self._names.by_name[name]
             if parameter in loaded:
-                loaded[parameter] = _put_back(value, loaded[parameter])
+                loaded[parameter] = _with_saved_bits(value, loaded[parameter])
 
     def _fits(self, name: str) -> bool:
-        return name not in self._unfit and (self._same_order or self._moves(name))
+        return name not in self._unfit and (self._same_order or self._can_move(name))
 
     def _groups(
         self, live: list[dict[str, Any]], number: Mapping[str, int]
@@ -198,7 +206,7 @@ class OptimizerPlan:
 
     def lost(self) -> list[str]:
         """Return the live parameters whose state `apply` resets although some was saved or due."""
-        if self._opaque or not (self.misfit or self._unfit):
+        if self._opaque or not (self.mismatch or self._unfit):
             return []
         if not self._same_class:
             return [name for members in self._live for name in members]
@@ -273,15 +281,15 @@ def _uncast(saved: Any, loaded: Any) -> Any:
     return loaded
 
 
-def _put_back(saved: Any, loaded: Any) -> Any:
+def _with_saved_bits(saved: Any, loaded: Any) -> Any:
     """Return the saved value where torch cast it, on the device that torch chose for it."""
     if isinstance(saved, torch.Tensor):
         return saved.to(loaded.device) if isinstance(loaded, torch.Tensor) else saved
     if isinstance(saved, dict) and isinstance(loaded, dict):
         for key, value in saved.items():
-            loaded[key] = _put_back(value, loaded.get(key))
+            loaded[key] = _with_saved_bits(value, loaded.get(key))
         return loaded
     if type(saved) in (list, tuple) and type(loaded) is type(saved) and len(saved) == len(loaded):
-        return type(saved)(_put_back(a, b) for a, b in zip(saved, loaded, strict=True))
+        return type(saved)(_with_saved_bits(a, b) for a, b in zip(saved, loaded, strict=True))
     # A number that the class keeps as a tensor nowadays (an old checkpoint's "step") stays one.
     return loaded if isinstance(loaded, torch.Tensor) else saved

@@ -20,13 +20,13 @@ from gradient.errors import ConfigError
 from gradient.state.optimizer import Stateful, same_class
 from gradient.state.snapshot import snapshot
 
-_LEVELS = ("initial_lr", "max_lr", "min_lr", "swa_lr")
+_RATE_NAMES = ("initial_lr", "max_lr", "min_lr", "swa_lr")
 """Learning rates that schedulers keep in the groups, beside ``lr``."""
 
-_WRITTEN = ("lr", *_LEVELS, "base_momentum", "max_momentum")
+_SCHEDULED = ("lr", *_RATE_NAMES, "base_momentum", "max_momentum")
 """Options that schedulers write; beside ``base_momentum`` also ``momentum`` or ``betas``."""
 
-_TORCHS = "torch.optim."
+_TORCH_PACKAGE = "torch.optim."
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Baseline:
 def baseline(optimizer: object, scheduler: Stateful | None) -> Baseline:
     """Note what `reset_scheduler` goes back to."""
     state = None if scheduler is None else snapshot(scheduler.state_dict())
-    groups = tuple(snapshot(_written(group)) for group in _groups(optimizer))
+    groups = tuple(snapshot(_scheduled_options(group)) for group in _groups(optimizer))
     return Baseline(state, groups)
 
 
@@ -64,7 +64,7 @@ def reset_optimizer(optimizer: object, saved: Mapping[str, Any] | None = None) -
         return
     every = same_class(saved.get("class"), optimizer)
     for group, source in zip(groups, theirs, strict=True):
-        options = source if every else _written(source)
+        options = source if every else _scheduled_options(source)
         for name, value in snapshot(dict(options)).items():
             if name not in ("params", "param_names") and (every or name in group):
                 group[name] = value
@@ -72,7 +72,9 @@ def reset_optimizer(optimizer: object, saved: Mapping[str, Any] | None = None) -
 
 def _initial_state(optimizer: object) -> dict[Any, Any]:
     """Make the state that torch's constructors make (Adagrad's accumulators; most make none)."""
-    base: Any = next((c for c in type(optimizer).__mro__ if c.__module__.startswith(_TORCHS)), None)
+    base: Any = next(
+        (c for c in type(optimizer).__mro__ if c.__module__.startswith(_TORCH_PACKAGE)), None
+    )
     if not isinstance(optimizer, torch.optim.Optimizer) or base is torch.optim.Optimizer:
         return {}
     accepted = inspect.signature(base).parameters
@@ -81,12 +83,12 @@ def _initial_state(optimizer: object) -> dict[Any, Any]:
 
 
 def reset_scheduler(optimizer: object, scheduler: Stateful | None, start: Baseline) -> None:
-    """Put the scheduler, and the options it writes, back to how they were attached."""
+    """ContentWriter the scheduler, and the options it writes, back to how they were attached."""
     if scheduler is not None and start.scheduler is not None:
         scheduler.load_state_dict(snapshot(start.scheduler))
     for group, first in zip(_groups(optimizer), start.groups, strict=False):
-        for name in _written(group):
-            if name not in first and name in _LEVELS:
+        for name in _scheduled_options(group):
+            if name not in first and name in _RATE_NAMES:
                 del group[name]
         group.update(snapshot(first))
 
@@ -154,7 +156,7 @@ def _rate(parts: list[object], index: int, group: Mapping[str, Any]) -> float:
 
 def _scale(optimizer: object, scheduler: Stateful | None, factors: list[float]) -> None:
     for group, factor in zip(_groups(optimizer), factors, strict=True):
-        for name in ("lr", *_LEVELS):
+        for name in ("lr", *_RATE_NAMES):
             if name in group:
                 group[name] = _like(group[name], float(group[name]) * factor)
     for part in _parts(scheduler):
@@ -186,8 +188,8 @@ def _groups(optimizer: object) -> list[dict[str, Any]]:
     return groups if isinstance(groups, list) else []
 
 
-def _written(group: Mapping[str, Any]) -> dict[str, Any]:
-    names = (*_WRITTEN, "momentum", "betas") if "base_momentum" in group else _WRITTEN
+def _scheduled_options(group: Mapping[str, Any]) -> dict[str, Any]:
+    names = (*_SCHEDULED, "momentum", "betas") if "base_momentum" in group else _SCHEDULED
     return {name: group[name] for name in names if name in group}
 
 

@@ -18,7 +18,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from gradient.errors import ConfigError, MisfitError
 from gradient.state import rng
 from gradient.state.live_objects import BUILT_IN, LiveObjects, Registered
-from gradient.state.model import Misfit, ModelPlan, capture_model
+from gradient.state.model import Mismatch, ModelPlan, capture_model
 from gradient.state.optimizer import Stateful
 from gradient.state.optimizer_plan import HyperparameterChange, OptimizerPlan
 from gradient.state.parameter_names import ParameterNames
@@ -31,8 +31,6 @@ from gradient.state.value_format import Pickled
 class RestoreReport:
     """What a restore did."""
 
-    restored: tuple[str, ...]
-    """Components that were restored, whole or in part."""
     missing: tuple[str, ...] = ()
     """Names the live objects have and the checkpoint lacks; they kept their values."""
     unexpected: tuple[str, ...] = ()
@@ -43,8 +41,6 @@ class RestoreReport:
     """Parameters whose optimizer state starts afresh."""
     differences: tuple[HyperparameterChange, ...] = ()
     """Hyperparameters in which the checkpoint won over the script."""
-    unclaimed: tuple[str, ...] = ()
-    """Registered states of the checkpoint that nobody registered here."""
     frozen: tuple[str, ...] = ()
     """Parameters that are frozen here although the checkpoint's optimizer has state of theirs."""
 
@@ -62,8 +58,8 @@ def prepare(
     only those are compared and restored. With ``strict=False`` what does not fit is left out.
     """
     plan = RestorePlan(run, state, components)
-    if strict and plan.misfit:
-        raise plan.misfit.error(components[0] if components and len(components) == 1 else "state")
+    if strict and plan.mismatch:
+        raise plan.mismatch.error(components[0] if components and len(components) == 1 else "state")
     return plan
 
 
@@ -87,25 +83,23 @@ class RestorePlan:
     ) -> None:
         self._run = run
         self._state = state
-        self.components = _chosen(run, state, components)
+        self.components = _select(run, state, components)
         """The components that are restored."""
-        self.misfit = Misfit()
+        self.mismatch = Mismatch()
         """Everything that does not fit."""
-        self.unclaimed = tuple(n for n in state if n not in BUILT_IN and n not in run.registered)
-        """Registered states of the checkpoint that nobody registered here."""
         self._find_absent(required=components is not None)
         self._model = ModelPlan(run.model, state["model"]) if "model" in state else None
         self._optimizer: OptimizerPlan | None = None
         self._scheduler: SchedulerPlan | None = None
         self._values: dict[str, Any] = {}
         if "model" in self.components and self._model is not None:
-            self._add(self._model.misfit)
+            self._add(self._model.mismatch)
         if "optimizer" in self.components and run.optimizer is not None:
             self._optimizer = self._plan_optimizer(run.optimizer)
-            self._add(self._optimizer.misfit)
+            self._add(self._optimizer.mismatch)
         if "scheduler" in self.components and run.scheduler is not None:
             self._scheduler = SchedulerPlan(run.scheduler, state["scheduler"])
-            self._add(self._scheduler.misfit)
+            self._add(self._scheduler.mismatch)
         if "rng" in self.components:
             rng.check(state["rng"])
         for name in self.components:
@@ -120,16 +114,16 @@ class RestorePlan:
         for name in self.components:
             wanted = required or name not in run.registered or run.registered[name].required
             if name not in self._state and wanted:
-                self.misfit.missing.append(name)
+                self.mismatch.missing.append(name)
             elif name not in live:
-                self.misfit.unexpected.append(name)
+                self.mismatch.unexpected.append(name)
         self.components = tuple(n for n in self.components if n in self._state and n in live)
 
     def _plan_optimizer(self, optimizer: Stateful) -> OptimizerPlan:
         names = ParameterNames(self._run.model, optimizer)
         unfit: set[str] = set()
         if self._model is not None:
-            differing = map(names.canonical, self._model.misfit.mismatched)
+            differing = map(names.canonical, self._model.mismatch.mismatched)
             unfit = {name for name in differing if name is not None}
         return OptimizerPlan(optimizer, names, self._state["optimizer"], unfit=unfit)
 
@@ -139,14 +133,14 @@ class RestorePlan:
             return
         value = self._state[name]
         if type(value) is Pickled and not registered.pickle:
-            self.misfit.mismatched[name] = _PICKLED.format(name=name)
+            self.mismatch.mismatched[name] = _PICKLED.format(name=name)
         else:
             self._values[name] = value
 
-    def _add(self, misfit: Misfit) -> None:
-        self.misfit.missing.extend(misfit.missing)
-        self.misfit.unexpected.extend(misfit.unexpected)
-        self.misfit.mismatched.update(misfit.mismatched)
+    def _add(self, mismatch: Mismatch) -> None:
+        self.mismatch.missing.extend(mismatch.missing)
+        self.mismatch.unexpected.extend(mismatch.unexpected)
+        self.mismatch.mismatched.update(mismatch.mismatched)
 
     def apply(self, then: Callable[[], object] | None = None) -> RestoreReport:
         """Change the live objects, then call `then`; if anything raises, change them back.
@@ -155,7 +149,7 @@ class RestorePlan:
         """
         values = {n: unpack(n, self._run.registered[n], v) for n, v in self._values.items()}
         with ExitStack() as undo:
-            self._remember(undo, then is not None)
+            self._push_undo(undo, then is not None)
             if "model" in self.components and self._model is not None:
                 self._model.apply()
             if self._optimizer is not None:
@@ -171,7 +165,7 @@ class RestorePlan:
             undo.pop_all()
         return self._report()
 
-    def _remember(self, undo: ExitStack, everything: bool) -> None:
+    def _push_undo(self, undo: ExitStack, everything: bool) -> None:
         """Note how to put back each object; what comes first is put back last."""
         run = self._run
         if "model" in self.components and (everything or self._can_fail()):
@@ -191,7 +185,7 @@ class RestorePlan:
         if self._values:
             return True
         parts = [self._run.optimizer, self._run.scheduler, *self._run.model.modules()]
-        return any(part is not None and not _is_torchs(part) for part in parts)
+        return any(part is not None and not _runs_only_torch_code(part) for part in parts)
 
     def _report(self) -> RestoreReport:
         differences: list[HyperparameterChange] = []
@@ -204,18 +198,16 @@ class RestorePlan:
         if self._scheduler is not None:
             differences.extend(self._scheduler.differences)
         return RestoreReport(
-            self.components,
-            tuple(self.misfit.missing),
-            tuple(self.misfit.unexpected),
-            dict(self.misfit.mismatched),
+            tuple(self.mismatch.missing),
+            tuple(self.mismatch.unexpected),
+            dict(self.mismatch.mismatched),
             tuple(reset),
             tuple(differences),
-            self.unclaimed,
             tuple(frozen),
         )
 
 
-def _chosen(
+def _select(
     run: LiveObjects, state: Mapping[str, Any], components: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Return the names to restore, in the order in which they are applied."""
@@ -272,7 +264,7 @@ _HOOKS = (
 )
 
 
-def _is_torchs(part: object) -> bool:
+def _runs_only_torch_code(part: object) -> bool:
     """Whether only torch's code runs when `part` loads a state that was checked."""
     modules = (getattr(getattr(type(part), name, None), "__module__", None) for name in _LOADERS)
     ours = all(module is None or module.startswith("torch.") for module in modules)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LRScheduler
 
-from gradient.state.model import Misfit
+from gradient.state.model import Mismatch
 from gradient.state.optimizer import Stateful
 from gradient.state.optimizer_plan import HyperparameterChange, same_value
 
@@ -48,28 +48,28 @@ class SchedulerPlan:
     def __init__(self, scheduler: Stateful, saved: Any) -> None:
         self._scheduler = scheduler
         self._saved = saved
-        self.misfit = Misfit()
+        self.mismatch = Mismatch()
         """Public attributes that only one side has (torch's schedulers take any without a word)."""
         self.differences: list[HyperparameterChange] = []
         """Hyperparameters in which script and checkpoint differ."""
         if not isinstance(saved, dict):
-            self.misfit.mismatched["scheduler"] = f"saved a {type(saved).__name__}"
+            self.mismatch.mismatched["scheduler"] = f"saved a {type(saved).__name__}"
         elif isinstance(scheduler, LRScheduler):
             self._compare("scheduler", capture_scheduler(scheduler), saved)
 
     def _compare(self, where: str, live: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         here, there = _public(live), _public(saved)
-        self.misfit.missing.extend(f"{where}.{name}" for name in here if name not in there)
-        self.misfit.unexpected.extend(f"{where}.{name}" for name in there if name not in here)
+        self.mismatch.missing.extend(f"{where}.{name}" for name in here if name not in there)
+        self.mismatch.unexpected.extend(f"{where}.{name}" for name in there if name not in here)
         ours, theirs = live.get("_schedulers", []), saved.get("_schedulers", [])
         if len(ours) != len(theirs):
-            self.misfit.mismatched[where] = f"saved {len(theirs)} schedulers, here {len(ours)}"
+            self.mismatch.mismatched[where] = f"saved {len(theirs)} schedulers, here {len(ours)}"
         for i, (one, other) in enumerate(zip(ours, theirs, strict=False)):
             self._compare(f"{where}[{i}]", one, other)
         for name in sorted(here & there - _PROGRESS):
             if name == "base_lrs" and len(live[name]) != len(saved[name]):
                 text = f"saved {len(saved[name])} groups, here {len(live[name])}"
-                self.misfit.mismatched[f"{where}.{name}"] = text
+                self.mismatch.mismatched[f"{where}.{name}"] = text
             elif name == "base_lrs" and "max_lrs" not in live:
                 continue  # the groups' initial_lr, and told as such
             elif not same_value(live[name], saved[name]):
@@ -77,7 +77,7 @@ class SchedulerPlan:
 
     def apply(self) -> None:
         """Load the state, unless it does not fit."""
-        if not self.misfit:
+        if not self.mismatch:
             self._scheduler.load_state_dict(self._saved)
 
 

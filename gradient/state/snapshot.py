@@ -29,13 +29,13 @@ class _Copier:
 
     def __init__(self, value: Any) -> None:
         self._stretches: dict[tuple[str, int], list[tuple[int, int]]] = {}
-        self._lying: dict[tuple[str, int], list[torch.Tensor]] = {}
+        self._by_storage: dict[tuple[str, int], list[torch.Tensor]] = {}
         self._copies: dict[tuple[tuple[str, int], int], torch.Tensor] = {}
         for tensor in _tensors(value):
             if _is_plain(tensor):
                 key, start, stop = extent(tensor)
                 self._stretches.setdefault(key, []).append((start, stop))
-                self._lying.setdefault(key, []).append(tensor)
+                self._by_storage.setdefault(key, []).append(tensor)
         for key, stretches in self._stretches.items():
             self._stretches[key] = _merge(stretches)
 
@@ -61,7 +61,7 @@ class _Copier:
         memory = self._copies.get((key, number))
         if memory is None:
             raw = torch.empty(0, dtype=torch.uint8, device=tensor.device)
-            raw.set_(longest_storage(self._lying[key]), first, (last - first,), (1,))
+            raw.set_(longest_storage(self._by_storage[key]), first, (last - first,), (1,))
             memory = torch.empty(last - first, dtype=torch.uint8, device="cpu").copy_(raw)
             self._copies[key, number] = memory
         copied = torch.empty(0, dtype=tensor.dtype, device="cpu")

@@ -1,15 +1,15 @@
-"""Values as tagged JSON, without pickle: the same type and the same bits come back.
+"""Values as tagged JSON, without pickle: decoding returns the same types and the same bits.
 
 Rules
-1. Types are matched by ``type(x) is``: a bool is no int, a ``torch.Size`` no tuple, an IntEnum
-   nothing that could be stored.
-2. JSON's own null, booleans, strings, arrays, and numbers that JSON keeps exactly stand for
-   themselves (an array is a list); everything else is an object with one key, its tag.
-3. Decoding chooses from the tables here. Nothing that is read can name something to import.
-4. Bulk (tensors, arrays and bytes beyond 256 bytes) goes through `Put` and comes back through
-   `Get`; whoever stores values decides where it lives.
+1. Types are matched with ``type(x) is``: a bool is not an int, a ``torch.Size`` is not a tuple, and
+   an IntEnum cannot be stored.
+2. JSON's null, booleans, strings, arrays, and the numbers that JSON represents exactly are encoded
+   as themselves (an array is a list). Every other value is an object with one key, its tag.
+3. The decoder chooses from the tables in this package. Stored data cannot name anything to import.
+4. Bulk data (tensors, and arrays and bytes above `INLINE_BYTES`) is passed to a `ContentWriter` and
+   read back through a `ContentReader`, which decide where it is stored.
 
-A value that appears twice is stored twice; only tensors can share memory (see `tensors.extent`).
+A value that occurs twice is stored twice. Only tensors can share memory (see `tensors.extent`).
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from typing import Any
 from gradient.objects.canonical import Json
 from gradient.state.decoder import Decoder
 from gradient.state.encoder import Encoder
-from gradient.state.value_format import Get, Pickled, Put
+from gradient.state.value_format import ContentReader, ContentWriter, Pickled
 
-__all__ = ["Decoder", "Encoder", "Get", "Pickled", "Put", "decode", "encode"]
-
-
-def encode(value: object, *, put: Put, path: str) -> Json:
-    """Encode a value; raises UnsupportedValueError naming the path to what has no encoding."""
-    return Encoder(put).encode(value, path)
+__all__ = ["ContentReader", "ContentWriter", "Decoder", "Encoder", "Pickled", "decode", "encode"]
 
 
-def decode(node: Json, *, get: Get) -> Any:
-    """Decode a value; raises MalformedObjectError for anything `encode` would not write."""
-    return Decoder(get).decode(node)
+def encode(value: object, *, writer: ContentWriter, path: str) -> Json:
+    """Encode a value; raises UnsupportedValueError naming the part that has no encoding."""
+    return Encoder(writer).encode(value, path)
+
+
+def decode(node: Json, *, reader: ContentReader) -> Any:
+    """Decode a value; raises MalformedObjectError for JSON that `encode` does not write."""
+    return Decoder(reader).decode(node)

@@ -157,11 +157,11 @@ def memory(tensor: torch.Tensor) -> memoryview:
     if tensor.numel() == 0:
         return memoryview(b"")
     if tensor.device.type == "cpu" and is_dense(tensor):
-        return np.asarray(_Lent(tensor)).data
+        return np.asarray(_BorrowedMemory(tensor)).data
     return _bytes(_dense(tensor.detach().resolve_conj().resolve_neg().cpu()))
 
 
-class _Lent:
+class _BorrowedMemory:
     """A dense CPU tensor's memory, which NumPy looks at without asking torch: a fifth of the time,
     and no other thread gets the interpreter in between.
     """
@@ -229,12 +229,12 @@ def extent(tensor: torch.Tensor) -> Extent:
     return key, start, start + (int(last) + 1) * tensor.element_size()
 
 
-def longest_storage(lying: Iterable[torch.Tensor]) -> torch.UntypedStorage:
+def longest_storage(sharing: Iterable[torch.Tensor]) -> torch.UntypedStorage:
     """Return the storage that reaches furthest, of tensors for which `extent` gives one key.
 
     Those made of one NumPy array begin at one address, each with a length of its own.
     """
-    return max((tensor.untyped_storage() for tensor in lying), key=lambda each: each.nbytes())
+    return max((tensor.untyped_storage() for tensor in sharing), key=lambda each: each.nbytes())
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -59,7 +59,7 @@ VALUE_DTYPES = {**DTYPES, **OTHER_DTYPES}
 VALUE_DTYPE_NAMES = {**NAMES, **{dtype: name for name, dtype in OTHER_DTYPES.items()}}
 
 
-class Put(Protocol):
+class ContentWriter(Protocol):
     """Takes the bulk of values that are being encoded; `path` names the value in errors."""
 
     def tensor(self, tensor: torch.Tensor, path: str) -> Json:
@@ -69,8 +69,8 @@ class Put(Protocol):
         """Store bytes (elements of `width` bytes) and return what stands for them: no string."""
 
 
-class Get(Protocol):
-    """Gives back the bulk that a `Put` took."""
+class ContentReader(Protocol):
+    """Gives back the bulk that a `ContentWriter` took."""
 
     def tensor(self, node: Json) -> torch.Tensor:
         """Return the tensor for which `node` stands, in memory of its own."""

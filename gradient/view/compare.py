@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gradient.checkpoint import diff
-from gradient.checkpoint.component_tensors import leaves
+from gradient.checkpoint.component_tensors import tensors_in
 from gradient.checkpoint.diff import StateDiff, TensorSource
 from gradient.checkpoint.reader import component_entries, component_tree, read_entries, read_value
 from gradient.objects.canonical import Json
@@ -78,7 +78,7 @@ def revision_side(repo: Repository, oid: Oid, name: str, *, optimizer: bool = Tr
     tensors: dict[str, dict[str, TensorSource]] = {}
     for component in wanted:
         if component in entries:
-            found = leaves(repo.store, entries[component])
+            found = tensors_in(repo.store, entries[component])
             tensors[component] = {leaf.name: leaf for leaf in found}
     facts: dict[str, dict[str, Any]] = {"metrics": dict(commit.metrics)}
     if commit.hparams is not None:

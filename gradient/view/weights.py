@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from gradient.checkpoint.component_tensors import ComponentTensor, leaves, other_names
+from gradient.checkpoint.component_tensors import ComponentTensor, non_tensor_names, tensors_in
 from gradient.checkpoint.reader import component_entries
 from gradient.codec.chunks import ranges
 from gradient.errors import MalformedObjectError, UnsupportedValueError
@@ -67,7 +67,7 @@ def find_weights(
     entry = component_entries(repo.store, commit.tree)[component]
     wrapping = _OPAQUE if component == "optimizer" else ""
     found: dict[str, ComponentTensor] = {}
-    for leaf in leaves(repo.store, entry):
+    for leaf in tensors_in(repo.store, entry):
         name = leaf.name.removeprefix(wrapping)
         if name in found:
             raise UnsupportedValueError(
@@ -91,7 +91,7 @@ def find_weights(
     if component == "optimizer":
         metadata["param_groups"] = json.dumps(read_groups(repo, entry), default=repr)
     else:
-        others = other_names(repo.store, entry)
+        others = non_tensor_names(repo.store, entry)
     return Weights(
         {name: _outgoing(leaf, dtype) for name, leaf in kept.items()},
         metadata | dropped,

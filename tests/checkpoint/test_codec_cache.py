@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.codec_cache import RENEWED, CodecCache
+from gradient.checkpoint.codec_cache import MAX_AGE, CodecCache
 from gradient.checkpoint.delta_bases import DeltaBases
 from gradient.codec import coding_plan, frame
 from gradient.codec.coding_plan import CodingPlan
@@ -24,36 +24,36 @@ if TYPE_CHECKING:
 
     from gradient.codec.elements import Words
 
-ASKED = CodingPlan(leans=False, size=1)
+ASKED = CodingPlan(prefers_delta=False, size=1)
 
 
 def test_a_plan_serves_so_many_times_and_is_asked_anew() -> None:
     plans = CodecCache()
-    assert plans.of("w", 2) == [None, None]
-    plans.learn("w", [ASKED, None])
-    assert [plans.of("w", 2) for _ in range(RENEWED)] == [[ASKED, None]] * RENEWED
-    assert plans.of("w", 2) == [None, None]
-    plans.learn("w", [ASKED, ASKED])
-    assert plans.of("w", 2) == [ASKED, ASKED]
+    assert plans.get("w", 2) == [None, None]
+    plans.put("w", [ASKED, None])
+    assert [plans.get("w", 2) for _ in range(MAX_AGE)] == [[ASKED, None]] * MAX_AGE
+    assert plans.get("w", 2) == [None, None]
+    plans.put("w", [ASKED, ASKED])
+    assert plans.get("w", 2) == [ASKED, ASKED]
 
 
 def test_they_are_not_all_asked_anew_by_the_same_commit() -> None:
     plans = CodecCache()
-    names = [f"w{number}" for number in range(3 * (RENEWED + 1))]
+    names = [f"w{number}" for number in range(3 * (MAX_AGE + 1))]
     asked = []
-    for _ in range(3 * RENEWED):
-        asked.append([name for name in names if plans.of(name, 1) == [None]])
+    for _ in range(3 * MAX_AGE):
+        asked.append([name for name in names if plans.get(name, 1) == [None]])
         for name in names:
-            plans.learn(name, [ASKED])
+            plans.put(name, [ASKED])
     assert asked[0] == names
     assert {len(each) for each in asked[1:]} == {3}
-    assert {name for each in asked[1 : RENEWED + 2] for name in each} == set(names)
+    assert {name for each in asked[1 : MAX_AGE + 2] for name in each} == set(names)
 
 
 def test_a_tensor_of_another_length_is_asked() -> None:
     plans = CodecCache()
-    plans.learn("w", [ASKED])
-    assert plans.of("w", 2) == [None, None]
+    plans.put("w", [ASKED])
+    assert plans.get("w", 2) == [None, None]
 
 
 def test_only_the_first_commits_take_samples(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_only_the_first_commits_take_samples(monkeypatch: pytest.MonkeyPatch) ->
             }
         }
         with store.begin(mode=Mode.AUTO) as transaction:
-            root = writer.write_state(transaction, state, bases=bases, plans=known)
+            root = writer.write_state(transaction, state, delta_bases=bases, codec_cache=known)
             transaction.seal()
         bases = bases or DeltaBases(store, root)
     assert samples[:2] == [2, 4]

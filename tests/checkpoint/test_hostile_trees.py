@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gradient.checkpoint.component_tensors import leaves
+from gradient.checkpoint.component_tensors import tensors_in
 from gradient.checkpoint.reader import read_state
 from gradient.errors import IntegrityError, MalformedObjectError
 from gradient.objects import canonical
@@ -151,7 +151,7 @@ def test_trees_that_never_end_are_refused() -> None:
     with pytest.raises(MalformedObjectError, match="deeper"):
         read(objects, tree)
     with pytest.raises(MalformedObjectError, match="deeper"):
-        list(leaves(objects, entry(tree)))
+        list(tensors_in(objects, entry(tree)))
 
 
 def test_a_list_of_another_length_is_refused() -> None:

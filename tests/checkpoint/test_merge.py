@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradient.checkpoint import merge
-from gradient.checkpoint.merge import Model
+from gradient.checkpoint.merge import CommitModel
 from gradient.checkpoint.reader import read_state
 from gradient.checkpoint.writer import write_state
 from gradient.codec.mode import Mode
@@ -62,7 +62,7 @@ def merged(states: Sequence[dict[str, Any]], rule: Rule) -> dict[str, Any]:
         with store.begin(mode=Mode.AUTO) as transaction:
             roots.append(write_state(transaction, state))
             transaction.seal()
-    models = [Model.of(store, root, f"r{i}") for i, root in enumerate(roots)]
+    models = [CommitModel.of(store, root, f"r{i}") for i, root in enumerate(roots)]
     merge.check(models)
     with store.begin(mode=Mode.AUTO, plain=True) as transaction:
         root = merge.write_merged(transaction, models, rule)

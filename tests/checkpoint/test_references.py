@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gradient.checkpoint import writer
-from gradient.checkpoint.references import listed, references
+from gradient.checkpoint.references import parse_list, references
 from gradient.codec.mode import Mode
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
@@ -26,7 +26,7 @@ def reachable(store: ObjectStore, root: Oid) -> set[Oid]:
         if kind is Kind.TREE:
             below = list(references(trees.parse(store.read(oid, kind))))
         elif kind is Kind.LIST:
-            below = [(Kind.BLOB, blob) for blob in listed(store.read(oid, kind))]
+            below = [(Kind.BLOB, blob) for blob in parse_list(store.read(oid, kind))]
         pending += below
         found |= {oid for _, oid in below}
     return found
@@ -66,5 +66,5 @@ def test_an_id_that_is_none_is_malformed(node: object) -> None:
 @pytest.mark.parametrize("raw", [b"", bytes(31), bytes(65)])
 def test_a_list_is_whole_ids(raw: bytes) -> None:
     with pytest.raises(MalformedObjectError):
-        listed(raw)
-    assert listed(bytes(ONE) + bytes(OTHER)) == [ONE, OTHER]
+        parse_list(raw)
+    assert parse_list(bytes(ONE) + bytes(OTHER)) == [ONE, OTHER]

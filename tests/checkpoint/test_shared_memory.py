@@ -27,7 +27,7 @@ def test_what_overlaps_by_way_of_others_is_one_stretch(windows: list[tuple[int, 
                 if mine is not theirs:
                     mine |= theirs
                     together.remove(theirs)
-    storages, places = shared_memory.shared(views)
+    storages, places = shared_memory.find_shared(views)
     expected = sorted(sorted(group) for group in together if len(group) > 1)
     numbers = {id(view): number for number, view in enumerate(views)}
     assert [[numbers[id(each)] for each in storage.members] for storage in storages] == expected
@@ -42,7 +42,7 @@ def test_arrays_may_be_looked_at_with_several_lengths(order: int) -> None:
     """Each of torch's storages of one array is as long as its tensor, and none can grow."""
     array = np.arange(300, dtype="f4")
     tensors = [torch.from_numpy(array[:length]) for length in (100, 300)][::order]
-    (storage,), places = shared_memory.shared(tensors)
+    (storage,), places = shared_memory.find_shared(tensors)
     assert torch.equal(storage.content(), torch.from_numpy(array))
     assert len(places) == 2
     assert all(map(torch.equal, snapshot(tensors), tensors))

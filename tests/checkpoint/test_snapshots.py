@@ -32,9 +32,9 @@ def commit(store: ObjectStore, source: Snapshots, state: dict[str, Any]) -> tupl
     """Take, write and give back a snapshot; return its tree and the bytes it had."""
     taken = source.take(draft(state))
     root = write(store, taken)
-    source.written(taken)
+    source.remember_stored(taken)
     held = 0 if taken.buffer is None else taken.buffer.nbytes
-    source.ended(taken)
+    source.release(taken)
     return root, held
 
 
@@ -125,7 +125,7 @@ def test_what_became_shorter_is_not_taken_for_what_it_was(
     root, _ = commit(store, source, {"extra": long})
     if restored:  # nothing is known of the content but its hashes
         source = Snapshots(store)
-        source.stand_at(root)
+        source.restored_to(root)
     for share in (2, 3, 1, 0, 3):
         state: dict[str, Any] = {n: value[: len(value) * share // 3] for n, value in long.items()}
         root, _ = commit(store, source, {"extra": state})
@@ -176,7 +176,7 @@ def test_after_a_failure_everything_is_copied(store: ObjectStore) -> None:
     state = {"model": {"w": torch.randn(1000)}}
     source = Snapshots(store)
     commit(store, source, state)
-    source.failed()
+    source.forget_stored()
     assert commit(store, source, state)[1] >= 4000
 
 
@@ -184,9 +184,9 @@ def test_a_restored_tree_counts_as_the_last_commit(store: ObjectStore) -> None:
     state = {"model": {"w": torch.randn(1000)}}
     root, _ = commit(store, Snapshots(store), state)
     source = Snapshots(store)
-    source.stand_at(root)
+    source.restored_to(root)
     assert commit(store, source, state) == (root, 0)
-    source.stand_at(Oid(bytes(32)))
+    source.restored_to(Oid(bytes(32)))
     assert commit(store, source, state)[1] >= 4000
 
 

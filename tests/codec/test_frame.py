@@ -115,7 +115,7 @@ def test_a_plan_that_was_outgrown_is_dropped() -> None:
     asked = encode(weights(2), width=4, mode=Mode.AUTO, base=base)
     assert asked.codec is Codec.PLANES
     assert asked.plan is not None
-    assert asked.plan.leans is False
+    assert asked.plan.prefers_delta is False
 
 
 def test_an_anchor_in_between_keeps_what_is_known_of_differences() -> None:
@@ -126,7 +126,7 @@ def test_an_anchor_in_between_keeps_what_is_known_of_differences() -> None:
     assert near.plan is not None
     assert anchor.plan is not None
     assert anchor.plan.step == near.plan.step
-    assert anchor.plan.leans
+    assert anchor.plan.prefers_delta
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -101,6 +101,6 @@ def test_streams_that_differ_from_part_to_part_get_codes_for_each() -> None:
 def test_what_is_known_of_a_stream_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).integers(0, 9, 1 << 17).astype(np.uint8)
     (first,) = planes.encode(values, [seen_as(PLAIN, (3.2,))], mode=Mode.AUTO)
-    monkeypatch.delattr("gradient.codec.entropy.rehearse")
+    monkeypatch.delattr("gradient.codec.entropy.try_coders")
     (again,) = planes.encode(values, [first.seen], mode=Mode.AUTO)
     assert again == first

@@ -522,5 +522,5 @@ def test_a_failure_keeps_no_memory() -> None:
         gc.collect()
         live = gc.get_objects()
         assert not [each for each in live if type(each) is Snapshot and each.buffer is not None]
-        assert not [each for each in live if type(each) is Draft and each.holes]
+        assert not [each for each in live if type(each) is Draft and each.slots]
         assert caught.value is revision._outcome.error  # type: ignore[union-attr]

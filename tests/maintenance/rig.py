@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gradient.checkpoint.references import listed, references
+from gradient.checkpoint.references import parse_list, references
 from gradient.codec.frame import encode
 from gradient.codec.mode import Mode
 from gradient.errors import GradientError
@@ -149,7 +149,7 @@ def closure(repo: Repository, root: Oid) -> str:
         if kind is Kind.TREE:
             names.append(closure(repo, oid))
             continue
-        blobs = [oid] if kind is Kind.BLOB else listed(repo.store.read(oid, kind))
+        blobs = [oid] if kind is Kind.BLOB else parse_list(repo.store.read(oid, kind))
         for blob in blobs:
             body = repo.store.read(blob, Kind.BLOB)
             names.append(str(Oid.of(Kind.BLOB, body)))

@@ -28,7 +28,7 @@ def commit(line: BranchWriter, step: int, state: dict[str, Any], base: Oid | Non
     def build(branch: str, parent: Oid | None) -> Oid:
         with repo.store.begin(mode=Mode.AUTO) as transaction:
             body = CommitRecord(
-                tree=writer.write_state(transaction, {"model": state}, bases=bases),
+                tree=writer.write_state(transaction, {"model": state}, delta_bases=bases),
                 parents=() if parent is None else (parent,),
                 anchor=base,
                 step=step,

@@ -47,7 +47,7 @@ def test_everything_comes_back_in_place() -> None:
     addresses = {name: p.data_ptr() for name, p in target.named_parameters()}
     cache = target.cache.clone()
     plan = ModelPlan(target, state)
-    assert not plan.misfit
+    assert not plan.mismatch
     plan.apply()
     assert same(capture_model(target), capture_model(source))
     assert {name: p.data_ptr() for name, p in target.named_parameters()} == addresses
@@ -120,7 +120,7 @@ def test_extra_state_may_be_a_tensor_of_any_size() -> None:
     source, target = Grows(), Grows()
     source.seen = torch.ones(5)
     plan = ModelPlan(target, through(capture_model(source)))
-    assert not plan.misfit
+    assert not plan.mismatch
     plan.apply()
     assert same(target.seen, source.seen)
 
@@ -129,7 +129,7 @@ def test_one_live_tensor_takes_one_value() -> None:
     state = capture_model(Everything())
     state["head.weight"] = state["head.weight"] + 1
     plan = ModelPlan(Everything(), state)
-    assert plan.misfit.mismatched == {"head.weight": "here tied to wte.weight, saved apart"}
+    assert plan.mismatch.mismatched == {"head.weight": "here tied to wte.weight, saved apart"}
 
 
 class Views(torch.nn.Module):
@@ -152,13 +152,13 @@ def test_views_of_one_memory_take_only_what_fits_together(name: str) -> None:
     state = snapshot(capture_model(Views(tied=False)))
     target = Views(tied=True)
     plan = ModelPlan(target, state)
-    assert not plan.misfit
+    assert not plan.mismatch
     plan.apply()
     assert same(capture_model(target), state)
     state[name] = state[name] + 1
     before = snapshot(capture_model(target))
     plan = ModelPlan(target, state)
-    assert plan.misfit.mismatched == {name: "here tied to weight, saved apart"}
+    assert plan.mismatch.mismatched == {name: "here tied to weight, saved apart"}
     assert same(capture_model(target), before)
     plan.apply()
     assert torch.equal(target.weight, state["weight"])
@@ -174,7 +174,7 @@ def test_columns_of_one_matrix_are_not_tied() -> None:
         model.register_parameter(name, torch.nn.Parameter(columns))
     state = {"left": torch.randn(3, 2), "right": torch.randn(3, 2)}
     plan = ModelPlan(model, state)
-    assert not plan.misfit
+    assert not plan.mismatch
     plan.apply()
     assert torch.equal(model.left, state["left"])
     assert torch.equal(model.right, state["right"])
@@ -193,7 +193,7 @@ class Expanded(torch.nn.Module):
 def test_expanded_tensors_come_back() -> None:
     source, target = Expanded(2.0), Expanded(1.0)
     plan = ModelPlan(target, through(capture_model(source)))
-    assert not plan.misfit
+    assert not plan.mismatch
     plan.apply()
     assert same(capture_model(target), capture_model(source))
     assert (target.mask.stride(), target.rows.stride()) == ((0, 0), (0, 5, 1))
@@ -220,8 +220,9 @@ def test_a_warm_start_takes_the_model_alone() -> None:
     train(run, 2)
     state = snapshot(capture(run))
     other = make()
-    report = restore(other, state, components=("model",))
-    assert report.restored == ("model",)
+    plan = prepare(other, state, components=("model",))
+    assert plan.components == ("model",)
+    plan.apply()
     assert same(capture(other)["model"], state["model"])
     assert not same(capture(other)["rng"], state["rng"])
 
@@ -241,7 +242,7 @@ def test_the_meta_device_is_a_misfit() -> None:
     with torch.device("meta"):
         empty = torch.nn.Linear(3, 2)
     plan = ModelPlan(empty, state)
-    assert "meta device" in plan.misfit.mismatched["weight"]
+    assert "meta device" in plan.mismatch.mismatched["weight"]
 
 
 def test_a_model_that_loads_itself() -> None:

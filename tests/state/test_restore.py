@@ -157,16 +157,16 @@ def test_a_failing_model_is_put_back() -> None:
     assert torch.equal(run.model.weight, torch.zeros(2))
 
 
-def test_missing_and_unclaimed_states() -> None:
+def test_a_required_state_that_the_checkpoint_lacks() -> None:
     state = snapshot(capture(with_boxes(old=Box(1))))
     run = with_boxes(new=Box(2))
     with pytest.raises(MisfitError) as caught:
         prepare(run, snapshot(state))
     assert caught.value.missing == ("new",)
     run.registered["new"] = Registered(lambda: 2, lambda value: None, required=False)
-    report = restore(run, state)
-    assert report.unclaimed == ("old",)
-    assert report.restored == ("model", "optimizer", "scheduler", "rng")
+    plan = prepare(run, state)
+    assert plan.components == ("model", "optimizer", "scheduler", "rng")
+    plan.apply()
 
 
 @pytest.mark.parametrize("name", ["model", "optimizer", "scheduler", "rng"])
@@ -177,9 +177,9 @@ def test_a_component_the_checkpoint_lacks(name: str) -> None:
     with pytest.raises(MisfitError) as caught:
         prepare(run, snapshot(state))
     assert caught.value.missing == (name,)
-    report = restore(run, state, strict=False)
-    assert name not in report.restored
-    assert report.missing == (name,)
+    plan = prepare(run, state, strict=False)
+    assert name not in plan.components
+    assert plan.apply().missing == (name,)
 
 
 def test_a_component_the_run_lacks() -> None:

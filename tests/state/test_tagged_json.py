@@ -73,8 +73,8 @@ GOLDEN: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("value", "text"), GOLDEN, ids=[text[:30] for _, text in GOLDEN])
 def test_golden(value: Any, text: str) -> None:
     shelf = Shelf()
-    assert canonical.dumps(encode(value, put=shelf, path="x")).decode() == text
-    assert same(decode(canonical.loads(text.encode()), get=shelf), value)
+    assert canonical.dumps(encode(value, writer=shelf, path="x")).decode() == text
+    assert same(decode(canonical.loads(text.encode()), reader=shelf), value)
 
 
 def test_golden_covers_every_tag() -> None:
@@ -90,9 +90,9 @@ def test_round_trip(value: Any) -> None:
 @given(strategies.values())
 def test_encoding_is_canonical(value: Any) -> None:
     shelf = Shelf()
-    node = encode(value, put=shelf, path="x")
+    node = encode(value, writer=shelf, path="x")
     again = Shelf()
-    assert canonical.dumps(encode(decode(node, get=shelf), put=again, path="x")) == (
+    assert canonical.dumps(encode(decode(node, reader=shelf), writer=again, path="x")) == (
         canonical.dumps(node)
     )
     assert again.items == shelf.items
@@ -133,7 +133,7 @@ def test_generator_states(state: Any) -> None:
 
 def test_bulk_goes_to_put_with_its_width() -> None:
     shelf = Shelf()
-    encode([b"x" * 513, np.zeros(100, "f8"), b"y" * 512], put=shelf, path="x")
+    encode([b"x" * 513, np.zeros(100, "f8"), b"y" * 512], writer=shelf, path="x")
     assert shelf.widths == [1, 8]
 
 
@@ -183,7 +183,7 @@ REFUSED: list[tuple[Any, str]] = [
 )
 def test_refused_values_are_named_with_both_remedies(value: Any, hint: str) -> None:
     with pytest.raises(UnsupportedValueError, match=hint) as caught:
-        encode({"a": [0, value]}, put=Shelf(), path="env")
+        encode({"a": [0, value]}, writer=Shelf(), path="env")
     assert caught.value.path.startswith("env.a[1]")
     assert "plain data from the getter" in str(caught.value)
     assert "pickle=True" in str(caught.value)
@@ -193,19 +193,19 @@ def test_cycles_and_depth_are_refused() -> None:
     cycle: list[Any] = [1]
     cycle.append({"again": cycle})
     with pytest.raises(UnsupportedValueError, match=r"env\[1\].again: a container that contains"):
-        encode(cycle, put=Shelf(), path="env")
+        encode(cycle, writer=Shelf(), path="env")
     deep: Any = 0
     for _ in range(200):
         deep = [deep]
     with pytest.raises(UnsupportedValueError, match="nested deeper"):
-        encode(deep, put=Shelf(), path="env")
+        encode(deep, writer=Shelf(), path="env")
 
 
 def test_the_deepest_value_still_fits_into_an_object() -> None:
     deep: Any = np.float32(1)
     for _ in range(90):
         deep = [deep]
-    canonical.dumps({"entries": {"name": encode(deep, put=Shelf(), path="env")}})
+    canonical.dumps({"entries": {"name": encode(deep, writer=Shelf(), path="env")}})
 
 
 def test_the_same_list_twice_is_no_cycle() -> None:
@@ -237,7 +237,7 @@ def test_malformed(text: str) -> None:
     shelf = Shelf()
     shelf.items.append(b"short")
     with pytest.raises(MalformedObjectError):
-        decode(json.loads(text), get=shelf)
+        decode(json.loads(text), reader=shelf)
 
 
 TAGS = st.sampled_from([*_DECODERS, "x"]).filter(lambda tag: tag != "tensor")
@@ -259,7 +259,7 @@ NODES = st.recursive(
 
 
 class Empty:
-    """A `Get` that has nothing."""
+    """A `ContentReader` that has nothing."""
 
     def tensor(self, node: Any) -> torch.Tensor:
         raise MalformedObjectError("no tensor")
@@ -271,11 +271,11 @@ class Empty:
 @given(NODES)
 def test_whatever_is_read_decodes_or_is_malformed(node: Any) -> None:
     try:
-        value = decode(node, get=Empty())
+        value = decode(node, reader=Empty())
     except MalformedObjectError:
         return
     if not any(isinstance(x, float) and not math.isfinite(x) for x in _leaves(node)):
-        assert canonical.dumps(encode(value, put=Shelf(), path="x")) == canonical.dumps(node)
+        assert canonical.dumps(encode(value, writer=Shelf(), path="x")) == canonical.dumps(node)
 
 
 def _leaves(node: Any) -> list[Any]:

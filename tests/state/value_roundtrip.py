@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Shelf:
-    """A `Put` and a `Get` over a list."""
+    """A `ContentWriter` and a `ContentReader` over a list."""
 
     def __init__(self) -> None:
         self.items: list[bytes] = []
@@ -55,8 +55,8 @@ class Shelf:
 def through(value: object) -> Any:
     """Send a value through its canonical bytes and back."""
     shelf = Shelf()
-    raw = canonical.dumps(encode(value, put=shelf, path="state"))
-    return decode(canonical.loads(raw), get=shelf)
+    raw = canonical.dumps(encode(value, writer=shelf, path="state"))
+    return decode(canonical.loads(raw), reader=shelf)
 
 
 def same(one: Any, other: Any) -> bool:

@@ -241,7 +241,7 @@ def _values(golden: Golden) -> Iterator[bytes]:
                 yield raw
 
 
-class _Get:
+class _NoContent:
     """Hands out memory as a reader would, without reading; refuses what would be large."""
 
     def tensor(self, node: canonical.Json) -> object:
@@ -258,7 +258,7 @@ def _value(data: bytes) -> None:
     node = canonical.loads(data)
     with contextlib.suppress(GradientError):  # it is no stricter than what follows
         Judge().tree(ValueTree(node))
-    tagged_json.decode(node, get=_Get())  # type: ignore[arg-type]
+    tagged_json.decode(node, reader=_NoContent())  # type: ignore[arg-type]
 
 
 _MANIFEST: Final = b"""{

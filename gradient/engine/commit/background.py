@@ -212,14 +212,14 @@ class Background:
         try:
             published = job.record()
             if published is None:
-                self.snapshots.failed()
+                self.snapshots.forget_stored()
                 return CommitResult(job.line.branch, skipped=True)
-            self.snapshots.written(snapshot)
+            self.snapshots.remember_stored(snapshot)
         except BaseException:
-            self.snapshots.failed()
+            self.snapshots.forget_stored()
             raise
         finally:
-            self.snapshots.ended(snapshot)
+            self.snapshots.release(snapshot)
         self.unrecorded = {}
         self._notices.extend(published.warnings)
         return acknowledged(job.view, job.upkeep, published, None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gradient.checkpoint.references import listed
+from gradient.checkpoint.references import parse_list
 from gradient.errors import (
     CorruptObjectError,
     CorruptPackError,
@@ -233,7 +233,7 @@ class ObjectCheck:
         if body is None:
             return None
         try:
-            return tuple(listed(body))
+            return tuple(parse_list(body))
         except MalformedObjectError as error:
             self._note("list-malformed", oid, f"list {oid}: {error}")
             return None

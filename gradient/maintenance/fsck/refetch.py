@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 from typing import Final
 
-from gradient.checkpoint.references import below
+from gradient.checkpoint.references import references_in
 from gradient.codec.mode import Mode
 from gradient.errors import GradientError
 from gradient.objects.commit import CommitRecord
@@ -85,4 +85,4 @@ def _named(kind: Kind, body: bytes) -> Iterator[Oid]:
         facts = (commit.tree, commit.environment, commit.hparams, commit.fork)
         yield from (each for each in facts if each is not None)
     else:
-        yield from (oid for _, oid in below(kind, body))
+        yield from (oid for _, oid in references_in(kind, body))

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gradient.checkpoint.component_tensors import ComponentTensor, leaves
+from gradient.checkpoint.component_tensors import ComponentTensor, tensors_in
 from gradient.errors import MalformedObjectError
 from gradient.objects import tree as trees
 from gradient.objects.canonical import Json
@@ -42,7 +42,7 @@ class Component(Mapping[str, Any]):
         self._title = title
         self._entry = entry
         self._tree = tree
-        self._leaves = {leaf.name: leaf for leaf in leaves(repo.store, entry)}
+        self._leaves = {leaf.name: leaf for leaf in tensors_in(repo.store, entry)}
         above = {name.partition(".")[0] for name in self._leaves}
         self._plain = [
             name for name in tree.entries if not tree.flat and self._is_plain(name, above)
