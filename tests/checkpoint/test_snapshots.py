@@ -158,7 +158,7 @@ def test_hashing_in_vain_is_not_repeated_for_a_while(
 def test_buffers_are_reused_unless_far_too_large(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "_SPARE", 0)
+    monkeypatch.setattr(snapshots, "_MAX_EXCESS", 0)
     source = Snapshots(store)
     places = set()
     for size in (10_000, 9_000, 10_000, 5_500):
