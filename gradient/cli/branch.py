@@ -14,9 +14,9 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.errors import UnknownRevisionError
 from gradient.repo import branch_names, ref_edits
 from gradient.repo.history import History, Summary
-from gradient.repo.metric_spec import split_metric
 from gradient.repo.repository import Repository
-from gradient.view.view_follow import follow_refs
+from gradient.repo.revision_grammar import split_metric
+from gradient.view.updates import follow_refs
 
 
 @click.command("branch")

@@ -15,7 +15,7 @@ from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.errors import NotFoundError, UnknownRevisionError
 from gradient.objects.name_list import more
-from gradient.repo import revisions
+from gradient.repo import revision_grammar
 from gradient.storage import fs
 from gradient.view.number_format import form, heat, not_finite, number
 
@@ -102,8 +102,8 @@ def _ends(text: str) -> tuple[str, str]:
     """Return what to compare where one thing was named: a range's ends, or it and the latest."""
     from gradient.integrations.file_tensors import is_file_name
 
-    if revisions.is_range(text) and not is_file_name(text):
-        return revisions.ends(text)
+    if revision_grammar.is_range(text) and not is_file_name(text):
+        return revision_grammar.range_ends(text)
     return text, "latest"
 
 

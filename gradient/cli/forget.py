@@ -14,7 +14,7 @@ from gradient.errors import ConfigError
 from gradient.maintenance.forget import ForgetResult, forget
 from gradient.repo.history import Entry
 from gradient.repo.retention_rules import Keep
-from gradient.view.view_follow import follow_refs
+from gradient.view.updates import follow_refs
 
 
 @click.command("forget")

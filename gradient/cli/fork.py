@@ -18,7 +18,7 @@ from gradient.cli.repo_options import (
 from gradient.engine.launch_env import ForkOptions, Handoff
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
-from gradient.view.view_follow import add_commit
+from gradient.view.updates import add_commit
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on

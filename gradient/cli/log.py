@@ -17,7 +17,7 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.objects import timestamp
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
-from gradient.repo import revisions, topo_order
+from gradient.repo import revision_grammar, topo_order
 from gradient.repo.repository import Repository
 
 _AGO = re.compile(r"([0-9]{1,6}) *(m|h|d|w)(?:in|our|ay|eek)?(?:ute)?s?(?: ago)?")
@@ -135,7 +135,7 @@ def command(
 def _chosen(
     repo: Repository, revs: tuple[str, ...], active: str, *, every: bool, graph: bool
 ) -> Iterator[tuple[Oid, CommitRecord]]:
-    if len(revs) == 1 and revisions.is_range(revs[0]) and not every:
+    if len(revs) == 1 and revision_grammar.is_range(revs[0]) and not every:
         span = repo.resolve_range(revs[0], branch=active)
         return ((oid, repo.read_commit(oid)) for oid in span.oids)
     tips = [repo.resolve(rev, branch=active).oid for rev in revs]

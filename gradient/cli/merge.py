@@ -13,7 +13,7 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.errors import ConfigError
 from gradient.objects.canonical import Json
 from gradient.repo.merge_commit import line_for, merge_commit
-from gradient.view.view_follow import add_commit
+from gradient.view.updates import add_commit
 
 if TYPE_CHECKING:
     from gradient.checkpoint.merge import Rule

@@ -8,7 +8,7 @@ from gradient.cli import output
 from gradient.cli.completion_words import complete_branch, complete_revision
 from gradient.cli.repo_options import active_branch, find_repository, place_options
 from gradient.repo import ref_edits
-from gradient.view.view_follow import follow_refs
+from gradient.view.updates import follow_refs
 
 
 @click.command("reset")

@@ -10,7 +10,7 @@ from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, place_options
-from gradient.repo import revisions
+from gradient.repo import revision_grammar
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
 
@@ -51,7 +51,7 @@ def command(ctx: click.Context, revs: tuple[str, ...], short: bool, as_json: boo
 
 
 def _describe(repo: Repository, text: str, active: str) -> dict[str, Any]:
-    if not revisions.is_range(text):
+    if not revision_grammar.is_range(text):
         return {"text": text, **_commit(repo.resolve(text, branch=active))}
     span = repo.resolve_range(text, branch=active)
     start = None if span.start is None else str(span.start.oid)

@@ -13,7 +13,7 @@ from gradient.cli.repo_options import active_branch, find_repository, place_opti
 from gradient.engine import launch_env
 from gradient.errors import UnknownRevisionError
 from gradient.repo import branch_names, ref_edits
-from gradient.view.view_follow import follow_refs
+from gradient.view.updates import follow_refs
 
 
 @click.command("switch")

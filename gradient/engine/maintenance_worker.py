@@ -14,7 +14,7 @@ from gradient.maintenance.garbage_collection import collect
 from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep, parse_span
 from gradient.repo.trust import Trust
-from gradient.view.view_follow import follow_refs
+from gradient.view.updates import follow_refs
 
 
 def main(path: str, asked: str) -> None:

@@ -70,8 +70,6 @@ class Published:
     """Its id."""
     branch: str
     """The branch it ended on."""
-    record: RefRecord
-    """The record that made it the tip."""
     outcome: PublishOutcome
     """What happened to the branch that was asked for."""
     other: str | None = None
@@ -257,7 +255,7 @@ class BranchWriter:
                 raise _FencedError from None
             return None
         self._stand(record)
-        return Published(commit, self.branch, record, outcome, other)
+        return Published(commit, self.branch, outcome, other)
 
     def _build(self, build: Build) -> Oid:
         for _ in range(_ATTEMPTS - 1):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gradient.errors import ConfigError
-from gradient.repo.metric_spec import split_metric
+from gradient.repo.revision_grammar import split_metric
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN: Final = re.compile(r"([0-9]{1,9})([smhdw])|0")

@@ -1,22 +1,9 @@
-"""What a person types to name a commit: a small grammar, and where each form leads.
-
-    revision = base { "~" [ digits ] | "^" }
-    base     = "latest" | "HEAD" | "@" | [ branch ] "@" at | branch | tag | id
-    at       = digits | "{" digits "}" | word [ ":" more ]          (the words: AT_WORDS)
-    id       = 4 to 64 hex digits
-    range    = [ revision ] ".." [ revision ]
-
-A branch comes before a tag of the same name, and both before an id. ``~`` and ``^`` step back along
-first parents. ``@`` alone is ``HEAD``, and before an `at` a branch left out is the active one.
-``B@N`` is the newest commit of step N on the line that B stands on, ``B@{N}`` where B stood N moves
-ago. ``A..B`` is what B's line has and A's has not; an end left out is ``latest``.
-"""
+"""The commits that revisions name: resolution of the forms in `revision_grammar`."""
 
 from __future__ import annotations
 
 import difflib
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -24,39 +11,25 @@ from typing import Final
 
 from gradient.errors import (
     AmbiguousRevisionError,
-    MalformedRevisionError,
     MissingObjectError,
     UnknownRevisionError,
 )
-from gradient.objects.commit import MAX_STEP, CommitRecord
+from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import branch_names
 from gradient.repo.graph import Graph
-from gradient.repo.metric_spec import split_metric
+from gradient.repo.revision_grammar import (
+    ACTIVE,
+    ID,
+    MOVES,
+    ParsedRevision,
+    is_range,
+    parse,
+    range_ends,
+    split_metric,
+)
 
-_SUFFIX = re.compile(r"~([0-9]{0,9})|\^")
-_BASE = re.compile(r"(?P<base>[^~^]*)(?P<suffix>(?:~[0-9]{0,9}|\^)*)", re.DOTALL)
-_MOVES = re.compile(r"\{([0-9]{1,9})\}")
-_DIGITS = re.compile(r"[0-9]{1,17}")
-_ID = re.compile(r"[0-9a-fA-F]{4,64}")
-_ACTIVE: Final = ("latest", "HEAD")
 _MOST_CANDIDATES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class ParsedRevision:
-    """A revision that was parsed and not looked up yet."""
-
-    text: str
-    """What was typed."""
-    base: str
-    """``latest``, ``HEAD``, a branch (empty: the active one), a tag, or an id."""
-    at: int | str | None = None
-    """The step or word behind the ``@``."""
-    back: int = 0
-    """How many first parents to go back."""
-    more: str | None = None
-    """What follows the word: the metric of ``best``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,64 +138,11 @@ def _check_there(repo: Graph, revision: ParsedRevision, oid: Oid) -> None:
         raise UnknownRevisionError(revision.text, reason, []) from None
 
 
-AT_WORDS: Final[dict[str, Callable[[Graph, ParsedRevision], Oid]]] = {
+_WORDS: Final[dict[str, Callable[[Graph, ParsedRevision], Oid]]] = {
     "latest": latest,
     "last-finite": last_finite,
     "best": best,
 }
-"""What may follow an ``@`` besides a step and ``{N}``; `best` alone takes more."""
-
-
-def parse(text: str) -> ParsedRevision:
-    """Parse a revision; raises MalformedRevisionError naming the forms there are."""
-    if not isinstance(text, str):
-        raise _malformed(text, "it is not text, as in 'main@100'")
-    match = _BASE.fullmatch(text)
-    if match is None:
-        raise _malformed(text, "after '~' come digits, after '^' nothing, or another '~' or '^'")
-    back = sum(int(n) if n else 1 for n in _SUFFIX.findall(match["suffix"]))
-    base, sign, at = match["base"].partition("@")
-    if sign and not base and not at:
-        return ParsedRevision(text, "HEAD", None, back)
-    if not base and not sign:
-        raise _malformed(text, "it names nothing")
-    if (
-        base
-        and base not in _ACTIVE
-        and not branch_names.is_branch_name(base)
-        and not _ID.fullmatch(base)
-    ):
-        raise _malformed(text, f"{base!r} can not be the name of a branch or tag")
-    if not sign:
-        return ParsedRevision(text, base, None, back)
-    if base in _ACTIVE:
-        raise _malformed(text, f"{base!r} takes no '@'; of the active branch: @{at}")
-    if _DIGITS.fullmatch(at):
-        if int(at) > MAX_STEP:
-            raise _malformed(text, f"steps end at {MAX_STEP}")
-        return ParsedRevision(text, base, int(at), back)
-    if _MOVES.fullmatch(at):
-        return ParsedRevision(text, base, at, back)
-    word, colon, more = at.partition(":")
-    if word not in AT_WORDS:
-        words = ", ".join(AT_WORDS)
-        raise _malformed(text, f"after '@' comes a step, {{N}}, or one of: {words}")
-    if (word == "best") != bool(more) or (colon and not more):
-        raise _malformed(text, "after 'best' comes a metric, as in main@best:val_loss")
-    return ParsedRevision(text, base, word, back, more or None)
-
-
-def is_range(text: str) -> bool:
-    """Whether this is a range: no name may have two dots."""
-    return ".." in text
-
-
-def ends(text: str) -> tuple[str, str]:
-    """Return the two revisions of a range; an end left out is the latest commit."""
-    first, _, last = text.partition("..")
-    if last.startswith("."):
-        raise _malformed(text, "a range has two dots, as in main@100..main@500")
-    return first or "latest", last or "latest"
 
 
 def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
@@ -235,7 +155,7 @@ def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
         return Span(
             None, stop, tuple(oid for oid, _ in repo.walk_links(stop.oid, on_damage="skip"))
         )
-    first, last = ends(text)
+    first, last = range_ends(text)
     stop = resolve(repo, last, branch=branch)
     start = resolve(repo, first, branch=branch)
     outside = {oid for oid, _ in repo.walk_links(start.oid, on_damage="skip")}
@@ -269,15 +189,15 @@ def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
 
 def _resolve_base(repo: Graph, revision: ParsedRevision, active: str) -> tuple[Oid, str | None]:
     base, at = revision.base, revision.at
-    if base in _ACTIVE:
+    if base in ACTIVE:
         return _tip(repo, revision, active), active
     if type(at) is int:
         return _at_step(repo, revision, at), base
     if type(at) is str:
-        moves = _MOVES.fullmatch(at)
+        moves = MOVES.fullmatch(at)
         if moves is not None:
             return moves_ago(repo, revision, int(moves[1])), base
-        return AT_WORDS[at](repo, revision), base
+        return _WORDS[at](repo, revision), base
     tip = repo.tip(base) if branch_names.is_branch_name(base) else None
     if tip is not None:
         return tip, base
@@ -349,7 +269,7 @@ def _nearest_steps(step: int, steps: Iterable[int]) -> list[int]:
 
 def _by_id(repo: Graph, revision: ParsedRevision) -> Oid:
     prefix = revision.base.lower()
-    if _ID.fullmatch(prefix):
+    if ID.fullmatch(prefix):
         repo.store.refresh()
         found = repo.store.find_prefix(Kind.COMMIT, prefix)
         if len(found) == 1:
@@ -359,7 +279,7 @@ def _by_id(repo: Graph, revision: ParsedRevision) -> Oid:
             raise AmbiguousRevisionError(revision.text, f"{len(found)} commits have this id", spelt)
     known = [*_branches(repo), *repo.refs.names(space="tags")]
     near = difflib.get_close_matches(revision.base, known, n=_MOST_CANDIDATES)
-    kinds = "branch, tag or commit id" if _ID.fullmatch(prefix) else "branch or tag"
+    kinds = "branch, tag or commit id" if ID.fullmatch(prefix) else "branch or tag"
     raise UnknownRevisionError(revision.text, f"no such {kinds}", near or known[:_MOST_CANDIDATES])
 
 
@@ -373,10 +293,3 @@ def _branches(repo: Graph) -> list[str]:
 
 def _near(word: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(word, list(known), n=_MOST_CANDIDATES)
-
-
-def _malformed(text: object, reason: str) -> MalformedRevisionError:
-    return MalformedRevisionError(
-        f"malformed revision {text!r}: {reason}. Revisions read like main, main@100, main~2, "
-        f"main@{{1}}, main@best:val_loss, latest, HEAD, a tag, or a commit id of 4 digits or more"
-    )

@@ -179,6 +179,19 @@ class ViewUpdater:
         return _Full(oid, self.repo.read_commit(oid).time, self.folder.size(name))
 
 
+def add_commit(repo: Repository, oid: Oid) -> None:
+    """Write the thin file of a commit that no engine made, if the repo has view files."""
+    view = ViewUpdater(repo, "thin" if ViewFolder(repo).marks() else "off")
+    view.add(oid)
+    view.close()
+
+
+def follow_refs(repo: Repository) -> None:
+    """Rename the files and rewrite the manifest after refs moved; log a failure."""
+    guarded("the view", ViewFolder(repo).follow)
+    guarded("manifest.json", Manifest(repo).write)
+
+
 def guarded(what: str, work: Callable[[], _Result]) -> _Result | None:
     """Do something about the view; a failure is logged and goes no further."""
     try:

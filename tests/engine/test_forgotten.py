@@ -16,7 +16,7 @@ from gradient.maintenance.garbage_collection import collect
 from gradient.repo.repository import Repository
 from gradient.view.compare import compare, revision_side
 from gradient.view.export import Selection, export
-from gradient.view.view_follow import follow_refs
+from gradient.view.updates import follow_refs
 from tests.engine.rig import Rig, assert_same, config, network, trained
 from tests.state.value_roundtrip import same
 

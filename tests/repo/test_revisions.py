@@ -13,10 +13,10 @@ from gradient.errors import (
     MalformedRevisionError,
     UnknownRevisionError,
 )
-from gradient.repo import revisions
+from gradient.repo import revision_grammar
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
-from gradient.repo.revisions import ParsedRevision
+from gradient.repo.revision_grammar import ParsedRevision
 from gradient.store import pack_catalogue
 from gradient.store.ledger_compaction import tidy
 from tests.repo.making import builder, commit, fork, make_repo, run
@@ -81,13 +81,13 @@ def unknown(repo: Repository, text: str) -> UnknownRevisionError:
 
 @pytest.mark.parametrize(("text", "revision"), PARSED.items())
 def test_parse(text: str, revision: ParsedRevision) -> None:
-    assert revisions.parse(text) == revision
+    assert revision_grammar.parse(text) == revision
 
 
 @pytest.mark.parametrize("text", MALFORMED)
 def test_malformed(text: str) -> None:
     with pytest.raises(MalformedRevisionError, match="Revisions read like"):
-        revisions.parse(text)
+        revision_grammar.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_misses_of_words(repo: Repository, text: str, reason: str, candidates: l
 )
 def test_malformed_words(text: str) -> None:
     with pytest.raises(MalformedRevisionError):
-        revisions.parse(text)
+        revision_grammar.parse(text)
 
 
 def test_nothing_finite(repo: Repository) -> None:
@@ -380,8 +380,8 @@ def test_what_is_no_text_is_refused_with_an_example(once: Repository) -> None:
 def test_a_range_has_two_dots(once: Repository) -> None:
     with pytest.raises(MalformedRevisionError, match="a range has two dots, as in"):
         once.resolve_range("main@0...main@2")
-    assert revisions.ends("..main@2") == ("latest", "main@2")
-    assert revisions.ends("main@0..") == ("main@0", "latest")
+    assert revision_grammar.range_ends("..main@2") == ("latest", "main@2")
+    assert revision_grammar.range_ends("main@0..") == ("main@0", "latest")
 
 
 def test_head_at_names_what_to_type(once: Repository) -> None:

@@ -17,8 +17,7 @@ from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.view import manifest, updates
 from gradient.view.file_names import file_name
-from gradient.view.updates import ViewUpdater
-from gradient.view.view_follow import follow_refs
+from gradient.view.updates import ViewUpdater, follow_refs
 from tests.storage.faults import observed
 from tests.view.making import captured, commit, make_repo, publish
 

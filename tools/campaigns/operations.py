@@ -32,8 +32,7 @@ from gradient.storage import fs
 from gradient.store import ledger_compaction, repack
 from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
-from gradient.view.updates import ViewUpdater
-from gradient.view.view_follow import follow_refs
+from gradient.view.updates import ViewUpdater, follow_refs
 from tools.campaigns import synthetic_repo
 from tools.campaigns.oracle import Life, Refs
 
