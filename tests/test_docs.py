@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import os
 import re
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import gradient
+from gradient import errors
+from gradient.cli.main import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -116,3 +119,23 @@ def test_the_picture_is_the_one_that_its_tool_draws() -> None:
         [sys.executable, ROOT / "tools" / "draw_history.py", "--check"], check=False
     )
     assert drawn.returncode == 0
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    headings = anchors(ROOT / "docs" / "api.md")
+    assert {name.lower() for name in gradient.__all__ if name[0] != "_"} <= headings
+
+
+def test_every_decision_is_listed() -> None:
+    listed = (ROOT / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs" / "decisions").glob("0*.md"):
+        assert f"({page.name})" in listed
+
+
+def test_every_exit_code_lists_its_errors() -> None:
+    page = (ROOT / "docs" / "exit-codes.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (\d+) \| (.*)$", page, re.MULTILINE))
+    assert EXIT_CODES.keys() <= {int(code) for code in rows}
+    for name, error in vars(errors).items():
+        if inspect.isclass(error) and issubclass(error, errors.GradientError):
+            assert f"`{name}`" in rows[str(error.exit_code)]
