@@ -1,7 +1,7 @@
-"""Train a small GPT on bytes of English, with every tenth step committed.
+"""Train a small GPT on bytes of English and commit every tenth step.
 
-Run it, kill it, run it again: it goes on where the last commit was, bit for bit. The text is what
-Python's own `help()` shows, so there is nothing to download.
+Run it, kill it, and run it again: it continues from the last commit, bit for bit. The text is that of
+Python's own `help()`, so there is nothing to download.
 """
 
 import argparse
@@ -91,7 +91,7 @@ engine = GradientEngine.attach(
     scheduler,
     workspace="./runs",
     repo="gpt",
-    resume="auto",  # the latest commit, or a fresh start where there is none
+    resume="auto",  # the latest commit, or a fresh start if there is none
     hparams={"lr": lr, "batch_size": batch_size, "seed": args.seed},
 )
 engine.autocommit(every=10)
