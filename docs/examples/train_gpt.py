@@ -1,7 +1,7 @@
 """Train a small GPT on bytes of English and commit every tenth step.
 
-Run it, kill it, and run it again: it continues from the last commit, bit for bit. The text is that of
-Python's own `help()`, so there is nothing to download.
+Run it, kill it, and run it again: it continues from the last commit, bit for bit. The text comes
+from Python's own `help()`, so there is nothing to download.
 """
 
 import argparse
