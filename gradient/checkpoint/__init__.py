@@ -1,1 +1,1 @@
-"""How does one state become one tree? The only place where tensors meet objects."""
+"""One state as one tree of objects, and back. Only this package converts tensors to objects."""

@@ -1,4 +1,4 @@
-"""Which chunks a tree needs, and under which path: read from the trees alone, without torch."""
+"""The chunks that a tree needs, by path. Reads only the trees and does not import torch."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Content:
     """The chunks of one tensor, array or byte string."""
 
     path: str
-    """Where it stands: component, names joined by dots, places in lists in brackets."""
+    """The component and the names below it, joined by dots; list indices are in brackets."""
     nbytes: int
-    """Its length."""
+    """Its length in bytes."""
     dtype: str | None
-    """A tensor's element type; None for other data."""
+    """The element type of a tensor; None for other data."""
     node: Json
-    """What the tree says of it."""
+    """Its node in the tree."""
 
     def chunks(self, store: TreeReader) -> list[Oid]:
-        """Return the ids of its chunks, in order."""
+        """Return the ids of its chunks in order; raises MalformedObjectError if there are none."""
         node = self.node
         if type(node) is dict and "list" in node:
             return parse_list(store.read(Oid.parse(node["list"]), Kind.LIST))
@@ -38,7 +38,7 @@ class Content:
 
 
 def contents(store: TreeReader, root: Oid, *, without: Container[str] = ()) -> Iterator[Content]:
-    """Yield everything under a root tree that has chunks, but in some components."""
+    """Yield all content under a root tree that has chunks, except in the components `without`."""
     tree = trees.parse(store.read(root, Kind.TREE))
     if not isinstance(tree, Tree):
         raise MalformedObjectError(f"tree {root.short} is not a root tree")
@@ -92,9 +92,9 @@ def _below(path: str, key: Json) -> str:
 def blobs(
     store: TreeReader, entry: Json, *, visit: Callable[[Kind, bytes], object] = lambda *_: None
 ) -> Iterator[Oid]:
-    """Yield the blobs under one entry of a tree, each as often as it is named.
+    """Yield the blobs under one entry of a tree, once for each reference.
 
-    `visit` is called with each tree and list on the way.
+    `visit` is called with the kind and the body of each tree and list that is read.
     """
     pending = list(references(ValueTree(entry)))
     while pending:

@@ -1,6 +1,6 @@
-"""The tensors of one component, found in its trees alone; each is read when it is asked for.
+"""The tensors of one component, found in its trees. `load` reads the content of one tensor.
 
-Imports no torch until a tensor is loaded.
+torch is imported when the first tensor is loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FLAGS = frozenset({"requires_grad", "parameter"})
 
 
 class BlobReader(Protocol):
-    """What reading tensors needs of the object database."""
+    """The part of the object database that reading tensors uses."""
 
     def read(self, oid: Oid, kind: Kind) -> bytes:
         """Return a verified object."""
@@ -41,15 +41,15 @@ class ComponentTensor:
     name: str
     """Its name in the component, parts joined by dots."""
     node: dict[str, Json]
-    """What the tree says of it."""
+    """Its node in the tree."""
     component: Tree | ValueTree
-    """The component's own tree, which has the memory that tensors share."""
+    """The component's tree, which lists the storages that tensors share."""
     store: BlobReader
-    """Where its content is."""
+    """The object database that has its content."""
 
     @property
     def dtype(self) -> str:
-        """Its element type, as it is stored."""
+        """The stored name of its element type."""
         return str(self.node.get("dtype"))
 
     @property
@@ -62,12 +62,12 @@ class ComponentTensor:
 
     @property
     def elements(self) -> int:
-        """How many numbers it holds."""
+        """The number of its elements."""
         return math.prod(self.shape)
 
     @property
     def content(self) -> Json:
-        """What decides about its values: tensors for which this is equal are equal, bit by bit."""
+        """Its node without flags: two tensors with equal `content` are equal bit by bit."""
         content: dict[str, Json] = {k: v for k, v in self.node.items() if k not in _FLAGS}
         number = content.get("storage")
         if type(number) is int and 0 <= number < len(self.component.storages):
@@ -76,13 +76,13 @@ class ComponentTensor:
 
     @property
     def memory(self) -> Json:
-        """The memory that it shares with other tensors of the component; None for its own."""
+        """The number of the storage it shares with other tensors; None if it shares no memory."""
         return self.node.get("storage")
 
     def chunks(self) -> list[Oid] | None:
-        """Return the ids of its chunks in the order of memory; None where it has none of its own.
+        """Return the ids of its chunks in the order of memory; None if it has no chunks of its own.
 
-        Small tensors stand in the tree, shared ones lie in memory of the component.
+        Small tensors are inline in the tree. Shared tensors use a storage of the component.
         """
         named = self.node.get("chunks")
         if type(named) is list:
@@ -92,7 +92,7 @@ class ComponentTensor:
         return None
 
     def load(self) -> torch.Tensor:
-        """Return the tensor, verified, in memory of its own."""
+        """Return the verified tensor on the CPU, in memory of its own."""
         from gradient.checkpoint.reader import read_tensor  # lazily: it imports torch
 
         return read_tensor(self.store, self.component, self.node)
@@ -101,7 +101,7 @@ class ComponentTensor:
 def tensors_in(store: BlobReader, entry: Json) -> Iterator[ComponentTensor]:
     """Yield the tensors under one entry of a root tree, in the user's order.
 
-    Values that are no tensors, and tensors in sets, are passed over.
+    Other values, and tensors in sets, are skipped.
     """
     if type(entry) is not dict or entry.keys() != {"tree"}:
         raise MalformedObjectError(f"not an entry of a root tree: {entry!r:.80}")
@@ -159,7 +159,7 @@ def _key(node: Json) -> str:
 
 
 def non_tensor_names(store: BlobReader, entry: Json) -> list[str]:
-    """Return the names in a component of named values that are no tensors (extra state)."""
+    """Return the names in a component whose values are not tensors (extra state)."""
     component = _tree(store, entry["tree"] if type(entry) is dict else None)
     names: list[str] = []
     pending: list[tuple[str, Tree | ValueTree]] = [("", component)]

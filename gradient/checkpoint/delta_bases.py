@@ -1,4 +1,4 @@
-"""What a tensor may be stored as the difference from: the chunks of the anchor, by path."""
+"""The chunks of an anchor by path: the bases from which deltas may be computed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class DeltaBases:
     """The chunks of one anchor."""
 
     def __init__(self, store: TreeReader, root: Oid) -> None:
-        """Read the trees of an anchor."""
+        """Read the trees under `root`, the root tree of the anchor."""
         self._store = store
         self._contents: dict[str, Content] = {}
         for content in chunk_walk.contents(store, root):
             self._contents[content.path] = content
 
     def chunks(self, path: str, dtype: str | None, nbytes: int) -> Sequence[Oid] | None:
-        """Return the anchor's chunks of the tensor at a path; None where it has none like it."""
+        """Return the anchor's chunks of the tensor at `path`; None if dtype or length differ."""
         content = self._contents.get(path)
         if content is None or (content.dtype, content.nbytes) != (dtype, nbytes):
             return None

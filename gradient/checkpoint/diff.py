@@ -1,7 +1,7 @@
-"""What changed between two sets of named tensors, one tensor at a time.
+"""The changes between two sets of named tensors, computed one tensor at a time.
 
-Tensors of a store that have the same content ids are never read. Of the others that lie in chunks
-alike, memory holds a few chunks at a time, and a chunk that both have is read once.
+Stored tensors with the same content ids are not read. Two tensors with the same chunk boundaries
+are read a few chunks at a time, and a chunk that both contain is read once.
 """
 
 from __future__ import annotations
@@ -32,53 +32,53 @@ class TensorSource(Protocol):
 
     @property
     def dtype(self) -> str:
-        """Its element type, as the store calls it."""
+        """The stored name of its element type."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The size of each dimension."""
 
     def load(self) -> torch.Tensor:
-        """Return it, on the CPU."""
+        """Return the tensor on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """What a tensor is, apart from its values."""
+    """The dtype and the shape of a tensor."""
 
     dtype: str
-    """Its element type."""
+    """The stored name of its element type."""
     shape: tuple[int, ...]
     """The size of each dimension."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorChange:
-    """What happened to one tensor."""
+    """The change of one tensor."""
 
     name: str
     """Its name."""
     status: Status
-    """``reshaped``: the shapes differ, so that values can not be compared."""
+    """``reshaped`` means that the shapes differ and the values cannot be compared."""
     before: TensorType | None
-    """What it was; None where it was added."""
+    """Its type before; None if it was added."""
     after: TensorType | None
-    """What it is; None where it was removed."""
+    """Its type after; None if it was removed."""
     elements: int
-    """How many numbers it has (had, where it was removed)."""
+    """The number of its elements (before, if it was removed)."""
     sums: Sums | None
-    """The figures; None where nothing was compared: equal by id, or not comparable."""
+    """The sums over its elements; None if equal ids or differing shapes made them unnecessary."""
 
     @property
     def fraction(self) -> float:
-        """The part of its elements that changed."""
+        """The fraction of its elements that changed, from 0 to 1."""
         if self.sums is not None:
             return self.sums.fraction
         return 0.0 if self.status == "equal" else 1.0
 
     @property
     def relative(self) -> float | None:
-        """The relative L2 change."""
+        """The relative L2 change; see `Sums.relative`."""
         return self._or_if_equal(None if self.sums is None else self.sums.relative, 0.0)
 
     @property
@@ -93,7 +93,7 @@ class TensorChange:
 
     @property
     def retyped(self) -> bool:
-        """Whether its dtype changed."""
+        """True if its dtype changed."""
         return (
             self.before is not None
             and self.after is not None
@@ -108,33 +108,33 @@ class TensorChange:
 
 @dataclass(frozen=True, slots=True)
 class LayerChange:
-    """What happened to the tensors of one layer together."""
+    """The change of all tensors of one layer."""
 
     name: str
-    """The names' common beginning: see `layer_of`."""
+    """The common prefix of the names: see `layer_of`."""
     tensors: int
-    """How many there are on either side."""
+    """The number of tensors on either side."""
     changed_tensors: int
-    """How many are not equal."""
+    """The number of tensors that are not equal."""
     elements: int
-    """All their elements."""
+    """The number of elements of all these tensors."""
     fraction: float
-    """The part of all their elements that changed."""
+    """The fraction of those elements that changed, from 0 to 1."""
     sums: Sums
-    """The figures of those that changed and could be compared; the others were not read."""
+    """The sums over the tensors that changed and could be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateDiff:
-    """What changed between two sets of tensors."""
+    """The changes between two sets of tensors."""
 
     tensors: tuple[TensorChange, ...]
-    """All of them, the most changed first."""
+    """All tensors, the most changed first."""
     layers: tuple[LayerChange, ...]
     """All layers, in the model's order."""
 
     def count(self, status: Status) -> int:
-        """Return how many tensors have a status."""
+        """Return the number of tensors with this status."""
         return sum(each.status == status for each in self.tensors)
 
 
@@ -144,7 +144,10 @@ def compare(
     *,
     progress: Callable[[int], object] | None = None,
 ) -> StateDiff:
-    """Compare tensors by name; `progress` is called with 1 for each. Raises IntegrityError."""
+    """Compare tensors by name; raises IntegrityError.
+
+    `progress` is called with 1 after each name.
+    """
     names = list(dict.fromkeys([*before, *after]))
     changes = []
     for name in names:
@@ -157,8 +160,8 @@ def compare(
 def layer_of(name: str) -> str:
     """Return the layer that a tensor belongs to.
 
-    That is its name up to the first number (``transformer.h.3`` of
-    ``transformer.h.3.attn.weight``), or without its last part where there is none.
+    The layer is the name up to the first number (``transformer.h.3`` for
+    ``transformer.h.3.attn.weight``). Without a number it is the name without its last part.
     """
     parts = name.split(".")
     for i, part in enumerate(parts[:-1]):
@@ -201,9 +204,9 @@ def _is_known_equal(one: TensorSource, other: TensorSource) -> bool:
 
 
 def _pieces(one: TensorSource, other: TensorSource) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield stretches of both, elements that belong together at the same place.
+    """Yield corresponding flat pieces of both tensors.
 
-    The same tensor twice stands for a stretch that is known to be equal.
+    If both items of a pair are the same object, the piece is known to be equal.
     """
     if (
         isinstance(one, ComponentTensor)
@@ -236,7 +239,7 @@ def _chunk_pieces(
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     spans = _spans(one)
     for first in range(0, len(spans), _CHUNKS_AT_ONCE):
-        # Each from its own store: the two may be of different repos.
+        # Each is read from its own store, because they may belong to different repos.
         mine: list[tuple[Oid, memoryview]] = []
         theirs: list[tuple[Oid, memoryview]] = []
         pairs = []
@@ -250,7 +253,7 @@ def _chunk_pieces(
 
 
 def _read(jobs: list[tuple[Oid, memoryview]], oid: Oid, length: int, dtype: str) -> torch.Tensor:
-    """Order a chunk to be read into a tensor that is returned."""
+    """Return a new tensor, and append the job that reads a chunk into it."""
     tensor = tensors.allocate(TensorSpec(dtype, (length // ITEM_SIZES[dtype],)))
     jobs.append((oid, tensors.writable_memory(tensor)))
     return tensor
@@ -267,7 +270,7 @@ def _rank(change: TensorChange) -> tuple[int, float, float, str]:
 
 
 def _layers(changes: list[TensorChange]) -> Iterator[LayerChange]:
-    """Add up by layer; in the order of the first tensor of each."""
+    """Add up the changes by layer, in the order of the first tensor of each layer."""
     groups: dict[str, list[TensorChange]] = {}
     for change in changes:
         groups.setdefault(layer_of(change.name), []).append(change)

@@ -1,8 +1,8 @@
-"""One state as JSON with slots where its bulk goes: everything that is decided before writing.
+"""One state as JSON with slots for its bulk data: everything that is decided before writing.
 
-Making a draft takes the small values as they are now, and raises for what cannot be stored. Of
-tensors, arrays and long byte strings it says only where their bytes are: the slots hold the live
-memory, until it is written or until `snapshots` puts memory of its own in its place.
+Making a draft copies the small values and raises for values that cannot be stored. For tensors,
+arrays and long byte strings it records only where the bytes are. A slot refers to live memory until
+the content is written, or until `snapshots` replaces it with a copy.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ class Draft:
     parts: dict[str, Part]
     """Its components by name."""
     slots: list[Slot]
-    """The bulk of all of them, in order."""
+    """The bulk data of all components, in order."""
 
 
 def draft(state: Mapping[str, Any]) -> Draft:
-    """Draft every component; raises UnsupportedValueError naming what has no encoding."""
+    """Draft every component; raises UnsupportedValueError naming the value without encoding."""
     slots: list[Slot] = []
     return Draft({name: encode(value, name, slots) for name, value in state.items()}, slots)
 
 
 @dataclass(slots=True)
 class Slot:
-    """A node that waits for the ids of its chunks."""
+    """A node whose chunk ids are filled in when its content has been written."""
 
     node: dict[str, Json]
     data: Buffer | torch.Tensor
@@ -51,14 +51,14 @@ class Slot:
     nbytes: int
     width: int
     stored: Sequence[Oid] | None = None
-    """Its chunks, where they were found to be stored already; `data` is not looked at then."""
+    """The ids of its chunks if they are stored already; `data` is then ignored."""
     written: Sequence[Oid] = ()
-    """Its chunks, once it was written."""
+    """The ids of its chunks after writing."""
 
 
 @dataclass(slots=True)
 class NamedPart:
-    """A component that has names."""
+    """A component with named entries."""
 
     entries: dict[str, Any]
     type: str
@@ -68,14 +68,14 @@ class NamedPart:
 
 @dataclass(slots=True)
 class ValuePart:
-    """A component that is one value."""
+    """A component without named entries: one value."""
 
     value: Json
     storages: list[Json]
 
 
 class _ContentCollector:
-    """Takes tensors and data out of one component's values while they are encoded."""
+    """Collects the tensors and bytes of one component while its values are encoded."""
 
     def __init__(self, slots: list[Slot], value: Any, path: str) -> None:
         self._holes = slots
@@ -88,7 +88,7 @@ class _ContentCollector:
         ]
 
     def tensor(self, tensor: torch.Tensor, path: str) -> Json:
-        """Encode a tensor: its own chunks, or a window on a storage of the component."""
+        """Encode a tensor with chunks of its own, or as a view into a storage of the component."""
         number = self._places.get(id(tensor))
         if number is None:
             return self._own(tensor, path)
@@ -120,23 +120,23 @@ class _ContentCollector:
 
 
 def _width(spec: tensors.TensorSpec) -> int:
-    """Bytes of the numbers an element consists of: a complex one is two."""
+    """Return the bytes of each number in an element: a complex element has two numbers."""
     return spec.itemsize // 2 if spec.dtype.startswith("complex") else spec.itemsize
 
 
 def memory(data: Buffer | torch.Tensor) -> memoryview:
-    """Return the bytes of a slot's data; a copy only where they are no dense CPU memory."""
+    """Return the bytes of a slot's data, copied only if they are not dense CPU memory."""
     if isinstance(data, torch.Tensor):
         return tensors.memory(data)
     return memoryview(data).cast("B")
 
 
 Part: TypeAlias = NamedPart | ValuePart
-"""A component, or what is a tree of its own in one."""
+"""A component, or a part of one that becomes a tree of its own."""
 
 
 def encode(value: Any, path: str, slots: list[Slot]) -> Part:
-    """Encode one component; its bulk is added to `slots`."""
+    """Encode one component and append its bulk data to `slots`."""
     collector = _ContentCollector(slots, value, path)
     if not _has_names(value):
         return ValuePart(tagged_json.encode(value, writer=collector, path=path), collector.storages)
@@ -156,7 +156,7 @@ def encode(value: Any, path: str, slots: list[Slot]) -> Part:
 
 
 def _has_names(value: Any) -> bool:
-    """Whether a value is a mapping whose keys can be the names of a tree's entries."""
+    """Return whether a value is a mapping whose keys can name the entries of a tree."""
     if type(value) not in (dict, OrderedDict) or not all(type(name) is str for name in value):
         return False
     return not any("\ud800" <= letter <= "\udfff" for name in value for letter in name)

@@ -1,9 +1,9 @@
-"""Several models into one, tensor by tensor: a weighted sum of each, in double precision.
+"""Merging several models tensor by tensor, as weighted sums in double precision.
 
-Goals: no more in memory than one tensor of each model and stretches of it in double precision;
-nothing is written before all of the models were found to fit; what is equal everywhere keeps its
-chunks. Whatever cannot be averaged (whole numbers, extra state, every component but the model)
-comes from the first; the optimizer is left out, for its moments belong to none of them.
+Goals: memory holds one tensor of each model and small pieces in double precision; nothing is
+written before all models have been compared; tensors that are equal in all models keep their
+chunks. Integers, extra state and all components except the model are taken from the first commit.
+The optimizer is left out, because its moments fit none of the merged weights.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from gradient.store.transaction import Transaction
 
 Rule: TypeAlias = Callable[[Sequence[torch.Tensor]], Sequence[float]]
-"""What each model's tensor is multiplied with, before they are added up. It is given the tensor of
-each, flat, in its own dtype."""
+"""Returns the weight of each model, given that tensor of each model, flat and in its own dtype."""
 
 AVERAGED: Final = frozenset(
     {
@@ -38,7 +37,7 @@ AVERAGED: Final = frozenset(
         *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
     }
 )
-"""Element types that can be calculated with. Other fractions are refused, unless they are equal."""
+"""Element types that can be averaged. Tensors of other floating types must be equal."""
 
 _STRETCH = 1 << 20
 _PARALLEL = 1e-6
@@ -46,14 +45,17 @@ _EXTRA = "_extra_state"
 
 
 def linear(weights: Sequence[float]) -> Rule:
-    """Return the rule of a weighted sum, the same for each tensor."""
+    """Return the rule that uses the same weights for every tensor."""
     return lambda parts: weights
 
 
 def slerp(share: float) -> Rule:
-    """Return the rule that goes `share` of the way from the first to the second along an arc.
+    """Return the rule of spherical linear interpolation from the first to the second model.
 
-    A tensor that points (almost) the same or the opposite way in both goes in a straight line.
+    With ``t = share`` and the angle ``a`` between the two tensors, the weights are
+    ``sin((1 - t) * a) / sin(a)`` and ``sin(t * a) / sin(a)`` (Shoemake, Animating Rotation with
+    Quaternion Curves, SIGGRAPH 1985). Tensors that are (almost) parallel or opposite are
+    interpolated linearly.
     """
 
     def rule(parts: Sequence[torch.Tensor]) -> Sequence[float]:
@@ -71,22 +73,22 @@ def slerp(share: float) -> Rule:
 
 @dataclass(frozen=True, slots=True)
 class CommitModel:
-    """The model of one commit: what it is called, and where its tensors are."""
+    """The model of one commit."""
 
     name: str
-    """The revision, for messages."""
+    """The revision, used in messages."""
     root: Oid
     """The commit's tree."""
     component: Tree | ValueTree
-    """The model's own tree."""
+    """The model's tree."""
     tensors: Mapping[str, ComponentTensor]
     """Its tensors, without those of extra state."""
     store: BlobReader
-    """Where they are."""
+    """The object database that has them."""
 
     @classmethod
     def of(cls, store: BlobReader, root: Oid, name: str) -> CommitModel:
-        """Find a model's tensors, without reading them; raises MisfitError where there is none."""
+        """List a commit's model tensors, unread; raises MisfitError if it has no model."""
         entry = component_entries(store, root).get("model")
         if entry is None:
             raise MisfitError(f"{name} has no model", missing=["model"])
@@ -96,7 +98,7 @@ class CommitModel:
         return cls(name, root, component_tree(store, entry), found, store)
 
     def storage(self, number: int) -> ComponentTensor:
-        """Return the memory that some of its tensors share as a tensor of its own."""
+        """Return a storage that several tensors share, as a tensor."""
         node = self.component.storages[number]
         assert type(node) is dict
         return ComponentTensor(f"{{{number}}}", node, self.component, self.store)
@@ -132,9 +134,9 @@ def write_merged(
     *,
     progress: Callable[[int], object] | None = None,
 ) -> Oid:
-    """Store the merged state as one tree and return its id; `progress` counts tensors.
+    """Store the merged state as one tree and return its id; raises IntegrityError for damage.
 
-    The models passed `check`. Raises IntegrityError for damage.
+    The models must have passed `check`. `progress` is called with 1 after each tensor.
     """
     first = models[0]
     entries = dict(component_entries(first.store, first.root))
@@ -148,7 +150,7 @@ def write_merged(
 
 @dataclass(slots=True)
 class _Merge:
-    """Writes the first model's trees again, with other tensors in them."""
+    """Writes the trees of the first model with merged tensors."""
 
     transaction: Transaction
     models: Sequence[CommitModel]
@@ -190,7 +192,7 @@ class _Merge:
         return node
 
     def _merged(self, parts: Sequence[ComponentTensor]) -> Json:
-        """Store the sum of one tensor of each; None where the first one's is to be kept."""
+        """Store the weighted sum of one tensor; return None if the first model's is kept."""
         content = parts[0].content
         equal = all(part.content == content for part in parts)
         if equal or parts[0].dtype not in AVERAGED or not parts[0].elements:

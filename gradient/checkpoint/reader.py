@@ -1,7 +1,7 @@
-"""One tree back into one state: every byte verified, before anything is handed out.
+"""Reading one state from one tree. Every byte is verified before the state is returned.
 
-Plan: decode the trees, allocating a private tensor for each one met and noting which chunk belongs
-where; then read all chunks through one pipeline straight into place.
+Plan: decode the trees, allocate a tensor for each tensor node and record which chunk belongs where;
+then read all chunks through one pipeline directly into that memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ObjectReader(Protocol):
-    """What reading needs of the object database."""
+    """The part of the object database that reading uses."""
 
     def read(self, oid: Oid, kind: Kind) -> bytes:
         """Return a verified object."""
@@ -41,10 +41,10 @@ class ObjectReader(Protocol):
 def read_state(
     store: ObjectReader, root: Oid, *, components: Collection[str] | None = None
 ) -> dict[str, Any]:
-    """Return the state under a root tree, or the named components of it.
+    """Return the state under a root tree, or only the named components of it.
 
-    Tensors are on the CPU, private to the caller, with the dtype, strides and sharing they had.
-    Raises MissingObjectError for a component that is not there, IntegrityError for damage.
+    Tensors are on the CPU, in memory of their own, with the dtype, strides and sharing they had.
+    Raises MissingObjectError if the tree lacks a component, and IntegrityError for damage.
     """
     entries = component_entries(store, root)
     names = list(entries) if components is None else list(components)
@@ -69,7 +69,7 @@ def read_value(store: ObjectReader, oid: Oid) -> Any:
 def read_entries(
     store: ObjectReader, entry: Json, *, without: Collection[str] = ()
 ) -> dict[str, Any]:
-    """Return the entries of one component, except some (and what only they need)."""
+    """Return the entries of one component except those named in `without`, which are not read."""
     tree = component_tree(store, entry)
     if not isinstance(tree, Tree):
         raise MalformedObjectError("the component has no entries")
@@ -83,7 +83,7 @@ def read_entries(
 
 
 def read_tensor(store: ObjectReader, component: Tree | ValueTree, node: Json) -> torch.Tensor:
-    """Return one tensor by its description, which stands in a component or in a tree below it."""
+    """Return the tensor that a node in a component, or in a tree below it, describes."""
     jobs: list[tuple[Oid, memoryview]] = []
     tensor = _ComponentReader(store, jobs, component).tensor(node)
     store.read_blobs(jobs)
@@ -154,14 +154,14 @@ def _tree_id(entry: Json) -> Oid:
 
 @dataclass(slots=True)
 class _Storage:
-    """Shared memory: decoded when the first tensor that lies in it is met."""
+    """Shared memory, decoded with the first tensor that uses it."""
 
     node: Json
     tensor: torch.Tensor | None = None
 
 
 class _ComponentReader:
-    """Gives tensors and data back while one component's values are decoded."""
+    """Provides the tensors and bytes of one component while its values are decoded."""
 
     def __init__(
         self, store: ObjectReader, jobs: list[tuple[Oid, memoryview]], component: Tree | ValueTree
@@ -171,7 +171,7 @@ class _ComponentReader:
         self._jobs = jobs
 
     def tensor(self, node: Json) -> torch.Tensor:
-        """Allocate the tensor a node describes; its content follows with the chunks."""
+        """Allocate the tensor that a node describes and request its chunks."""
         fields = _fields(node, {"dtype", "shape"}, _TENSOR_OPTIONS)
         if "storage" in fields:
             return self._shared_tensor(fields)
@@ -183,7 +183,7 @@ class _ComponentReader:
         return tensor
 
     def data(self, node: Json) -> bytearray:
-        """Return plain bytes, read and verified at once."""
+        """Read, verify and return plain bytes."""
         content = _fields(node, set(), _CONTENT_FIELDS)
         size = content.get("nbytes")
         if size is None:
@@ -200,7 +200,7 @@ class _ComponentReader:
         return out
 
     def _chunk_ids(self, content: dict[str, Json], size: int) -> list[Oid]:
-        """Return the ids of the chunks, checked in number before anything is allocated."""
+        """Return the ids of the chunks. Their number is checked before memory is allocated."""
         if size <= CHUNKED_BYTES or (size <= INLINE_BYTES and "data" in content):
             if content.keys() != {"data"} or len(_inline(content)) != size:
                 raise MalformedObjectError(f"{size} bytes of data are not inline")
@@ -228,7 +228,7 @@ class _ComponentReader:
             self._jobs.append((oid, out[start:stop]))
 
     def _shared_tensor(self, fields: dict[str, Json]) -> torch.Tensor:
-        """Return a view on a storage of the component, its bounds checked."""
+        """Return a view into a storage of the component, after checking its bounds."""
         if not fields.keys() >= {"storage", "offset", "stride"} or _CONTENT_FIELDS & fields.keys():
             raise MalformedObjectError("a shared tensor has other fields than these")
         number, stride, offset = fields["storage"], fields["stride"], fields["offset"]

@@ -1,4 +1,4 @@
-"""Which objects a tree or a list stands on, without decoding values. Imports no torch."""
+"""The objects that a tree or a list refers to. Decodes no values and does not import torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gradient.objects.tree import Tree, ValueTree
 
 
 def references_in(kind: Kind, body: bytes) -> Iterator[tuple[Kind, Oid]]:
-    """Yield what the body of a tree or a list names directly; nothing for other kinds.
+    """Yield the direct references in the body of a tree or a list; other kinds have none.
 
     Raises MalformedObjectError.
     """
@@ -23,12 +23,12 @@ def references_in(kind: Kind, body: bytes) -> Iterator[tuple[Kind, Oid]]:
 
 
 def references(tree: Tree | ValueTree) -> Iterator[tuple[Kind, Oid]]:
-    """Yield the trees, lists and blobs that a tree names, each as often as it names it.
+    """Yield the trees, lists and blobs that a tree refers to, once for each reference.
 
-    Raises MalformedObjectError for an id that is none.
+    Raises MalformedObjectError for an invalid id.
     """
-    # Names of a user's are only ever names of entries, or strings in arrays: below an entry every
-    # key of an object is the format's own.
+    # A user's names occur only as names of entries and as strings in arrays. Below an entry, every
+    # key of a JSON object belongs to the format.
     stack: list[Json] = list(tree.storages)
     stack += tree.entries.values() if isinstance(tree, Tree) else [tree.value]
     while stack:
@@ -46,7 +46,7 @@ def references(tree: Tree | ValueTree) -> Iterator[tuple[Kind, Oid]]:
 
 
 def parse_list(raw: bytes) -> list[Oid]:
-    """Return the blobs that a list object names, in order; raises MalformedObjectError."""
+    """Return the blob ids in the body of a list object, in order; raises MalformedObjectError."""
     if not raw:
         raise MalformedObjectError("a list of nothing")
     return [Oid(raw[i : i + 32]) for i in range(0, len(raw), 32)]

@@ -1,4 +1,4 @@
-"""Which tensors of a component look at the same memory: tied weights, views of one buffer."""
+"""Tensors of a component that share memory: tied weights, views of one buffer."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _FAR = 1 << 60
 
 @dataclass(slots=True)
 class SharedStorage:
-    """One stretch of memory that at least two tensors of a component overlap in."""
+    """A range of memory in which at least two tensors of a component overlap."""
 
     start: int
-    """First byte in use, counted from the storage's beginning."""
+    """The offset of the first byte in use, from the beginning of the storage."""
     stop: int
-    """One past the last byte in use."""
+    """The offset after the last byte in use."""
     members: list[torch.Tensor] = field(default_factory=list)
 
     def content(self) -> torch.Tensor:
-        """Return the stretch as a one-dimensional tensor, in the members' dtype if they agree."""
+        """Return the range as a flat tensor, in the members' dtype if they have the same one."""
         first = self.members[0]
         dtype = first.dtype if len({member.dtype for member in self.members}) == 1 else torch.uint8
         flat = torch.empty(0, dtype=dtype, device=first.device)
@@ -38,8 +38,8 @@ class SharedStorage:
 def find_shared(value: Any) -> tuple[list[SharedStorage], dict[int, int]]:
     """Find overlapping tensors anywhere in a nested plain value.
 
-    Returns the stretches in the order in which their first tensor occurs, and a map from
-    ``id(tensor)`` to the stretch's number. A tensor whose memory is its own is in neither.
+    Returns the shared ranges in the order in which their first tensor occurs, and a map from
+    ``id(tensor)`` to the range's number. Tensors that share no memory are in neither.
     """
     by_storage: dict[Any, list[tuple[int, int, torch.Tensor]]] = {}
     order: dict[int, int] = {}
@@ -61,9 +61,9 @@ def find_shared(value: Any) -> tuple[list[SharedStorage], dict[int, int]]:
 def view_into(
     storage: torch.Tensor, spec: TensorSpec, *, stride: Json, offset: Json
 ) -> torch.Tensor:
-    """Return the tensor that looks at a stretch from `offset` bytes on, with `stride` in elements.
+    """Return a view into `storage` from `offset` bytes on, with `stride` in elements.
 
-    Raises MalformedObjectError for a window that would reach outside the stretch.
+    Raises MalformedObjectError for a view that exceeds the storage.
     """
     if type(stride) is not list or not all(type(s) is int and 0 <= s < _FAR for s in stride):
         raise MalformedObjectError(f"not strides: {stride!r:.80}")
@@ -100,7 +100,7 @@ def _merged(by_storage: list[tuple[int, int, torch.Tensor]]) -> Iterator[SharedS
 
 
 def _can_share_memory(tensor: torch.Tensor) -> bool:
-    """Whether a tensor can share memory; one that can not be stored is refused later, by name."""
+    """Return whether a tensor can share memory. Tensors that cannot be stored are refused later."""
     return (
         type(tensor) in (torch.Tensor, torch.nn.Parameter)
         and tensor.layout is torch.strided
@@ -111,7 +111,7 @@ def _can_share_memory(tensor: torch.Tensor) -> bool:
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Walk containers in order; an object met twice (or inside itself) is walked once."""
+    """Yield the tensors of nested containers in order, entering each container once."""
     stack, entered = [value], set()
     while stack:
         node = stack.pop()

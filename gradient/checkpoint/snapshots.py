@@ -1,15 +1,14 @@
-"""Memory of a draft's own: what the training loop changes meanwhile does not reach the commit.
+"""Copies of drafts, so that the training loop can change its tensors while a commit is written.
 
-Goals: the caller waits about as long as a copy takes; the snapshots that exist at one time have a
-fixed number of buffers; what did not change since the last commit costs no copy.
+Goals: the caller waits about as long as a copy takes; the number of buffers does not exceed the
+number of snapshots that exist at one time; unchanged tensors are not copied.
 
 Rules
-1. The buffers are reused, for fresh memory costs more than copying into it does. One goes back to
-   the others only after its commit ended.
-2. That a tensor did not change is found by hashing and by nothing else. Whether hashing is worth
-   while is guessed: not for a tensor a few of whose bytes are other ones than last time, and for a
-   while not for one that was hashed in vain.
-3. Device memory is copied on a stream of its own, into pinned memory, and waited for.
+1. Buffers are reused, because allocating memory costs more than copying into it. A buffer is
+   released only after its commit has ended.
+2. Only the hash decides whether a tensor changed. Hashing is skipped if a few sampled bytes differ
+   from the last commit, and for `PAUSE` commits after a hash that found a change.
+3. Device memory is copied to pinned memory on a stream of its own, and `take` waits for the copy.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 PAUSE: Final = 16
-"""Commits for which a tensor that was hashed in vain is copied without."""
+"""The number of commits for which a tensor is copied without hashing after it had changed."""
 
 _ALIGNED = 64
 _SAMPLE = 64
@@ -43,10 +42,10 @@ _MAX_EXCESS = 16 << 20
 
 
 class Store(TreeReader, Protocol):
-    """What snapshots need of the object database."""
+    """The part of the object database that snapshots use."""
 
     def name_blobs(self, chunks: Iterable[Buffer]) -> Iterator[Oid]:
-        """Yield what each chunk is called."""
+        """Yield the id of each chunk, without storing it."""
 
 
 @dataclass(slots=True)
@@ -54,16 +53,16 @@ class Snapshot:
     """One draft that is independent of the live objects."""
 
     draft: Draft
-    """Its slots hold memory of the snapshot's."""
+    """The draft; its slots refer to `buffer`."""
     samples: dict[str, bytes]
-    """A few bytes of each slot, by path."""
+    """A few bytes of each slot's content, by path."""
     buffer: torch.Tensor | None
-    """That memory."""
+    """The copied memory; None if nothing was copied, or after `release`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """What the last commit that ended well has under a path."""
+    """The content at one path of the last successful commit."""
 
     chunks: Sequence[Oid]
     sample: bytes | None
@@ -71,10 +70,10 @@ class _Stored:
 
 @dataclass(slots=True)
 class Snapshots:
-    """Takes snapshots for one run. `take` is for the loop's thread, the others for any."""
+    """Takes snapshots for one run. Call `take` on the loop's thread, the others on any thread."""
 
     store: Store
-    """Where the commits go."""
+    """The object database to which the commits are written."""
     _stored: Mapping[str, _Stored] = field(default_factory=dict)
     _root: Oid | None = None
     _pauses: dict[str, int] = field(default_factory=dict)
@@ -82,18 +81,18 @@ class Snapshots:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def restored_to(self, root: Oid) -> None:
-        """Note that the run was put back to the state of a root tree."""
+        """Record that the run was restored to the state of a root tree."""
         self._root = root
 
     def take(self, draft: Draft) -> Snapshot:
-        """Copy what the draft's slots hold, unless it is stored already; the draft is changed."""
+        """Copy the content of the draft's slots that is not stored yet. Changes the draft."""
         self._read_stored()
         samples = _samples(draft.slots)
         copied: list[tuple[int, Slot]] = []
         size, pinned = 0, False
         for slot in draft.slots:
             if type(slot.data) is bytes:
-                continue  # nobody can change it
+                continue  # immutable
             slot.stored = self._unchanged(slot, samples.get(slot.path))
             if slot.stored is not None:
                 slot.data = b""
@@ -111,27 +110,27 @@ class Snapshots:
         return Snapshot(draft, samples, buffer)
 
     def remember_stored(self, snapshot: Snapshot) -> None:
-        """Learn from a snapshot whose commit ended well what is stored."""
+        """Remember the chunks of a snapshot whose commit succeeded."""
         self._stored = {
             slot.path: _Stored(slot.written, snapshot.samples.get(slot.path))
             for slot in snapshot.draft.slots
         }
 
     def release(self, snapshot: Snapshot) -> None:
-        """Take back the memory of a snapshot whose commit ended, well or not."""
+        """Reuse the memory of a snapshot whose commit has ended, whether or not it succeeded."""
         buffer, snapshot.buffer = snapshot.buffer, None
-        # Whoever still knows the draft (a failure's traceback) must not keep the memory with it.
+        # A reference to the draft (in the traceback of a failure) must not keep the memory alive.
         snapshot.draft.parts.clear()
         snapshot.draft.slots.clear()
         if buffer is not None:
             self._free.append(buffer)
 
     def forget_stored(self) -> None:
-        """Forget what is stored: a commit that relied on it was not made."""
+        """Forget the stored chunks, because a commit that relied on them failed."""
         self._stored, self._root = {}, None
 
     def _read_stored(self) -> None:
-        """Read what the commit that the run was put back to has."""
+        """Read the chunks of the commit to which the run was restored."""
         root, self._root = self._root, None
         if root is None:
             return
@@ -141,10 +140,10 @@ class Snapshots:
                 for content in chunk_walk.contents(self.store, root)
             }
         except GradientError:
-            self._stored = {}  # everything is copied, and the writer finds what is wrong
+            self._stored = {}  # everything is copied, and the writer reports the error
 
     def _unchanged(self, slot: Slot, sample: bytes | None) -> Sequence[Oid] | None:
-        """Return the chunks of a slot's content if they are those of the last commit."""
+        """Return the chunks of a slot's content if the last commit has the same content."""
         stored = self._stored.get(slot.path)
         if stored is None or sample is None or stored.sample not in (None, sample):
             return None
@@ -156,13 +155,13 @@ class Snapshots:
         chunks = (content[start:stop] for start, stop in ranges(slot.nbytes))
         expected = iter(stored.chunks)
         same = all(oid == next(expected, None) for oid in self.store.name_blobs(chunks))
-        if same and next(expected, None) is None:  # what became shorter has a beginning of them
+        if same and next(expected, None) is None:  # shorter content may be a prefix
             return stored.chunks
         self._pauses[slot.path] = PAUSE
         return None
 
     def _buffer(self, size: int, pinned: bool) -> torch.Tensor:
-        """Return memory for a snapshot: a free buffer, unless it is too small, or far too large."""
+        """Return a free buffer, or a new one if the free one is too small or far too large."""
         with self._lock:
             free = self._free.pop() if self._free else None
         if (
@@ -171,12 +170,12 @@ class Snapshots:
             and free.is_pinned() == pinned
         ):
             return free
-        del free  # before there is another
+        del free  # release it before allocating
         return torch.empty(max(size, 1), dtype=torch.uint8, device="cpu", pin_memory=pinned)
 
 
 def _samples(slots: list[Slot]) -> dict[str, bytes]:
-    """Return a few bytes of each slot whose memory is lent, by path."""
+    """Return a few bytes of each slot whose memory is dense, by path."""
     found: dict[str, bytes] = {}
     slices: dict[torch.device, tuple[list[str], list[torch.Tensor]]] = {}
     for slot in slots:
@@ -205,12 +204,12 @@ def _ends(content: memoryview) -> Iterator[memoryview]:
 
 
 def _sample_starts(nbytes: int) -> tuple[int, int, int]:
-    # A slot is larger than what stands inline, and so than the three samples together.
+    # Slots hold more than inline data does, so the three samples fit.
     return 0, nbytes // 2, nbytes - _SAMPLE
 
 
 def _copy(copied: list[tuple[int, Slot]], buffer: torch.Tensor) -> None:
-    """Copy each slot's content to its place in a buffer, and let the slot hold that."""
+    """Copy each slot's content into a buffer, and make the slot refer to the copy."""
     whole = buffer.numpy()
     copies: list[tuple[Slot, memoryview]] = []
     with ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Which names of a state dict share a subtree: one per top-level module, split further when large.
+"""Grouping of a state dict's names into subtrees: one per top-level module, split when large.
 
-The rule looks at names alone, so that the same model always groups the same way and a module whose
-tensors did not change is the same subtree id from commit to commit.
+The rule uses only the names. So a model is always grouped in the same way, and a module whose
+tensors did not change keeps its subtree id from commit to commit.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TypeVar
 _Leaf = TypeVar("_Leaf")
 
 SPLIT = 64
-"""A module with more names than this is split by the next segment of its names as well."""
+"""A module with more names than this is also split by the next segment of its names."""
 
 LEVELS = 50
-"""Modules nested deeper than this are not split: readers refuse trees below 100 levels."""
+"""Modules nested deeper than this are not split: readers refuse trees deeper than 100 levels."""
 
 
 def group(names: Mapping[str, _Leaf]) -> dict[str, _Leaf | dict[str, _Leaf]] | None:
-    """Gather dotted names under their first segment; None where that would lose something.
+    """Group dotted names by their first segment; return None if grouping would lose information.
 
-    Lost would be the order of the names (groups that interleave), or a name (`a` beside `a.b`).
+    Grouping loses the order of names if groups interleave, and a name if both `a` and `a.b` exist.
     """
     grouped: dict[str, _Leaf | dict[str, _Leaf]] = {}
     modules: dict[str, dict[str, _Leaf]] = {}

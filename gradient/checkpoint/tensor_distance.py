@@ -1,8 +1,8 @@
-"""How far two tensors are apart: sums that grow piece by piece, in double precision.
+"""The distance between two tensors, from sums in double precision that are added up by pieces.
 
-Elements are counted as changed by their bits where both have one dtype (so a NaN equals itself and
-``-0.0`` differs from ``0.0``), else by value. Norms, cosine and the largest difference are taken
-over the elements that are finite in both; the others are counted.
+If both tensors have the same dtype, elements are compared by their bits (a NaN equals itself, and
+``-0.0`` differs from ``0.0``); otherwise by value. Norms, cosine and the largest difference cover
+the elements that are finite in both tensors. Elements that are not finite are counted.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ _EXACT = 1 << 53
 
 @dataclass(slots=True)
 class Sums:
-    """What was found out so far."""
+    """The sums over the elements added so far."""
 
     elements: int = 0
-    """Elements that were looked at."""
+    """The number of compared elements."""
     changed: int = 0
-    """How many of them differ."""
+    """The number of elements that differ."""
     before: float = 0.0
-    """The sum of the squares of the first."""
+    """The sum of the squares of the first tensor."""
     after: float = 0.0
-    """The sum of the squares of the second."""
+    """The sum of the squares of the second tensor."""
     difference: float = 0.0
-    """The sum of the squares of what the second has beyond the first."""
+    """The sum of the squares of ``second - first``."""
     product: float = 0.0
-    """The sum of the products."""
+    """The sum of the products ``first * second``."""
     largest: float = 0.0
-    """The largest absolute difference."""
+    """The largest absolute difference of two elements."""
     not_finite_before: int = 0
     """Elements of the first that are NaN or infinite."""
     not_finite_after: int = 0
     """Elements of the second that are NaN or infinite."""
     numeric: bool = True
-    """Whether torch can calculate with all of them."""
+    """True if torch can convert all elements to double precision."""
 
     @property
     def relative(self) -> float | None:
-        """The L2 norm of the change by that of the first: infinite where the first is zero.
+        """The relative L2 change ``||second - first|| / ||first||``; None if not numeric.
 
-        Infinite also where the number of elements that are not finite changed, however little the
-        others, of which alone the norms are, did.
+        It is infinite if the first norm is zero, or if the number of elements that are not finite
+        changed (the norms do not cover those elements).
         """
         if not self.numeric:
             return None
@@ -61,7 +61,7 @@ class Sums:
 
     @property
     def cosine(self) -> float | None:
-        """The cosine between both; None where one of them is zero."""
+        """The cosine ``first . second / (||first|| ||second||)``; None if a norm is zero."""
         if not self.numeric or self.before == 0 or self.after == 0:
             return None
         cosine = _finite(self.product / (math.sqrt(self.before) * math.sqrt(self.after)))
@@ -69,16 +69,16 @@ class Sums:
 
     @property
     def max_abs(self) -> float | None:
-        """The largest absolute difference."""
+        """The largest absolute difference of two elements; None if not numeric."""
         return self.largest if self.numeric else None
 
     @property
     def fraction(self) -> float:
-        """The part of the elements that changed; 0 where there are none."""
+        """The fraction of the elements that changed; 0 for an empty tensor."""
         return self.changed / self.elements if self.elements else 0.0
 
     def include(self, other: Sums) -> None:
-        """Add what was found out about other elements."""
+        """Add the sums over other elements."""
         self.elements += other.elements
         self.changed += other.changed
         self.before += other.before
@@ -91,7 +91,7 @@ class Sums:
         self.numeric = self.numeric and other.numeric
 
     def add(self, one: torch.Tensor, other: torch.Tensor) -> None:
-        """Take in as many elements of each; both are one-dimensional, on the CPU."""
+        """Add corresponding elements: two one-dimensional CPU tensors of the same length."""
         if one.numel() == 0:
             return
         self.elements += one.numel()
@@ -101,7 +101,7 @@ class Sums:
         if a is None or b is None:
             self.numeric = False
             return
-        if a.dim() != b.dim():  # a complex tensor beside a real one
+        if a.dim() != b.dim():  # one is complex, the other real
             a, b = _as_pairs(a), _as_pairs(b)
         finite_a, finite_b = _finite_rows(a), _finite_rows(b)
         self.not_finite_before += int((~finite_a).sum())
@@ -119,7 +119,7 @@ class Sums:
             self.largest = max(self.largest, float(distance.max()))
 
     def add_equal(self, one: torch.Tensor) -> None:
-        """Take in elements that are known to be the same in both."""
+        """Add elements that are known to be equal in both tensors."""
         self.elements += one.numel()
         numbers = _numbers(one)
         if numbers is None:
@@ -160,9 +160,9 @@ def _as_bits(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _numbers(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Convert to double precision, complex numbers to pairs; None where torch cannot."""
+    """Convert to double precision, complex numbers to pairs; return None if torch cannot."""
     try:
-        if tensor.dtype is torch.complex32:  # which torch can do little with
+        if tensor.dtype is torch.complex32:  # torch supports few operations on it
             return tensor.view(torch.float16).view(-1, 2).to(torch.float64)
         if tensor.is_complex():
             return torch.view_as_real(tensor.to(torch.complex128))
@@ -185,7 +185,7 @@ def _finite_rows(numbers: torch.Tensor) -> torch.Tensor:
 def _difference(
     one: torch.Tensor, other: torch.Tensor, a: torch.Tensor, b: torch.Tensor
 ) -> torch.Tensor:
-    """Subtract; large integers as integers, which double precision would round."""
+    """Subtract; large integers are subtracted as integers, which float64 would round."""
     delta = b - a
     if one.dtype != other.dtype or one.dtype not in (torch.int64, torch.uint64):
         return delta
@@ -193,5 +193,5 @@ def _difference(
     near = large & (delta.abs() < float(1 << 62))
     if not bool(near.any()):
         return delta
-    exact = other.view(torch.int64) - one.view(torch.int64)  # wraps, and is right where near
+    exact = other.view(torch.int64) - one.view(torch.int64)  # wraps around, but is exact if near
     return torch.where(near, exact.to(torch.float64), delta)

@@ -1,9 +1,9 @@
-"""One state into one tree.
+"""Writing one state as one tree.
 
-Goals: every chunk of the whole state goes through one pipeline (so that the workers never drain
-between tensors), device memory is copied to the host a tensor at a time, and what did not change
-keeps its tree id. Plan: encode every component to JSON with slots where chunk ids go; push all
-chunks; fill the slots; write the trees, children first.
+Goals: all chunks of the state go through one pipeline, so that the workers are never idle between
+tensors; device memory is copied to the host one tensor at a time; unchanged parts keep their tree
+ids. Plan: encode every component as JSON with slots for chunk ids; store all chunks; fill the
+slots; write the trees, children first.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from gradient.store.transaction import Transaction
 
 LISTED_CHUNKS = 64
-"""A tensor of more chunks than this names a list object instead of the chunks."""
+"""A tensor of more chunks than this refers to a list object instead of the chunks."""
 
 SUBTREE_BYTES = 4096
 """An entry of a component whose JSON is longer than this becomes a tree of its own."""
@@ -52,7 +52,7 @@ def write_state(
     delta_bases: DeltaBases | None = None,
     codec_cache: CodecCache | None = None,
 ) -> Oid:
-    """Store every component of a state as one tree and return the id of the root tree.
+    """Store all components of a state as one tree and return the id of the root tree.
 
     The entries in `carried` come from another root tree and are reused unchanged. Chunks may be
     stored as differences from the chunks of `delta_bases`. `codec_cache` keeps each chunk's coding
@@ -72,9 +72,9 @@ def write_draft(
     delta_bases: DeltaBases | None = None,
     codec_cache: CodecCache | None = None,
 ) -> Oid:
-    """Store a state that was drafted before, as `write_state` does; may be repeated.
+    """Store a drafted state as `write_state` does; may be called again after a failure.
 
-    Raises UnsupportedValueError for a component whose values are too many for one tree.
+    Raises UnsupportedValueError for a component with too many values for one tree.
     """
     _write_contents(transaction, drafted.slots, delta_bases, codec_cache)
     entries = dict(carried or {})
@@ -89,9 +89,9 @@ def write_draft(
 
 
 def reuse_entries(transaction: Transaction, entries: Mapping[str, Json]) -> None:
-    """Take over what the entries of a root tree stand on: chunks are looked up, trees put again.
+    """Reuse the objects that entries of a root tree refer to: look up blobs, put trees again.
 
-    So nothing that lies in the trash alone is relied on.
+    So the commit does not rely on objects that exist only in the trash.
     """
     for entry in entries.values():
         transaction.keep(chunk_walk.blobs(transaction, entry, visit=transaction.put))
@@ -111,7 +111,7 @@ def write_value(transaction: Transaction, value: Any, *, name: str) -> Oid:
 
 
 def write_tensor(transaction: Transaction, tensor: torch.Tensor, *, path: str) -> Json:
-    """Store the content of one tensor and return the entry that stands for it in a tree."""
+    """Store the content of one tensor and return its node for a tree."""
     slots: list[Slot] = []
     part = encode(tensor, path, slots)
     assert isinstance(part, ValuePart)
@@ -122,10 +122,10 @@ def write_tensor(transaction: Transaction, tensor: torch.Tensor, *, path: str) -
 def replace_entries(
     transaction: Transaction, component: Tree, changed: Mapping[str, Any], *, name: str
 ) -> Oid | None:
-    """Store a component that shares every entry with `component` except the changed ones.
+    """Store a component with the entries of `component`, some of them replaced; return its id.
 
-    Returns None, having written nothing, where the new entries cannot stand beside the old: they
-    share memory among themselves, or the component is grouped by module.
+    Returns None and writes nothing if the new entries cannot be combined with the old ones,
+    because they share memory with each other or because the component is grouped by module.
     """
     slots: list[Slot] = []
     encoded = encode(dict(changed), name, slots)
@@ -143,7 +143,7 @@ def _write_contents(
     delta_bases: DeltaBases | None = None,
     codec_cache: CodecCache | None = None,
 ) -> None:
-    """Push all chunks through the transaction and put their ids into the waiting nodes."""
+    """Store all chunks through the transaction and write their ids to the slots' nodes."""
     for slot in slots:
         transaction.keep(slot.stored or (), width=slot.width)
     fresh = [slot for slot in slots if not slot.stored]
@@ -171,7 +171,7 @@ def _write_contents(
 def _pending_blobs(
     slots: Iterable[Slot], delta_bases: DeltaBases | None, codec_cache: CodecCache
 ) -> Iterator[PendingBlob]:
-    """Yield the chunks of each slot; one slot's memory at a time is held for those before it."""
+    """Yield the chunks of each slot, reading the memory of one slot at a time."""
     for slot in slots:
         spans = list(ranges(slot.nbytes))
         found = (
@@ -194,7 +194,7 @@ def _write_component(transaction: Transaction, component: Part) -> Oid:
 
 
 def _write_subtrees(transaction: Transaction, component: NamedPart) -> Tree:
-    """Write the trees below a component, children first, and return the component's own."""
+    """Write the trees below a component, children first, and return the component's tree."""
     entries: dict[str, Json] = {}
     for name, item in component.entries.items():
         if isinstance(item, NamedPart):
@@ -208,7 +208,7 @@ def _write_subtrees(transaction: Transaction, component: NamedPart) -> Tree:
 
 
 def _subtree(item: Json) -> Part:
-    """Turn a long value into a tree; a mapping with names keeps them visible as entries."""
+    """Turn a long value into a tree; the names of a mapping become its entries."""
     if type(item) is dict and len(item) == 1:
         ((tag, pairs),) = item.items()
         if tag in ("dict", "OrderedDict") and type(pairs) is list:
