@@ -1,1 +1,1 @@
-"""How does a chunk shrink? Buffers in, buffers out; no torch, no I/O, lossless in every mode."""
+"""Compression of chunks: buffers in, buffers out. No torch, no I/O; every mode is lossless."""

@@ -1,6 +1,7 @@
-"""How is a chunk to be coded? Samples say, and what they said serves the chunks after it.
+"""The choice of a coding for a chunk, from samples of its elements.
 
-A plan that does not fit any more costs bytes, never bits.
+The plan of a chunk is reused for the same chunk of the next commits. An outdated plan only makes
+payloads larger; it never changes the decoded bytes.
 """
 
 from __future__ import annotations
@@ -22,41 +23,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CodingPlan:
-    """What the samples of a chunk said: likely to hold for what is at its place at the next commit.
+    """The estimates for a chunk, which are likely to hold for the same chunk of the next commit.
 
-    One per place is kept, which is why it is small.
+    One plan is kept for each chunk of the state, so it must be small.
     """
 
     alone: Survey | None = None
-    """Of the chunk itself; None: not asked."""
+    """The survey of the chunk itself; None if it was not sampled."""
     step: Survey | None = None
-    """Of its difference from a base; None: not asked."""
+    """The survey of its difference from the base; None if it was not sampled."""
     prefers_delta: bool | None = None
-    """Whether the difference is the better choice; None: not asked."""
+    """True if the difference is expected to be smaller; None if they were not compared."""
     size: int = 0
-    """What the payload weighed then."""
+    """The size of the payload when the plan was made, in bytes."""
 
     def fits(self, width: int) -> bool:
-        """Whether it was made for elements of `width` bytes."""
+        """Return whether the plan was made for elements of `width` bytes."""
         return all(seen is None or len(seen.entropies) == width for seen in (self.alone, self.step))
 
 
 EMPTY_PLAN: Final = CodingPlan()
 
 _MAX_DELTA_RATIO: Final = 0.97
-"""What a delta may cost of what the chunk costs alone: the estimate is a sample's."""
+"""The largest ratio of a delta's estimated size to the chunk's own: both are estimates."""
 
 _MIN_SAVED_BYTES: Final = 2048
-"""Bytes that a delta must save: it pins a second chunk, which takes a tenth of a millisecond at
-least to be read and proved, however short it is."""
+"""The bytes that a delta must save. A reader of the delta also reads and verifies its base, which
+takes at least a tenth of a millisecond."""
 
 _MAX_GROWTH: Final = 1.1
-"""How much larger a payload may come out than when its plan was made: a difference grows with each
-step away from its base, which is no reason to ask anew."""
+"""The ratio by which a payload may grow before its plan is discarded. A difference grows with each
+step from its base; that alone does not require new samples."""
 
 
 def complete(elements: Words, source: Words | None, known: CodingPlan, mode: Mode) -> CodingPlan:
-    """Take the samples that are needed beyond what is known; `source` is the base's elements."""
+    """Return `known` with the missing surveys added; `source` has the elements of the base."""
     if source is not None and known.prefers_delta is None:
         part = sample(elements)
         alone = known.alone or _survey(part, mode)
@@ -72,12 +73,12 @@ def complete(elements: Words, source: Words | None, known: CodingPlan, mode: Mod
 
 
 def with_surveys(found: CodingPlan, alone: Survey | None, step: Survey | None) -> CodingPlan:
-    """Return the plan with what coding added to its surveys; None where one was not used."""
+    """Return the plan with the surveys that coding has extended; None keeps the old survey."""
     return replace(found, alone=alone or found.alone, step=step or found.step)
 
 
 def next_plan(found: CodingPlan, known: CodingPlan, size: int, *, based: bool) -> CodingPlan | None:
-    """Return the plan for next time; None where a payload of `size` bytes has outgrown it."""
+    """Return the plan for the next commit; None if a payload of `size` bytes exceeds it."""
     if found.prefers_delta is not known.prefers_delta or not known.size:
         return replace(found, size=size)
     if size > _MAX_GROWTH * known.size and bool(found.prefers_delta) is based:
@@ -86,24 +87,24 @@ def next_plan(found: CodingPlan, known: CodingPlan, size: int, *, based: bool) -
 
 
 def estimated_bits(seen: Survey, mode: Mode) -> float:
-    """Return the estimated bits per element."""
+    """Return the estimated number of bits per element."""
     return seen.bits(NOISE[mode])
 
 
 def sample(elements: Words) -> Words:
-    """Return some of the elements, from all over."""
+    """Return a sample of the elements, taken at regular distances."""
     return np.concatenate([elements[run] for run in entropy.sample_indices(elements.size)])
 
 
 def _delta_pays(elements: Words, step: float, alone: float) -> bool:
-    """Tell by their bits per element whether the difference is to be preferred."""
+    """Return whether the difference is preferred, from the estimated bits per element of both."""
     return (
         step < _MAX_DELTA_RATIO * alone and (alone - step) * elements.size >= 8 * _MIN_SAVED_BYTES
     )
 
 
 def _survey(part: Words, mode: Mode) -> Survey:
-    """Survey rotated elements where their top plane has something to code, plain ones elsewhere."""
+    """Survey rotated elements if their top plane can be compressed, otherwise plain elements."""
     if part.itemsize > 1:
         seen = survey(part, ROTATED)
         if 0 < seen.entropies[-1] <= NOISE[mode]:

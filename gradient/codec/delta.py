@@ -1,9 +1,9 @@
 """A chunk as its integer difference from another chunk of the same length.
 
-Elements of both are read as unsigned little-endian integers whatever they mean: neighbouring
-floats are neighbouring integers, so a small step of a weight is a small integer, and wrapping
-arithmetic loses nothing. Zigzag then folds small negative differences next to small positive ones,
-which leaves the high byte planes zero.
+The elements of both chunks are read as unsigned little-endian integers, whatever their dtype.
+Adjacent floats have adjacent bit patterns (IEEE 754), so a small step of a weight is a small
+integer. Wrapping arithmetic is lossless. Zigzag encoding (as in Protocol Buffers) maps small
+negative differences to small positive integers, so that the high byte planes are zero.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def difference(words: Words, base: Words, out: Words) -> None:
 
 
 def restore(words: Words, base: Words) -> None:
-    """Turn zigzag differences into the elements they stand for, in place."""
+    """Turn zigzag differences from `base` into the original elements, in place."""
     sign = SCRATCH.take("sign", words.nbytes).view(words.dtype)
     np.bitwise_and(words, 1, out=sign)
     np.negative(sign, out=sign)

@@ -1,4 +1,4 @@
-"""A chunk's elements as integers: all that the codec knows of numbers."""
+"""The elements of a chunk as unsigned integers, the only number type of the codec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Words = npt.NDArray[np.unsignedinteger[Any]]
 
 WIDTHS: Final = (1, 2, 4, 8)
-"""Bytes of an element, and of a span."""
+"""The permitted sizes of an element and of a span, in bytes."""
 
 
 def words(data: Buffer, width: int) -> Words:

@@ -1,11 +1,11 @@
-"""How far does one stream of bytes shrink, and by which coder?
+"""Compression of one stream of bytes with zstd, and estimates of the compressed size.
 
-Bytes of a tensor's plane have a skewed distribution and no repetitions, so zstd is set up as an
-entropy coder that does not look for matches. Streams that are nearly constant (or text) do repeat,
-and get zstd's ordinary search.
+The bytes of a tensor's plane have a skewed distribution and few repetitions, so zstd is configured
+as an entropy coder that does not search for matches. Streams that are nearly constant, and text,
+have repetitions and use zstd's normal search.
 
-Decoding follows one rule: the caller knows how many bytes must come out, and nothing in the stored
-bytes can make it allocate more.
+Rule: a caller of the decoder knows the decoded length, and stored bytes cannot make the decoder
+allocate more.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
     Counts = npt.NDArray[np.intp]
 
 SAMPLE: Final = 2048
-"""Elements in a sample."""
+"""The number of elements in a sample."""
 
 _RUNS: Final = 16
 _WINDOW_LIMIT: Final = 1 << 23
 
 
 class Coder(Enum):
-    """How zstd is set up; the decoder need not know."""
+    """A configuration of zstd; the decoder does not depend on it."""
 
     ENTROPY = "entropy"
-    """Huffman codes only."""
+    """Huffman coding only."""
     LOCAL = "local"
-    """Huffman codes, made anew every 16 KiB: for streams that are not everywhere alike."""
+    """Huffman coding with a new table every 16 KiB, for streams whose distribution varies."""
     REPEATS = "repeats"
-    """Level 1: for streams that are nearly constant."""
+    """Level 1, for streams that are nearly constant."""
     TEXT = "text"
-    """Level 3: for anything that is not a plane of numbers."""
+    """Level 3, for data that is not a plane of numbers."""
 
 
 class _Contexts(threading.local):
-    """One compressor per setting and one decompressor for each thread."""
+    """The compressors, one per `Coder`, and the decompressor of each thread."""
 
     def __init__(self) -> None:
         self.compressors = {
@@ -61,7 +61,7 @@ class _Contexts(threading.local):
 
 
 def _huffman(*, window_log: int) -> zstandard.ZstdCompressor:
-    """Set zstd up to find as few repetitions as it can; a block is as long as its window."""
+    """Configure zstd to search for as few matches as possible; a block is as long as its window."""
     parameters = zstandard.ZstdCompressionParameters(
         strategy=zstandard.STRATEGY_FAST,
         min_match=7,
@@ -78,16 +78,16 @@ _CONTEXTS: Final = _Contexts()
 
 
 def compress(data: memoryview, coder: Coder) -> bytes:
-    """Return one zstd frame that records its content's length."""
+    """Return one zstd frame that records the length of its content."""
     return _CONTEXTS.compressors[coder].compress(data)
 
 
 def try_coders(
     data: memoryview, coders: tuple[Coder, Coder], *, nbytes: int, worth: float
 ) -> Coder:
-    """Return the second coder where it pays for the `nbytes` bytes in the middle of `data`.
+    """Try two coders on the `nbytes` bytes in the middle of `data` and return one of them.
 
-    That is, where it makes less than `worth` times of them what the first one makes.
+    The second is returned if its output is smaller than `worth` times the output of the first.
     """
     start = max(0, len(data) - nbytes) // 2
     usual, other = (len(compress(data[start : start + nbytes], coder)) for coder in coders)
@@ -95,18 +95,18 @@ def try_coders(
 
 
 def decompress(frame: memoryview, nbytes: int) -> bytes:
-    """Return the `nbytes` bytes that `frame` holds.
+    """Return the `nbytes` bytes that `frame` contains.
 
     Raises MalformedObjectError unless it is exactly one zstd frame with exactly that content.
     """
     try:
         header = zstandard.get_frame_parameters(frame)
-        # Before anything is allocated: python-zstandard sizes its output by this field.
+        # Checked before anything is allocated: python-zstandard allocates by this field.
         if header.content_size != nbytes:
             raise MalformedObjectError(f"a zstd frame does not announce {nbytes} bytes of content")
         if header.window_size > max(_WINDOW_LIMIT, nbytes):
             raise MalformedObjectError(f"a zstd frame wants a window of {header.window_size} bytes")
-        # Fails for other content than announced, for a dictionary, and for what follows the frame.
+        # Raises if the content has another length, if a dictionary is needed, or if bytes follow.
         return _CONTEXTS.decompressor.decompress(
             frame, read_across_frames=False, allow_extra_data=False
         )
@@ -115,7 +115,7 @@ def decompress(frame: memoryview, nbytes: int) -> bytes:
 
 
 def sample_indices(count: int) -> list[slice]:
-    """Return where to look among `count` elements: a few runs, `SAMPLE` elements in all."""
+    """Return the slices of a sample of `count` elements: a few runs, `SAMPLE` elements in all."""
     if count <= SAMPLE:
         return [slice(0, count)]
     run = SAMPLE // _RUNS
@@ -123,17 +123,19 @@ def sample_indices(count: int) -> list[slice]:
 
 
 def histograms(samples: Bytes) -> Counts:
-    """Count how often each byte occurs in each column of at most `SAMPLE` rows."""
+    """Count the occurrences of each byte in each column of at most `SAMPLE` rows."""
     columns = samples.shape[1]
     places = samples + _FIRSTS[:columns]
     return np.bincount(places.ravel(), minlength=256 * columns).reshape(columns, 256)
 
 
 def entropies(counts: Counts) -> tuple[float, ...]:
-    """Estimate the entropy, in bits per byte, of what the samples with these counts came from.
+    """Estimate the entropy of the sampled streams, in bits per byte, from the samples' counts.
 
-    The estimate is zero only for a sample of one value. A sample never holds all that its source
-    does, so its own entropy is too low; Miller and Madow's term makes up for that.
+    The entropy of a sample is lower than the entropy of its source. The bias correction of Miller
+    and Madow, ``(m - 1) / (2 n)`` nats for m values in n samples (G. Miller, Note on the bias of
+    information estimates, 1955), compensates for that. The estimate is zero only if the sample has
+    a single value.
     """
     count = int(counts[0].sum())
     values = np.count_nonzero(counts, axis=1)
@@ -143,7 +145,7 @@ def entropies(counts: Counts) -> tuple[float, ...]:
 
 
 _FIRSTS: Final = np.arange(0, 256 * 8, 256, dtype=np.uint16)
-"""Where each column's counts begin."""
+"""The index of the first count of each column."""
 _LOG: Final = np.log2(np.arange(SAMPLE + 1).clip(1))
 _WEIGHTED: Final = np.arange(SAMPLE + 1) * _LOG
 _MILLER_MADOW: Final = 1 / (2 * math.log(2))

@@ -1,7 +1,7 @@
-"""One chunk as the payload of a frame, and back.
+"""Encoding one chunk as the payload of a frame, and decoding it.
 
-The payload says by itself how its streams were split; what names it (which object, which base,
-which of these codecs) is the frame's header, and that is the pack's business.
+A payload describes the layout of its own streams. The object id, the base and the codec are in the
+frame's header, which the pack writes and reads.
 """
 
 from __future__ import annotations
@@ -32,52 +32,52 @@ if TYPE_CHECKING:
 
 
 class Codec(IntEnum):
-    """What the payload of a frame is. The numbers are stored; they are never used again."""
+    """The encoding of a frame's payload. The numbers are stored and never reassigned."""
 
     RAW = 0
     """The bytes themselves."""
     ZSTD = 1
     """One zstd frame."""
     PLANES = 2
-    """Streams of like bytes of each element, each coded on its own."""
+    """The byte planes of the elements as separately coded streams."""
     DELTA = 3
-    """The planes of the integer difference from a base of the same length."""
+    """The byte planes of the integer difference from a base of the same length."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One payload, not yet written."""
+    """One payload before it is written."""
 
     codec: Codec
-    """How to read it."""
+    """The codec that decodes it."""
     parts: tuple[Buffer, ...]
-    """Buffers to write one after the other. For `RAW` that is the caller's own buffer, uncopied;
-    all others are owned and never written to again."""
+    """The buffers to write in order. For `RAW` this is the caller's buffer, not a copy; other
+    buffers belong to the payload and do not change."""
     size: int
-    """Bytes of all parts together; never more than the raw bytes."""
+    """The total length of the parts in bytes, at most the length of the raw chunk."""
     plan: CodingPlan | None = None
-    """For the chunk that comes after this one; None where it is to be asked anew."""
+    """The plan for the same chunk of the next commit; None if that must be sampled again."""
 
 
 _MIN_BYTES: Final = 64
-"""Bytes below which a payload's own header eats what coding saves."""
+"""The length below which the header of a payload outweighs the savings, in bytes."""
 
 _TRIAL_BYTES: Final = 1 << 14
-"""Bytes on which two settings are compared before a longer run of bytes is coded with one."""
+"""The number of bytes on which two coders are compared before longer data is coded."""
 
 
 class Chunk(NamedTuple):
-    """What is to be encoded."""
+    """One chunk to encode."""
 
     raw: Buffer
-    """Elements of `width` bytes each."""
+    """The bytes of the elements."""
     width: int
-    """1, 2, 4 or 8."""
+    """The bytes of each element: 1, 2, 4 or 8."""
     base: Buffer | None = None
-    """Another chunk of the same length that the decoder will be given again; it is used only where
-    it pays (then the codec is `DELTA`)."""
+    """A chunk of the same length, which the decoder needs if it is used (as codec `DELTA`).
+    It is used only if the payload becomes smaller."""
     plan: CodingPlan | None = None
-    """That of an earlier chunk of the same kind: with it, `AUTO` takes no samples."""
+    """The plan of the same chunk of an earlier commit; with it, `AUTO` takes no samples."""
 
 
 def encode(
@@ -88,18 +88,18 @@ def encode(
     base: Buffer | None = None,
     plan: CodingPlan | None = None,
 ) -> Encoded:
-    """Encode one chunk in the smallest form that `mode` looks for; see `Chunk`.
+    """Encode one chunk in the smallest form that `mode` tries; see `Chunk` for the arguments.
 
-    Raises ValueError if the base's length differs or `width` is none of 1, 2, 4, 8.
+    Raises ValueError if the length of the base differs or if `width` is not 1, 2, 4 or 8.
     """
     return encode_all([Chunk(raw, width, base, plan)], mode=mode)[0]
 
 
 def encode_all(chunks: Iterable[Chunk], *, mode: Mode) -> list[Encoded]:
-    """Encode chunks, each as `encode` does.
+    """Encode several chunks as `encode` does.
 
-    Those that are coded groups go through numpy together: of a small one, most of the work would be
-    the calls. All together must not be much more than one chunk may be.
+    Chunks with the same coding are passed to numpy together, because for small chunks the calls
+    would be most of the work. Their total size must not be much larger than one chunk.
     """
     found = [_prepare(chunk, mode) for chunk in chunks]
     groups: dict[object, list[_Candidate]] = defaultdict(list)
@@ -115,12 +115,11 @@ def encode_all(chunks: Iterable[Chunk], *, mode: Mode) -> list[Encoded]:
 def decode_into(
     codec: int, payload: Buffer, out: memoryview, *, base: Buffer | None = None
 ) -> None:
-    """Fill `out` with the bytes that were encoded; its length is all that is taken on trust.
+    """Decode a payload into `out`. Time and memory are bounded by the length of `out`.
 
-    Time and memory are bounded by that length. Raises MalformedObjectError for a payload that does
-    not decode to exactly `len(out)` bytes, or a base that is absent, superfluous or of another
-    length; `out` may then be partly written. Whether the bytes are the right ones is for the caller
-    to prove by their hash. `base` and `out` must not overlap.
+    Raises MalformedObjectError if the payload does not decode to exactly `len(out)` bytes, or if
+    the base is missing, not needed or of another length; `out` may then be partly written. The
+    caller must verify the hash of the decoded bytes. `base` and `out` must not overlap.
     """
     data, target = memoryview(payload).cast("B"), memoryview(out).cast("B")
     if len(data) > len(target):
@@ -155,7 +154,7 @@ def _raw(view: memoryview) -> Encoded:
 
 
 def _prepare(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
-    """Check a chunk, encode it if it is no numbers, and find out how to where it is."""
+    """Check a chunk. Encode it if it has no numbers, otherwise return the candidate codings."""
     raw, width, base, _ = chunk
     view = memoryview(raw).cast("B")
     if width not in WIDTHS:
@@ -170,7 +169,7 @@ def _prepare(chunk: Chunk, mode: Mode) -> Encoded | _Choice:
 
 
 def _prepare_bytes(view: memoryview, mode: Mode) -> Encoded | _Choice:
-    """Encode text, and numbers of one byte."""
+    """Encode text and one-byte numbers."""
     octets = words(view, 1)
     seen = survey(coding_plan.sample(octets), PLAIN)
     if seen.entropies[0] > NOISE[mode]:
@@ -203,7 +202,7 @@ def _prepare_words(view: memoryview, chunk: Chunk, mode: Mode) -> _Choice:
 
 
 def _choose_coder(view: memoryview) -> Coder:
-    """Rehearse a long run of bytes: text repeats itself, fp8 weights do not."""
+    """Choose a coder by a trial on long data: text has repetitions, fp8 weights do not."""
     if len(view) <= 2 * _TRIAL_BYTES:
         return Coder.TEXT
     coders = Coder.ENTROPY, Coder.TEXT
@@ -212,26 +211,26 @@ def _choose_coder(view: memoryview) -> Coder:
 
 @dataclass(slots=True)
 class _Candidate:
-    """One way to code a chunk as planes."""
+    """One coding of a chunk as planes."""
 
     codec: Codec
     elements: Words
     source: Words | None
-    """What the difference is taken from."""
+    """The elements of the base; None without a difference."""
     seen: Survey
-    """What a sample of that said."""
+    """The survey of the elements or of the difference."""
     encoded: Encoded | None = None
-    """The outcome."""
+    """The payload, after encoding."""
 
     def group_key(self, mode: Mode) -> object:
-        """Return what is equal for those that can be coded together."""
+        """Return a key that is equal for candidates that can be encoded together."""
         methods = self.seen.methods(NOISE[mode])
         return self.elements.itemsize, self.elements.size, self.seen.transform, methods
 
 
 @dataclass(slots=True)
 class _Choice:
-    """The ways to code one chunk, of which the smallest is taken."""
+    """The candidate codings of one chunk."""
 
     view: memoryview
     candidates: list[_Candidate]
@@ -240,7 +239,7 @@ class _Choice:
     based: bool = False
 
     def smallest(self) -> Encoded:
-        """Return the smallest, once all are encoded."""
+        """Return the smallest payload, after all candidates have been encoded."""
         encoded = [each.encoded for each in self.candidates if each.encoded is not None]
         best = min(encoded, key=lambda each: each.size, default=None)
         if best is None or best.size >= len(self.view):
@@ -254,7 +253,7 @@ class _Choice:
 
 
 def _encode_group(group: Sequence[_Candidate], mode: Mode) -> None:
-    """Encode chunks of one group_key, side by side."""
+    """Encode candidates with the same group key in one pass."""
     first = group[0].elements
     if len(group) == 1 and group[0].source is None:
         together = first

@@ -1,4 +1,4 @@
-"""How hard the codec tries."""
+"""The compression modes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import Enum
 
 
 class Mode(Enum):
-    """The compression setting of a repo or a commit; every mode is lossless."""
+    """The compression setting of a repo or a commit. Every mode is lossless."""
 
     OFF = "off"
-    """Chunks are stored as they are; equal chunks are still stored once."""
+    """Store chunks uncompressed. Equal chunks are still stored once."""
     AUTO = "auto"
-    """What a short probe of each chunk finds worth its time."""
+    """Choose the coding of each chunk from a small sample."""
     AGGRESSIVE = "aggressive"
-    """Every candidate is encoded, the smallest one kept."""
+    """Encode every candidate and keep the smallest."""

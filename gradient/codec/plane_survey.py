@@ -1,4 +1,4 @@
-"""What does a sample of a chunk say about its byte planes?"""
+"""Estimates of the statistics of a chunk's byte planes, from a sample of its elements."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ ROTATED: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a sample says about a chunk under one transform."""
+    """The estimated statistics of a chunk's byte planes under one transform."""
 
     transform: int
     entropies: tuple[float, ...]
-    """Bits per byte of each byte plane, the lowest first."""
+    """The entropy of each byte plane in bits per byte, the lowest plane first."""
     common: tuple[int, ...]
-    """The most frequent byte of each."""
+    """The most frequent byte of each plane."""
     share: tuple[float, ...]
-    """How many of the bytes are that one."""
+    """The fraction of the bytes of each plane that equal `common`."""
     local: tuple[int, ...] | None = None
-    """The planes whose streams are not everywhere alike, once they were coded; None: not yet."""
+    """The planes whose distribution varies along the stream; None before they were coded."""
 
     def bits(self, noise: float) -> float:
-        """Return the estimated bits per element."""
+        """Return the estimated number of bits per element."""
         return sum(8.0 if bits > noise else bits for bits in self.entropies)
 
     def methods(self, noise: float) -> tuple[int, ...]:
-        """Return how each byte plane is to be coded: `RAW`, `CONSTANT`, or `ZSTD` and its like."""
+        """Return the method of each byte plane: `RAW`, `CONSTANT`, or `ZSTD` for all others."""
         return tuple(
             stream.RAW if bits > noise else stream.CONSTANT if bits == 0 else stream.ZSTD
             for bits in self.entropies
         )
 
     def coded(self, local: list[int]) -> Survey:
-        """Return the survey with what coding has shown, where that was not known."""
+        """Return the survey with `local` added, unless it was known."""
         return self if self.local is not None else replace(self, local=tuple(local))
 
     def statistics(self, plane: int) -> stream.StreamStatistics:
-        """Return what is known about the stream that begins with a plane."""
+        """Return the statistics of the stream that begins with a plane."""
         local = None if self.local is None else plane in self.local
         return stream.StreamStatistics(
             self.entropies[plane], self.common[plane], self.share[plane], local
@@ -54,7 +54,7 @@ class Survey:
 
 
 def survey(sample: Words, transform: int) -> Survey:
-    """Estimate what each byte plane of a chunk holds from a sample of its elements."""
+    """Estimate the statistics of each byte plane from a sample of the elements."""
     width = sample.itemsize
     if transform == ROTATED:
         sample = sample.copy()

@@ -1,12 +1,13 @@
-"""A chunk taken apart into streams of like bytes, and put together again.
+"""Splitting a chunk into byte planes, and joining them.
 
-An element is read as one unsigned little-endian integer. Its top nine bits may be rotated left by
-one, so that the sign leaves the top byte and an 8-bit exponent fills it (docs/decisions/001). The
-integer is then cut into spans of 1, 2, 4 or 8 bytes; what all elements have in one span is a
-stream, coded on its own. Noise (the low bytes of a mantissa) is one wide stream stored raw.
+Each element is read as an unsigned little-endian integer. Its top nine bits may be rotated left by
+one, so that an 8-bit exponent fills the top byte and the sign moves below it
+(docs/decisions/001). The integer is then split into spans of 1, 2, 4 or 8 bytes. The bytes of all
+elements in one span form a stream, which is coded separately. Noise (the low bytes of a mantissa)
+is one wide stream that is stored raw.
 
-Halving (casting a word to its low half, shifting for its high half) is several times faster in
-numpy than copying with a stride, so both directions are trees of halves.
+In numpy, halving words (casting to the low half, shifting for the high half) is several times
+faster than copying with a stride. So both directions split or join halves recursively.
 """
 
 from __future__ import annotations
@@ -35,19 +36,19 @@ _STREAM: Final = struct.Struct("<BBI")
 
 
 class CodedPlanes(NamedTuple):
-    """A payload."""
+    """The payload of one chunk."""
 
     parts: list[bytes | memoryview]
-    """A header, then each stream."""
+    """The header, then each stream."""
     seen: Survey
-    """The chunk's survey, which now says how its streams were coded."""
+    """The survey of the chunk, with the streams' local coding added."""
 
 
 def encode(elements: Words, surveys: Sequence[Survey], *, mode: Mode) -> list[CodedPlanes]:
-    """Encode chunks of one length, which stand one after the other, each with its survey.
+    """Encode consecutive chunks of the same length, one for each survey.
 
-    The parts of the payloads are the caller's to keep. All surveys must have the same transform and
-    methods; `ROTATED` ones a top plane that is neither noise nor constant.
+    The caller owns the parts of the payloads. All surveys must have the same transform and methods.
+    With `ROTATED`, the top plane must be neither noise nor constant.
     """
     seen = surveys[0]
     methods = seen.methods(NOISE[mode])
@@ -71,9 +72,9 @@ def encode(elements: Words, surveys: Sequence[Survey], *, mode: Mode) -> list[Co
 
 
 def decode_into(payload: memoryview, out: memoryview) -> Words:
-    """Fill `out` from a payload and return it as words of the width that the payload names.
+    """Decode a payload into `out` and return `out` as words of the payload's width.
 
-    Raises MalformedObjectError if the payload is anything but the streams of `len(out)` bytes.
+    Raises MalformedObjectError if the payload does not hold exactly the streams of `out`.
     """
     if len(payload) < _HEAD.size:
         raise MalformedObjectError("a planes payload has no header")
@@ -92,7 +93,7 @@ def decode_into(payload: memoryview, out: memoryview) -> Words:
 
 @cache
 def _spans(methods: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """Cut an element into (offset, bytes); neighbours of noise, or of one value, stay together."""
+    """Split an element into (offset, bytes); adjacent noise or constant planes form one span."""
     spans: list[tuple[int, int]] = []
     offset = 0
     while offset < len(methods):
@@ -111,7 +112,7 @@ def _spans(methods: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
 def _split(
     elements: Words, spans: Sequence[tuple[int, int]], owned: list[bool], *, rotated: bool
 ) -> Iterator[Words]:
-    """Yield the stream of each span; those not `owned` live until the next one is asked for."""
+    """Yield the stream of each span. A stream that is not `owned` is valid until the next one."""
     width = elements.itemsize
     if len(spans) == 1:
         yield elements.copy() if owned[0] else elements
@@ -139,7 +140,7 @@ def _split(
 
 
 def _split_float(tops: Words, owned: list[bool]) -> Iterator[Words]:
-    """Yield sign and seven bits of mantissa, then the exponent, of floats' top 16 bits."""
+    """Yield the sign with seven bits of mantissa, then the exponent, of the top 16 bits."""
     wide = _take("shift2", 2, tops.size, fresh=False)
     sign = SCRATCH.take("sign", tops.size)
     np.greater_equal(tops, 0x8000, out=sign.view(np.bool_))
@@ -161,7 +162,7 @@ def _take(name: str, width: int, count: int, *, fresh: bool) -> Words:
 
 
 def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
-    """Return each span's stream, lowest first; a constant one has a single element."""
+    """Return the stream of each span, lowest first; a constant stream has a single element."""
     table: list[tuple[int, int, int]] = []
     cursor, covered = _HEAD.size, 0
     while covered < width:
@@ -186,7 +187,7 @@ def _streams(payload: memoryview, width: int, count: int) -> list[Words]:
 
 
 def _join(streams: list[Words], out: Words, *, rotated: bool) -> None:
-    """Put streams together into the words of `out`, the exact reverse of `_split`."""
+    """Join streams into the words of `out`; the inverse of `_split`."""
     width = out.itemsize
     if len(streams) == 1:
         np.copyto(out, streams[0])
@@ -207,13 +208,13 @@ def _join(streams: list[Words], out: Words, *, rotated: bool) -> None:
 
 
 def _join_float(mantissa: Words, exponent: Words, out: Words) -> None:
-    # Read as signed and widened, the sign comes out on top by itself, and also where the exponent
-    # belongs: the mask clears it there.
+    # Widening as signed integers copies the sign to all upper bits; the mask clears the bits of
+    # the exponent.
     wide = _take("shift2", 2, out.size, fresh=False)
     np.copyto(wide.view("<i2"), mantissa.view("i1"))
     np.bitwise_and(wide, 0x807F, out=wide)
     np.copyto(out, exponent)
-    np.multiply(out, 128, out=out)  # Quicker than a shift, which numpy does not vectorise as well.
+    np.multiply(out, 128, out=out)  # Faster than a shift, which numpy vectorises less well.
     np.bitwise_or(out, wide, out=out)
 
 

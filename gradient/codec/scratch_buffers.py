@@ -1,8 +1,8 @@
-"""Working memory that each thread keeps from chunk to chunk.
+"""Working memory that each thread reuses from chunk to chunk.
 
-Touching fresh memory costs more than splitting a chunk into planes does, so the intermediate
-planes of one chunk are written over those of the chunk before. Nothing that leaves the codec may
-live here: the next call on the same thread overwrites it.
+Touching newly allocated memory takes longer than splitting a chunk into planes. So the
+intermediate planes of a chunk overwrite those of the chunk before. Results of the codec must not
+use this memory, because the next call on the same thread overwrites it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Scratch(threading.local):
     def take(self, name: str, nbytes: int) -> Bytes:
         """Return `nbytes` of uninitialised memory, the same at each call with this name.
 
-        More than one chunk's worth is allocated afresh and not kept.
+        Memory for more than one chunk is newly allocated and not kept.
         """
         if nbytes > CHUNK_BYTES:
             return np.empty(nbytes, np.uint8)

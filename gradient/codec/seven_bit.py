@@ -1,8 +1,8 @@
-"""Bytes whose top bit is never set, eight in the room of seven.
+"""Packing of bytes whose top bit is never set: eight values in seven bytes.
 
-The mantissas of second moments are noise under a sign that is always zero. An entropy coder finds
-that out slowly; moving every eighth byte into the spare bits of the seven others saves the same
-eighth at the speed of memory.
+The mantissa bytes of second moments are noise below a sign bit that is always zero. An entropy
+coder saves the sign bit slowly. Moving every eighth byte into the spare bits of seven others saves
+the same eighth at memory speed.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from gradient.codec.scratch_buffers import SCRATCH, Bytes
 
 
 def packed_size(count: int) -> int:
-    """Return the bytes that `count` values take."""
+    """Return the packed length of `count` values, in bytes."""
     return 7 * (-(-count // 8))
 
 
 def pack(values: Bytes) -> Bytes:
-    """Return a new array: row i of seven holds the i-th eighth of the values, below one bit each
-    of the last eighth (the i-th bit from the top of its seven). Missing values count as zero.
+    """Return a new array of seven rows.
+
+    Row i holds the i-th eighth of the values. Its top bits hold the i-th bit, from the top of
+    seven, of each value of the last eighth. Missing values are zero.
     """
     row = -(-values.size // 8)
     if values.size % 8:
@@ -39,7 +41,7 @@ def pack(values: Bytes) -> Bytes:
 
 
 def unpack(packed: Bytes, out: Bytes) -> Bytes:
-    """Write as many values to `out`, a multiple of eight, as `packed` holds, and return it."""
+    """Unpack into `out`, whose size is the number of packed values, and return `out`."""
     row = out.size // 8
     rows, eighths = packed.reshape(7, row), out.reshape(8, row)
     np.bitwise_and(rows, 127, out=eighths[:7])

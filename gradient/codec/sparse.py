@@ -1,9 +1,9 @@
-"""Bytes most of which are equal: where the others are, and what they are.
+"""Coding of streams most of whose bytes are equal: the positions and values of the others.
 
-A Huffman code spends at least a bit on a byte, and a search for repetitions finds none worth its
-time among places that are anywhere. The distance from one of the others to the next fits a byte as
-a rule, and its distribution is what Huffman codes are good at: together within a hundredth of the
-entropy, and several times faster, for whatever is equal is never looked at again.
+A Huffman code needs at least one bit per byte, and random positions have no repetitions. The
+distance from one other byte to the next usually fits a byte, and Huffman coding suits the
+distribution of distances. The result is within a hundredth of the entropy. It is several times
+faster, because only the other bytes are coded.
 
     common value | others | length of the distances | two parts: method, stored length | the parts
 """
@@ -27,17 +27,17 @@ _RAW: Final = 0
 _ZSTD: Final = 1
 
 _SKIP: Final = 255
-"""A distance byte that stands for so many values without another one after them."""
+"""The distance byte that skips this many common values and adds no other byte."""
 
 _MAX_OTHERS: Final = 0.5
-"""The share of others from which on this is not worth while."""
+"""The fraction of other bytes above which this coding is not used."""
 
 _ROWS_SHARE: Final = 0.65
-"""The share of zero distances from which on others come in rows, which repeat themselves."""
+"""The fraction of zero distances above which the distances have repetitions."""
 
 
 def pack(values: Bytes, common: int) -> bytes | None:
-    """Return the stored form of bytes that mostly equal `common`; None where too many do not."""
+    """Return the stored form of bytes that mostly equal `common`; None if too many differ."""
     places = np.flatnonzero(values != common)
     if places.size > _MAX_OTHERS * values.size:
         return None
@@ -51,10 +51,9 @@ def pack(values: Bytes, common: int) -> bytes | None:
 
 
 def unpack(stored: memoryview, count: int) -> Bytes:
-    """Return the `count` bytes that `pack` was given.
+    """Return the `count` bytes that were packed. Memory and time are bounded by `count`.
 
-    Raises MalformedObjectError for anything that does not say exactly so many; memory and time are
-    bounded by `count`.
+    Raises MalformedObjectError if the stored form does not describe exactly `count` bytes.
     """
     if len(stored) < _HEAD.size:
         raise MalformedObjectError("a sparse stream has no header")
@@ -76,7 +75,7 @@ def unpack(stored: memoryview, count: int) -> Bytes:
 
 
 def _distances(places: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Bytes:
-    """Return for each place how many values lie between it and the one before, in bytes."""
+    """Return the number of values between each position and the one before, as bytes."""
     gaps = places.copy()
     gaps[1:] -= places[:-1] + 1
     if gaps.max(initial=0) < _SKIP:
@@ -89,7 +88,7 @@ def _distances(places: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Bytes:
 
 
 def _sum_dtype(length: int) -> type[np.uint32 | np.uint64]:
-    """Return what holds the sum of so many distances: the narrower, the faster."""
+    """Return a dtype for the sum of `length` distances; the narrower one is faster."""
     return np.uint32 if length <= 1 << 24 else np.uint64
 
 

@@ -1,4 +1,4 @@
-"""One stream of like bytes, by the method that suits it, and back."""
+"""Coding one stream of a byte plane with the best method, and decoding it."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ SEVEN: Final = 3
 SPARSE: Final = 4
 
 NOISE: Final = {Mode.AUTO: 7.75, Mode.AGGRESSIVE: 7.96}
-"""Bits per byte from which on a stream is stored as it is."""
+"""The entropy, in bits per byte, above which a stream is stored raw."""
 
 _REPEATS_BITS: Final = 1.0
-"""Bits per byte below which Huffman codes, a bit per byte at least, lose against a search."""
+"""The entropy, in bits per byte, below which a search for matches beats Huffman coding."""
 
 _SPARSE_SHARE: Final = 0.65
-"""The share of one value above which Huffman codes waste a part of a bit on it."""
+"""The fraction of the common byte above which Huffman coding wastes part of a bit on it."""
 
 _SEVEN_BITS: Final = 6.85
-"""Bits per byte above which seven bits without their distribution are as good as with it."""
+"""The entropy, in bits per byte, above which seven-bit packing equals entropy coding."""
 
 _LOCAL_RATIO: Final = 0.99
-"""What codes made anew for each part may cost of those made once: they take longer to read."""
+"""The largest size ratio at which local tables are used: they take longer to decode."""
 
 _LOCAL_BYTES: Final = 1 << 14
-"""Bytes of such a part."""
+"""The length coded with one local table, in bytes."""
 
 _TRIAL_BYTES: Final = 1 << 16
-"""Bytes on which the two are compared."""
+"""The number of bytes on which both coders are compared."""
 
 
 class StreamStatistics(NamedTuple):
-    """What is known about a stream before it is coded."""
+    """The estimated statistics of a stream before it is coded."""
 
     bits: float
-    """Per byte of its first plane; zero for a sample of one value."""
+    """The entropy of its first plane in bits per byte; zero for a sample of one value."""
     common: int
     """The most frequent byte."""
     share: float
-    """How many are that one."""
+    """The fraction of bytes that equal it."""
     local: bool | None
-    """Whether it is not everywhere alike; None: not known."""
+    """True if the distribution varies along the stream; None if unknown."""
 
 
 class PackedStream(NamedTuple):
-    """A stream, coded."""
+    """A coded stream."""
 
     method: int
     stored: bytes | memoryview
-    """Bytes that nothing else refers to."""
+    """The coded bytes, which belong to this object."""
     local: bool = False
-    """Whether it has codes made anew for each part."""
+    """True if it was coded with local tables."""
 
 
 def pack(stream: Words, statistics: StreamStatistics, mode: Mode) -> PackedStream:
-    """Code a stream; one of noise must be the caller's own memory, and is returned as it is."""
+    """Code a stream. Noise is returned uncopied, so the caller must own its memory."""
     if statistics.bits > NOISE[mode]:
         return PackedStream(RAW, stream.view(np.uint8).data)
     if statistics.bits == 0 and is_constant(stream):
@@ -97,7 +97,7 @@ def pack(stream: Words, statistics: StreamStatistics, mode: Mode) -> PackedStrea
 
 
 def fits(method: int, stored: int, span: int, count: int) -> bool:
-    """Return whether `count` elements of `span` bytes can be `stored` bytes of a method."""
+    """Return whether a method can store `count` elements of `span` bytes in `stored` bytes."""
     expected = {RAW: span * count, CONSTANT: span, ZSTD: stored}
     if span == 1:
         expected |= {SEVEN: seven_bit.packed_size(count), SPARSE: stored}
@@ -105,10 +105,10 @@ def fits(method: int, stored: int, span: int, count: int) -> bool:
 
 
 def unpack(method: int, stored: memoryview, span: int, count: int, *, place: int) -> Words:
-    """Return the elements of a stream, in the order of `place` its own memory; see `fits`.
+    """Return the elements of a stream, whose method and size must pass `fits`.
 
-    A constant one has a single element. Raises MalformedObjectError for anything that `pack` does
-    not make of so many.
+    Streams with different `place` use different scratch memory. A constant stream has a single
+    element. Raises MalformedObjectError if `pack` does not write such bytes for `count` elements.
     """
     if method == ZSTD:
         return words(entropy.decompress(stored, span * count), span)
