@@ -1,1 +1,1 @@
-"""What is a run? Live torch objects to plain nested state and back; nothing here touches a file."""
+"""The state of a run: live torch objects to plain nested data and back, without file access."""

@@ -14,9 +14,9 @@ from gradient.state.value_format import Pickled
 
 
 def capture(run: LiveObjects) -> dict[str, Any]:
-    """Return the run's state by component; its tensors are the live ones.
+    """Return the state of a run by component. The tensors are the live ones, not copies.
 
-    The generators come last, so that a getter that draws from one does not shift a resumed run.
+    The generators are captured last, because a getter may draw random numbers.
     """
     state: dict[str, Any] = {"model": capture_model(run.model)}
     if run.optimizer is not None:

@@ -1,8 +1,8 @@
-"""Workers of a data loader that outlive a signal sent to the whole job.
+"""Protection of a data loader's workers against signals that are sent to the whole job.
 
-A scheduler signals every process of a job, and a worker's end ends the epoch that is to reach its
-next step. But a worker must end where its parent says so, by the same signal: one that ignored it
-would be waited for without end when the interpreter exits. So a thread looks at who sent it.
+A scheduler signals every process of a job. If a worker exits, the epoch fails before the run
+reaches its next step. But the parent ends its workers with the same signal, and waits for them
+forever at interpreter exit if they ignore it. So a thread in the worker checks the sender.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 CAN_IDENTIFY_SENDER = hasattr(signal, "sigwaitinfo")
-"""Whether the system tells who sent a signal; where it does not, workers stay as they are."""
+"""True if the system reports the sender of a signal; otherwise workers are not protected."""
 
 
 @contextmanager
 def signals_blocked(signals: tuple[int, ...]) -> Iterator[None]:
-    """Start workers that are deaf to signals from their first moment on: they inherit the mask.
+    """Block signals while workers are started, because they inherit the signal mask.
 
-    One that comes meanwhile reaches the caller when this ends.
+    A signal that arrives in this context is delivered to the caller when the context exits.
     """
     if not CAN_IDENTIFY_SENDER or not signals:
         yield
@@ -36,13 +36,13 @@ def signals_blocked(signals: tuple[int, ...]) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class ProtectedWorkerInit:
-    """Starts a worker: the script's way, after making it deaf to signals of others."""
+    """A ``worker_init_fn`` that ignores signals from other processes than the parent."""
 
     started: Callable[[int], object] | None
     signals: tuple[int, ...]
 
     def __call__(self, worker: int) -> None:
-        """Be a `worker_init_fn`."""
+        """Protect this worker process, then call the script's own ``worker_init_fn``."""
         if CAN_IDENTIFY_SENDER:
             signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
             threading.Thread(

@@ -1,4 +1,4 @@
-"""Tagged JSON to values: strict, so that a value has one form, and from the tables alone."""
+"""Decoding of tagged JSON. Each value has exactly one accepted form; all types are in tables."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gradient.state.value_format import (
 
 
 class Decoder:
-    """Decodes values with one `ContentReader`; a subclass may know more tags by `extra`."""
+    """Decodes values; a subclass may decode further tags in `extra`."""
 
     def __init__(self, reader: ContentReader) -> None:
         self._reader = reader
 
     def extra(self, tag: str, payload: Json) -> Any:
-        """Decode a tag that is not a value's; here there are none."""
+        """Decode a tag that is not in the table; this class raises MalformedObjectError."""
         raise MalformedObjectError(f"unknown tag {tag!r:.80}")
 
     def decode(self, node: Json) -> Any:
@@ -181,7 +181,7 @@ _DECODERS: dict[str, Callable[[Decoder, Json], Any]] = {
     "ndarray": Decoder._ndarray,
     "tensor": lambda decoder, node: decoder._reader.tensor(node),
 }
-"""Every tag of a value: persisted, so a name here is never given another meaning."""
+"""The decoder of each tag. Tags are stored, so a tag never changes its meaning."""
 
 
 def _fields(node: Json, *names: str) -> list[Json]:

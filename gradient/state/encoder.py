@@ -1,4 +1,4 @@
-"""Values to tagged JSON."""
+"""Encoding of values as tagged JSON."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _HINTS: dict[type, str] = {
     torch.nn.Module: "its state_dict()",
     torch.optim.Optimizer: "its state_dict()",
 }
-"""What plain data the getter could return, for classes that are often met."""
+"""The plain data that a getter can return instead, for common classes."""
 
 
 class Encoder:
@@ -57,11 +57,11 @@ class Encoder:
         self._open: set[int] = set()
 
     def substitute(self, value: object, path: str) -> Json:
-        """Return what stands for `value` instead of its encoding, or None (here: always)."""
+        """Return JSON that replaces the encoding of `value`, or None; this class returns None."""
         return None
 
     def encode(self, value: object, path: str, *, depth: int = 1) -> Json:
-        """Encode one value that stands `depth` levels down in its JSON."""
+        """Encode one value at nesting level `depth` of its JSON; raises UnsupportedValueError."""
         if value is None or type(value) is bool:
             return value
         if depth > MAX_DEPTH:
@@ -180,7 +180,7 @@ def _number(value: Any, path: str) -> Json:
 def _string(value: Any, path: str) -> Json:
     try:
         value.encode("utf-8")
-    except UnicodeEncodeError:  # lone surrogates: file names that were no UTF-8, for one
+    except UnicodeEncodeError:  # lone surrogates, such as in file names that are not UTF-8
         return {"str": value.encode("utf-8", "surrogatepass").hex()}
     return str(value)
 
@@ -200,7 +200,7 @@ _LEAVES: dict[type, Callable[[Any, str], Json]] = {
 _KEYS = frozenset(
     {bool, int, float, str, complex, bytes, type(None), torch.Size, torch.dtype, torch.device}
 )
-"""Types of keys and set elements, beside tuples and frozensets of them and NumPy scalars."""
+"""Types of keys and set elements; NumPy scalars, tuples and frozensets are checked separately."""
 
 
 def _dtype_name(value: torch.dtype, path: str) -> str:
@@ -211,7 +211,7 @@ def _dtype_name(value: torch.dtype, path: str) -> str:
 
 
 def check_key(key: object, path: str) -> None:
-    """Refuse what cannot be a key of a mapping or an element of a set."""
+    """Raise UnsupportedValueError for a value that cannot be a mapping key or a set element."""
     if type(key) in (tuple, frozenset):
         for item in key:  # type: ignore[attr-defined]
             check_key(item, path)

@@ -1,4 +1,4 @@
-"""The live objects of a run, and the further state that the script registered."""
+"""The live objects of a run, and the state that the script registered."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gradient.errors import ConfigError, InvalidNameError
 from gradient.state.optimizer import Stateful
 
 BUILT_IN = ("model", "optimizer", "scheduler", "rng")
-"""The components every run has (a scheduler if there is one)."""
+"""The components that are not registered by name."""
 
 RESERVED = frozenset(
     {*BUILT_IN, "step", "amp", "distributed", "external", "meta", "data", "is_delta"}
     | {"anchor_id", "anchor_ref", "anchor_path"}
 )
-"""Names that mean something else in a checkpoint file."""
+"""Names that have another meaning in a checkpoint file."""
 
 _MAX_NAME = 200
 
@@ -30,15 +30,15 @@ class Registered:
     getter: Callable[[], Any]
     """Returns the state: plain data and tensors."""
     setter: Callable[[Any], object]
-    """Takes back what the getter returned; the value is its own to keep."""
+    """Accepts the state that the getter returned, and may keep it."""
     required: bool = True
-    """Whether a checkpoint without it is refused."""
+    """True if a checkpoint without this state is refused."""
     pickle: bool = False
-    """Whether its value may travel as a pickle, which runs code when it is read."""
+    """True if the state may be stored as a pickle, which can run code when it is read."""
 
     @classmethod
     def of(cls, thing: object, *, required: bool = True, pickle: bool = False) -> Registered:
-        """Register an object with ``state_dict`` and ``load_state_dict``."""
+        """Register an object with ``state_dict`` and ``load_state_dict``; raises ConfigError."""
         getter = getattr(thing, "state_dict", None)
         setter = getattr(thing, "load_state_dict", None)
         if not callable(getter) or not callable(setter):
@@ -52,7 +52,7 @@ class Registered:
 
 @dataclass(slots=True)
 class LiveObjects:
-    """What is captured and restored together."""
+    """The objects that are captured and restored together."""
 
     model: torch.nn.Module
     """The model, wrapped or not."""
@@ -61,11 +61,11 @@ class LiveObjects:
     scheduler: Stateful | None = None
     """Anything with ``state_dict`` and ``load_state_dict``."""
     registered: dict[str, Registered] = field(default_factory=dict)
-    """Further state by name; the names stand beside the built-in ones."""
+    """The registered states by name."""
 
 
 def check_objects(model: object, optimizer: object, scheduler: object) -> None:
-    """Refuse objects whose state cannot be taken and put back; raises ConfigError."""
+    """Raise ConfigError for objects whose state cannot be captured and restored."""
     wanted = "attach takes the model, the optimizer and the scheduler, in this order"
     if not isinstance(model, torch.nn.Module):
         raise ConfigError(
@@ -83,7 +83,7 @@ def check_objects(model: object, optimizer: object, scheduler: object) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse a name for registered state that could collide; raises InvalidNameError."""
+    """Raise InvalidNameError if registered state cannot have this name."""
     if type(name) is not str or not name or len(name) > _MAX_NAME:
         raise InvalidNameError(str(name), f"a state's name is a string of 1 to {_MAX_NAME} letters")
     if name in RESERVED:

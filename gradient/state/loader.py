@@ -1,14 +1,14 @@
-"""A `DataLoader` that resumes in mid-epoch, without reading the data that was consumed.
+"""A `DataLoader` that resumes in the middle of an epoch without reading the consumed data again.
 
-Which data comes next is decided by the batch sampler and by the generators it draws from. torch
-draws twice per epoch: when the workers are made (their base seed), and when the sampler is first
-asked (the order). Both may happen long before a batch is consumed, since workers read ahead. So the
-loader keeps the generators as they were at those two moments, counts the batches handed out, and on
-resume goes the same way again: set the first, make the workers; set the second, advance the batch
-sampler alone; set the generators of the moment of the commit, go on.
+The batch sampler and the generators it draws from decide the order of the data. torch draws twice
+per epoch: when the workers are created (their base seed), and when the sampler yields its first
+batch (the order). Workers read ahead, so both draws may happen long before a batch is consumed.
+The loader therefore keeps the generator states of those two moments and counts the batches it
+returned. On resume it repeats the steps: set the first states and create the workers; set the
+second states and advance the batch sampler alone; then set the generator states of the commit.
 
-Not replayed: what the dataset draws inside workers, and a sampler that draws from a global
-generator in the middle of an epoch, in between the draws of the training loop.
+Not replayed: random draws of the dataset inside workers, and samplers that draw from a global
+generator during an epoch, between the draws of the training loop.
 """
 
 from __future__ import annotations
@@ -31,34 +31,37 @@ _NAME = "loader"
 
 
 def loader_name(number: int) -> str:
-    """Return the name under which the state of a run's n-th loader is registered."""
+    """Return the name under which the state of a run's loader is registered; `number` is from 0."""
     return f"{_NAME}.{number}" if number else _NAME
 
 
 def is_loader_name(name: str) -> bool:
-    """Tell whether a component is the state of a loader."""
+    """Return whether a component is the state of a loader."""
     head, _, number = name.partition(".")
     return head == _NAME and (name == _NAME or number.isdecimal())
 
 
 def reseeded(state: dict[str, Any]) -> dict[str, Any]:
-    """Return a loader's state that goes on with the global generators as they are now."""
-    if state["consumed"] is None:  # between epochs nothing but the loader's own is kept
+    """Return a loader's state with its global generators replaced by their current states."""
+    if state["consumed"] is None:  # between epochs only the loader's own generators are kept
         return state
     return state | {"now": state["now"] | rng.capture_cpu()}
 
 
 class ResumableLoader:
-    """Wraps a map-style `DataLoader`; iterate over this one instead.
+    """Wraps a map-style `DataLoader`; iterate over the wrapper instead.
 
-    A commit while an epoch is read resumes after the last batch handed out. An epoch that the
-    script leaves early (``break``) is over, as it is for a plain `DataLoader`.
+    A commit during an epoch resumes after the last returned batch. An epoch that the script leaves
+    early (``break``) has ended, as with a plain `DataLoader`.
     """
 
     def __init__(
         self, dataloader: DataLoader[Any], *, on_resume: Callable[[], object] | None = None
     ) -> None:
-        """Wrap a loader; `on_resume` is called where the reading of a resumed epoch begins."""
+        """Wrap a loader; `on_resume` is called when iteration over a resumed epoch begins.
+
+        Raises ConfigError for a loader that cannot be resumed.
+        """
         if not hasattr(dataloader, "dataset"):
             raise ConfigError(
                 f"the loader is of type {type(dataloader).__name__}, no DataLoader of "
@@ -75,9 +78,9 @@ class ResumableLoader:
                 "use in_order=True"
             )
         self.dataloader = dataloader
-        """The loader as the script made it; it is not iterated itself."""
+        """The loader that the script created; it is not iterated itself."""
         self.finished = 0
-        """How many epochs ended here, by exhaustion or because the script left them."""
+        """The number of epochs that ended, by exhaustion or because the script left them."""
         self._on_resume = on_resume
         self._sampler = _ResumableSampler(self)
         self._inner = _with_sampler(dataloader, self._sampler)
@@ -89,7 +92,7 @@ class ResumableLoader:
         self._pending: dict[str, Any] | None = None
 
     def protect_workers(self, signals: Sequence[int]) -> None:
-        """Let workers that start from now on outlive signals that are sent to the whole job."""
+        """Protect workers that start later against signals that are sent to the whole job."""
         if signals:
             self._protected_signals = tuple(signals)
             self._inner.worker_init_fn = ProtectedWorkerInit(
@@ -100,22 +103,22 @@ class ResumableLoader:
         return len(self.dataloader)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "dataloader":  # not set yet: a copy or an unpickled shell asks
+        if name == "dataloader":  # a copy or an unpickled object without attributes
             raise AttributeError(name)
         return getattr(self.dataloader, name)
 
     @property
     def in_epoch(self) -> bool:
-        """Whether an epoch is being read, or will be read on after a resume."""
+        """True during an epoch, and after a resume until the rest of the epoch has been read."""
         if self._pending is not None:
             return self._pending["consumed"] is not None
         return self._reading is not None
 
     def __iter__(self) -> Iterator[Any]:
-        """Read an epoch: the rest of the resumed one if there is one, else a new one."""
+        """Iterate over the rest of the resumed epoch, or else over a new epoch."""
         if self._reading is not None:
             self._reading = None
-            self.finished += 1  # the script left that epoch, and another begins
+            self.finished += 1  # the script left that epoch
         batches = self._begin(self._pending)
         self._consumed = 0 if self._pending is None else self._pending["consumed"] or 0
         if self.in_epoch and self._on_resume is not None:
@@ -158,11 +161,11 @@ class ResumableLoader:
         return batches
 
     def started(self) -> None:
-        """Note the generators from which the sampler draws the order of this epoch."""
+        """Record the generator states from which the sampler draws the order of this epoch."""
         self._start = self.generators()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the epoch, and the generators of the moments that matter."""
+        """Return the position in the epoch and the generator states; see the module."""
         if self._pending is not None:
             return self._pending
         reading = self._reading is not None
@@ -175,7 +178,7 @@ class ResumableLoader:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume there at the next ``iter()``; raises MisfitError where the batches differ."""
+        """Resume at this state on the next ``iter()``; raises MisfitError if the batches differ."""
         here = _length(self.dataloader)
         if state["consumed"] is not None and state["batches"] != here:
             raise MisfitError(
@@ -186,11 +189,11 @@ class ResumableLoader:
         self._pending = state
 
     def generators(self) -> dict[str, Any]:
-        """Return the state of the global CPU generators and of the loader's own."""
+        """Return the states of the global CPU generators and of the loader's own generators."""
         return rng.capture_cpu() | self._own()
 
     def set_generators(self, state: dict[str, Any]) -> None:
-        """Set what `generators` returned, or a part of it."""
+        """Set all or some of the states that `generators` returned."""
         if all(name in state for name in _GLOBAL):
             rng.restore({name: state[name] for name in _GLOBAL})
         for name, generator in _own_generators(self.dataloader).items():
@@ -205,10 +208,11 @@ _GLOBAL = ("python", "numpy", "torch")
 
 
 class _ResumableSampler:
-    """The batch sampler of the inner loader: the script's, from any batch on."""
+    """The batch sampler of the inner loader: the script's sampler, from a given batch on."""
 
     def __init__(self, owner: ResumableLoader) -> None:
-        # Weak, since a cycle would leave workers to the collector, which may run in a forked child.
+        # Weak, because in a cycle the garbage collector would end the workers, and it may run in a
+        # forked child.
         self._owner = weakref.ref(owner)
         batch_sampler = owner.dataloader.batch_sampler
         self._sampler: Any = owner.dataloader.sampler if batch_sampler is None else batch_sampler
@@ -220,7 +224,7 @@ class _ResumableSampler:
         return len(self._sampler)
 
     def start_at(self, generators: dict[str, Any] | None, skip: int) -> None:
-        """Say what the next epoch draws from (None: as they are), and its first batch."""
+        """Set the generators for the next epoch (None: unchanged) and the batches to skip."""
         self._generators, self._skip = generators, skip
 
     def __iter__(self) -> Iterator[Any]:
@@ -228,7 +232,7 @@ class _ResumableSampler:
         return self._lazily()
 
     def begin(self) -> None:
-        """Draw the order and skip, unless the workers have asked for batches already."""
+        """Draw the order and skip batches, unless the workers have requested batches already."""
         owner = self._owner()
         if self._batches is not None or owner is None:
             return
@@ -247,10 +251,10 @@ class _ResumableSampler:
 
 
 def _with_sampler(dataloader: DataLoader[Any], order: _ResumableSampler) -> DataLoader[Any]:
-    """Copy a loader (subclass and settings included) and give the copy another sampler."""
+    """Return a copy of a loader, with its class and settings but another sampler."""
     inner = copy.copy(dataloader)
     name = "sampler" if dataloader.batch_sampler is None else "batch_sampler"
-    # A DataLoader refuses this through setattr, to protect one that is in use; this one is new.
+    # DataLoader.__setattr__ refuses this to protect a loader in use; this one is new.
     object.__setattr__(inner, name, order)
     inner._iterator = None
     return inner
@@ -259,12 +263,12 @@ def _with_sampler(dataloader: DataLoader[Any], order: _ResumableSampler) -> Data
 def _length(dataloader: DataLoader[Any]) -> int | None:
     try:
         return len(dataloader)
-    except TypeError:  # a sampler without a length
+    except TypeError:  # the sampler has no length
         return None
 
 
 def _own_generators(dataloader: DataLoader[Any]) -> dict[str, Any]:
-    """Find the generators that the loader and its samplers hold, each once, by place."""
+    """Return the generators of the loader and its samplers, each once, by attribute path."""
     batch_sampler = dataloader.batch_sampler
     places = {
         "loader": dataloader,

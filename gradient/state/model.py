@@ -1,10 +1,10 @@
 """A model's parameters, persistent buffers and extra state.
 
-Buffers that a module registers with ``persistent=False`` are not captured: the module says that
-they can be computed again (a mask, a table of positions), so what rebuilds the model rebuilds them.
+Buffers that a module registers with ``persistent=False`` are not captured. They can be computed
+again (a mask, a table of positions), and the code that builds the model builds them.
 
-Restoring copies bits into the live tensors and leaves the tensors where they are: ties, devices,
-memory formats and everything that points at them (an optimizer, a compiled graph) stay valid.
+Restoring copies bits into the live tensors and does not replace the tensors. Ties, devices, memory
+formats and references to the tensors (from an optimizer or a compiled graph) stay valid.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from gradient.state.snapshot import snapshot
 from gradient.state.tensors import extent, same_bits
 
 TIED_MESSAGE = "here tied to {}, saved apart"
-"""What is said of a saved value that `conflicting_ties` finds."""
+"""The message for a saved value that `conflicting_ties` finds."""
 
 _FAR = 1 << 62
 
 
 @dataclass(slots=True)
 class Mismatch:
-    """How a saved component differs from the live object it should go into."""
+    """The differences between a saved component and the live object to restore."""
 
     missing: list[str] = field(default_factory=list)
     """Names that the live object has and the checkpoint lacks."""
     unexpected: list[str] = field(default_factory=list)
     """Names that the checkpoint has and the live object lacks."""
     mismatched: dict[str, str] = field(default_factory=dict)
-    """Names that both have, with what is different."""
+    """Names that both have, with a description of the difference."""
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.mismatched)
 
     def error(self, what: str) -> MisfitError:
-        """Make the error that lists everything; `what` names the component."""
+        """Return an error that lists all differences; `what` names the component."""
         lines = [f"the checkpoint's {what} does not fit; nothing was changed"]
         lines += [f"  missing in the checkpoint: {name}" for name in self.missing]
         lines += [f"  unexpected in the checkpoint: {name}" for name in self.unexpected]
@@ -61,14 +61,14 @@ class Mismatch:
 
 
 def capture_model(model: torch.nn.Module) -> dict[str, Any]:
-    """Return the state dict under stripped names, in its order; tensors are the live ones."""
+    """Return the model's state dict with stripped names, in its order. The tensors are live."""
     state = model.state_dict()
     names = stripped(state)
     return {names[name]: value for name, value in state.items()}
 
 
 class ModelPlan:
-    """A checked restore of a model: making one changes nothing, `apply` cannot be refused."""
+    """A checked restore of a model. Creating a plan changes nothing; `apply` cannot be refused."""
 
     def __init__(self, model: torch.nn.Module, saved: Mapping[str, Any]) -> None:
         self._model = model
@@ -76,7 +76,7 @@ class ModelPlan:
         names = stripped(live)
         self.mismatch = Mismatch()
         self.matching: dict[str, Any] = {}
-        """Saved values that fit, under the live names."""
+        """The saved values that fit, by live name."""
         self._expanded: dict[str, torch.Tensor] = {}
         for name, value in live.items():
             short = names[name]
@@ -98,10 +98,10 @@ class ModelPlan:
             self.mismatch.mismatched[names[name]] = TIED_MESSAGE.format(names[other])
         self._metadata = getattr(live, "_metadata", None)
         self.fitting = {names[name] for name in self.matching}
-        """The stripped names of what fits."""
+        """The stripped names of the values that fit."""
 
     def apply(self) -> None:
-        """Copy the fitting values into the live model."""
+        """Copy the values that fit into the live model."""
         state: OrderedDict[str, Any] = OrderedDict(self.matching)
         expanded = {name: state.pop(name) for name in self._expanded if name in state}
         if self._metadata is not None:
@@ -117,9 +117,10 @@ class ModelPlan:
 
 
 def conflicting_ties(live: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[str, str]:
-    """Find saved values that memory which live tensors share cannot hold beside that of another.
+    """Return saved values that conflict because the live tensors share memory.
 
-    Returns their names, each with that other's. What does not fit at all is passed over.
+    Maps the name of each such value to the name of the value that wins. Values that do not fit
+    their live tensor are ignored.
     """
     found: dict[str, str] = {}
     for members in _overlapping({n: v for n, v in live.items() if _fits(n, v, saved.get(n))}):
@@ -132,7 +133,7 @@ def conflicting_ties(live: Mapping[str, Any], saved: Mapping[str, Any]) -> dict[
 def _values_after_load(
     members: dict[str, torch.Tensor], saved: Mapping[str, Any]
 ) -> Mapping[str, torch.Tensor]:
-    """Return what overlapping live tensors would hold with the saved values, the first one last."""
+    """Return overlapping live tensors as they would be after loading, the first member last."""
     first, *others = members
     if all(_memory_layout(members[name]) == _memory_layout(members[first]) for name in others):
         return dict.fromkeys(members, saved[first])
@@ -146,7 +147,7 @@ def _values_after_load(
 
 
 def _fits(name: str, live: Any, saved: Any) -> bool:
-    """Whether a live tensor with memory of its own, or shared, can take a saved one."""
+    """Return whether a saved tensor can be copied into a live one."""
     if not isinstance(live, torch.Tensor) or not isinstance(saved, torch.Tensor) or is_extra(name):
         return False
     if isinstance(live, UninitializedParameter | UninitializedBuffer) or not live.numel():
@@ -155,7 +156,7 @@ def _fits(name: str, live: Any, saved: Any) -> bool:
 
 
 def _overlapping(live: Mapping[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the tensors, by name and in their order, of each memory that several look at."""
+    """Yield each group of tensors that overlap in memory, by name and in their order."""
     by_storage: dict[object, list[tuple[int, int, str]]] = {}
     for name, value in live.items():
         key, start, stop = extent(value)
@@ -177,17 +178,17 @@ def _memory_layout(tensor: torch.Tensor) -> object:
 
 
 def is_extra(name: str) -> bool:
-    """Whether this is extra state: its look is its module's business, even where it is a tensor."""
+    """Return whether this is extra state, whose form only its module knows, even for a tensor."""
     return name.rpartition(".")[2] == "_extra_state"
 
 
 def _difference(live: Any, saved: Any) -> str | None:
     if not isinstance(live, torch.Tensor):
-        return None  # a value of the module's own
+        return None  # the module checks it
     if not isinstance(saved, torch.Tensor):
         return f"saved a {type(saved).__name__}, here {_describe(live)}"
     if isinstance(live, UninitializedParameter | UninitializedBuffer):
-        return None  # a lazy module takes its shape from what it loads
+        return None  # a lazy module takes the shape of the loaded value
     if live.device.type == "meta":
         return f"saved {_describe(saved)}, here on the meta device (it has no memory to load into)"
     if live.shape != saved.shape or live.dtype != saved.dtype:
@@ -200,7 +201,7 @@ def _difference(live: Any, saved: Any) -> str | None:
 
 
 def _is_expanded(live: Any) -> bool:
-    """Whether elements share memory as `Tensor.expand` lets them, which torch copies nothing to."""
+    """Return whether elements share memory (see `Tensor.expand`); torch cannot copy into those."""
     if not isinstance(live, torch.Tensor) or live.layout is not torch.strided or live.is_nested:
         return False
     if isinstance(live, UninitializedParameter | UninitializedBuffer):
@@ -209,7 +210,7 @@ def _is_expanded(live: Any) -> bool:
 
 
 def _without_repeats(tensor: torch.Tensor, live: torch.Tensor) -> torch.Tensor:
-    """Return of a tensor what the expanded `live` one keeps, each element once."""
+    """Return the part of `tensor` that `live`, an expanded tensor, stores: each element once."""
     return tensor[tuple(slice(0, 1) if step == 0 else slice(None) for step in live.stride())]
 
 

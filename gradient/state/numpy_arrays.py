@@ -1,4 +1,4 @@
-"""NumPy arrays and scalars as bytes: which element types can be stored, and how they are named."""
+"""NumPy arrays and scalars as bytes, and the stored names of their element types."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gradient.objects.canonical import Json
 _KINDS = ["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"]
 _TIME = r"[mM]8(\[[1-9]?[0-9]{0,8}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?"
 _DTYPE = re.compile(rf"[<>|](?:{'|'.join(_KINDS)}|[US][1-9][0-9]{{0,5}}|{_TIME})")
-"""The element types that are stored, as ``numpy.dtype.str`` spells them: no objects."""
+"""The element types that can be stored, as ``numpy.dtype.str``. Objects cannot."""
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str | None:
-    """Return the stored name of a dtype, byte order included; None where it has none."""
+    """Return the stored name of a dtype, including byte order; None if it cannot be stored."""
     return dtype.str if _DTYPE.fullmatch(dtype.str) and dtype.names is None else None
 
 
 def is_exact(value: Any) -> bool:
-    """Whether the value equals what its bytes alone say (NumPy strips NULs off strings)."""
+    """Return whether the value can be rebuilt from its bytes (NumPy strips NULs from strings)."""
     if type(value) is np.ndarray:
         return True
     back = np.frombuffer(value.tobytes(), value.dtype)[0]
@@ -30,7 +30,7 @@ def is_exact(value: Any) -> bool:
 
 
 def describe(array: np.ndarray[Any, Any], name: str) -> dict[str, Json]:
-    """Describe an array: element type, shape, and the order of dimensions in `memory`."""
+    """Describe an array: its element type, shape, and order of dimensions in `memory`."""
     node: dict[str, Json] = {"dtype": name, "shape": list(array.shape)}
     if _is_fortran(array):
         node["order"] = "F"
@@ -38,9 +38,9 @@ def describe(array: np.ndarray[Any, Any], name: str) -> dict[str, Json]:
 
 
 def width(dtype: np.dtype[Any]) -> int:
-    """Return the bytes of the numbers an element consists of: 1, 2, 4 or 8.
+    """Return the bytes of each number in an element: 1, 2, 4 or 8.
 
-    A complex element is two numbers, a text one for each letter.
+    A complex element has two numbers; a text element has one for each character.
     """
     if dtype.kind == "c":
         return dtype.itemsize // 2
@@ -48,7 +48,7 @@ def width(dtype: np.dtype[Any]) -> int:
 
 
 def memory(array: np.ndarray[Any, Any]) -> memoryview:
-    """Return the array's bytes, without a copy where they lie in C or Fortran order."""
+    """Return the bytes of an array, without a copy if they are in C or Fortran order."""
     if array.nbytes == 0:
         return memoryview(b"")
     flat = np.ascontiguousarray(array.T if _is_fortran(array) else array).reshape(-1)
@@ -57,7 +57,7 @@ def memory(array: np.ndarray[Any, Any]) -> memoryview:
 
 
 def build(node: dict[str, Json], data: bytes | bytearray) -> np.ndarray[Any, Any]:
-    """Make the array that `describe` described, writable and in memory of its own."""
+    """Return the array that `describe` described, writable and in memory of its own."""
     dtype, shape, order = _parse(node.get("dtype")), node.get("shape"), node.get("order", "C")
     if type(shape) is not list or not all(type(n) is int and n >= 0 for n in shape):
         raise MalformedObjectError(f"not an array's shape: {shape!r:.80}")
@@ -73,7 +73,7 @@ def build(node: dict[str, Json], data: bytes | bytearray) -> np.ndarray[Any, Any
 
 
 def scalar(name: Json, data: bytes) -> Any:
-    """Make a NumPy scalar from its bytes."""
+    """Return a NumPy scalar from its bytes."""
     dtype = _parse(name)
     if len(data) != dtype.itemsize:
         raise MalformedObjectError(f"a NumPy {name} of {len(data)} bytes")

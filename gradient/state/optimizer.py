@@ -1,7 +1,7 @@
-"""An optimizer's state by parameter name, so that it cannot land on another parameter.
+"""An optimizer's state by parameter name, so that it cannot be loaded into another parameter.
 
-torch keys it by position: after the order of parameters changed, it loads without a word and
-wrong. Here each parameter's state travels under its name, and the captured form is::
+torch keys the state by position. If the order of parameters changes, torch loads the wrong state
+without an error. Here the state of each parameter is stored under its name. The captured form is::
 
     {"class": "torch.optim.adamw.AdamW",
      "param_groups": [{"lr": ..., ..., "params": ["wte.weight", ...]}, ...],
@@ -9,8 +9,8 @@ wrong. Here each parameter's state travels under its name, and the captured form
      "outside": {"group0.3": {"shape": ..., "dtype": ...}},             parameters of no model
      "other": {...}, "extra": {...}}        state of no parameter; further keys of the state dict
 
-The last three are there only where they are needed. An optimizer whose state dict has another
-shape is kept as it is: ``{"class": ..., "opaque": state_dict}``.
+The last three keys exist only if they are needed. A state dict with another structure is stored
+unchanged: ``{"class": ..., "opaque": state_dict}``.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 class Stateful(Protocol):
-    """What torch asks of anything that is checkpointed."""
+    """The interface that torch uses for checkpointed objects."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state as plain data and tensors."""
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> object:
-        """Take the state back."""
+        """Restore the state."""
 
 
 def capture_optimizer(optimizer: Stateful, names: ParameterNames) -> dict[str, Any]:
-    """Return the optimizer's state by name; tensors are the live ones."""
+    """Return the optimizer's state by parameter name. The tensors are the live ones."""
     state_dict = optimizer.state_dict()
     kind = class_name(optimizer)
     parameters = _numbered(optimizer, state_dict)
@@ -67,7 +67,7 @@ def capture_optimizer(optimizer: Stateful, names: ParameterNames) -> dict[str, A
 
 
 def to_state_dict(captured: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn a captured optimizer into the state dict its own class reads (numbered parameters)."""
+    """Return the state dict, with numbered parameters, that the optimizer's class loads."""
     if "opaque" in captured:
         opaque: dict[str, Any] = captured["opaque"]
         return opaque
@@ -83,14 +83,15 @@ def to_state_dict(captured: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def class_name(thing: object) -> str:
-    """Return the full name of an object's class: compared and shown, never imported."""
+    """Return the full name of an object's class. It is compared and shown, never imported."""
     return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def same_class(saved: object, live: object) -> bool:
-    """Compare by the last part: modules move between torch versions and into ``__main__``.
+    """Return whether `saved` names the class of `live`, comparing only the last part of the name.
 
-    None is the class of a checkpoint of another program, which did not note it: it fits any.
+    Classes move between modules with torch versions and with ``__main__``. None matches any class:
+    checkpoints of other programs do not record it.
     """
     if saved is None:
         return True
@@ -100,7 +101,7 @@ def same_class(saved: object, live: object) -> bool:
 
 
 def _numbered(optimizer: object, state_dict: object) -> dict[int, torch.Tensor] | None:
-    """Map the numbers in a state dict to live parameters; None where it is not torch's shape."""
+    """Map the numbers in a state dict to live parameters; None if it is not in torch's form."""
     live = getattr(optimizer, "param_groups", None)
     if type(live) is not list or not isinstance(state_dict, dict):
         return None

@@ -1,8 +1,8 @@
-"""Restoring an optimizer: by name, to the saved bits, or not at all.
+"""Restoring an optimizer by parameter name, to exactly the saved bits.
 
-torch's own ``load_state_dict`` casts state to its parameter's dtype and aliases what it is given.
-It is still called, for its hooks and for what subclasses make of it; afterwards every tensor that
-it cast is replaced by the saved one. The saved tensors are handed over: give them away.
+torch's ``load_state_dict`` casts state to the dtype of its parameter and keeps references to its
+argument. It is still called, for its hooks and for subclasses. Afterwards, every tensor that it
+cast is replaced by the saved one. The optimizer keeps the saved tensors; the caller must not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gradient.state.parameter_names import ParameterNames
 
 @dataclass(frozen=True, slots=True)
 class HyperparameterChange:
-    """A hyperparameter that the script and the checkpoint set differently; the latter won."""
+    """A hyperparameter with different values in script and checkpoint; the checkpoint's is used."""
 
     where: str
     """``optimizer.param_groups[0]`` or ``scheduler``."""
@@ -38,7 +38,7 @@ class HyperparameterChange:
 
 
 class OptimizerPlan:
-    """A checked restore of an optimizer: making one changes nothing."""
+    """A checked restore of an optimizer. Creating a plan changes nothing."""
 
     def __init__(
         self,
@@ -48,18 +48,18 @@ class OptimizerPlan:
         *,
         unfit: Collection[str] = (),
     ) -> None:
-        """Compare; `unfit` are names of parameters that have another shape or dtype here."""
+        """Compare; `unfit` names parameters whose shape or dtype differs in the live model."""
         self._optimizer = optimizer
         self._names = names
         self._saved = saved
         self._unfit = frozenset(unfit)
         self.mismatch = Mismatch()
         self.reset: list[str] = []
-        """Parameters whose state starts afresh when a misfit is applied all the same."""
+        """Parameters whose state is reset if the plan is applied despite a mismatch."""
         self.differences: list[HyperparameterChange] = []
-        """Options in which script and checkpoint differ."""
+        """The options in which script and checkpoint differ."""
         self.frozen: list[str] = []
-        """Parameters that get no gradient here although the checkpoint has state of theirs."""
+        """Parameters that do not require a gradient although the checkpoint has state for them."""
         self._same_class = same_class(saved.get("class"), optimizer)
         if not self._same_class:
             here = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
@@ -126,7 +126,7 @@ class OptimizerPlan:
                 self._unfit |= {name}
 
     def _compare_order(self) -> None:
-        """Find which states can follow their parameter to another place."""
+        """Find the states that cannot be moved to another position with their parameter."""
         saved = [
             [self._names.canonical(n) for n in g["params"]] for g in self._saved["param_groups"]
         ]
@@ -154,7 +154,7 @@ class OptimizerPlan:
         return all(t.dim() == 0 or t.shape == shape for t in _tensors(state))
 
     def apply(self) -> None:
-        """Load what fits; parameters without fitting state start afresh."""
+        """Load the state that fits; the state of other parameters is reset."""
         if self._opaque or "param_groups" not in self._saved:
             if self._same_class:
                 saved = to_state_dict(self._saved)
@@ -205,7 +205,7 @@ class OptimizerPlan:
         return groups
 
     def lost(self) -> list[str]:
-        """Return the live parameters whose state `apply` resets although some was saved or due."""
+        """Return the live parameters whose state `apply` resets although state was expected."""
         if self._opaque or not (self.mismatch or self._unfit):
             return []
         if not self._same_class:
@@ -226,19 +226,19 @@ def _differences(
         if option in scheduled(saved) and option in scheduled(live):
             continue
         if not same_value(value, live[option]):
-            # The rate that a script sets is the one its scheduler noted.
+            # The script's own rate is the one that its scheduler recorded.
             name = "lr" if option == "initial_lr" else option
             yield HyperparameterChange(where, name, live[option], value)
 
 
 def scheduled(group: Mapping[str, Any]) -> set[str]:
-    """Return the options of a group that a scheduler rewrites as it steps."""
+    """Return the options of a group that a scheduler changes as it steps."""
     options = {"lr"} if "initial_lr" in group else set()
     return options | {"momentum", "betas"} if "base_momentum" in group else options
 
 
 def same_value(one: Any, other: Any) -> bool:
-    """Compare two options by value; a tensor or an array equals its numbers."""
+    """Return whether two options have the same value; a tensor or an array equals its numbers."""
     one, other = _plain(one), _plain(other)
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same_value, one, other))
@@ -265,9 +265,10 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 def _uncast(saved: Any, loaded: Any) -> Any:
-    """Return what was loaded, with the saved tensors where torch's optimizers in it cast them.
+    """Return `loaded` with the saved tensors in place of those that torch's optimizers cast.
 
-    In a wrapper's state dict they show their own state; what is a copy there is changed in vain.
+    The state dict of a wrapper refers to the inner optimizers' own state, so this changes them in
+    place. Changing a copy has no effect.
     """
     if isinstance(saved, torch.Tensor) and isinstance(loaded, torch.Tensor):
         return loaded if loaded.dtype == saved.dtype else saved.to(loaded.device)
@@ -277,12 +278,12 @@ def _uncast(saved: Any, loaded: Any) -> Any:
     elif type(saved) in (list, tuple) and type(loaded) is type(saved) and len(saved) == len(loaded):
         return type(saved)(_uncast(a, b) for a, b in zip(saved, loaded, strict=True))
     elif type(saved) is str:
-        return saved  # of which torch makes the name of a Python generator
+        return saved  # torch would return the repr of a generator
     return loaded
 
 
 def _with_saved_bits(saved: Any, loaded: Any) -> Any:
-    """Return the saved value where torch cast it, on the device that torch chose for it."""
+    """Return the saved value if torch cast it, on the device that torch chose."""
     if isinstance(saved, torch.Tensor):
         return saved.to(loaded.device) if isinstance(loaded, torch.Tensor) else saved
     if isinstance(saved, dict) and isinstance(loaded, dict):
@@ -291,5 +292,5 @@ def _with_saved_bits(saved: Any, loaded: Any) -> Any:
         return loaded
     if type(saved) in (list, tuple) and type(loaded) is type(saved) and len(saved) == len(loaded):
         return type(saved)(_with_saved_bits(a, b) for a, b in zip(saved, loaded, strict=True))
-    # A number that the class keeps as a tensor nowadays (an old checkpoint's "step") stays one.
+    # A number that newer classes keep as a tensor ("step" of old checkpoints) stays a tensor.
     return loaded if isinstance(loaded, torch.Tensor) else saved

@@ -1,9 +1,9 @@
-"""What a fork changes in a restored optimizer and scheduler.
+"""Changes that a fork makes to a restored optimizer and scheduler.
 
-A learning rate stands in many places: each group's ``lr``, the ``initial_lr`` that a scheduler
-noted there, the scheduler's own ``base_lrs``, and for those that run between two levels the group's
-``max_lr``/``min_lr`` or the scheduler's ``max_lrs``. A change that forgets one of them is undone by
-the next step of the scheduler.
+A learning rate is stored in several places: each group's ``lr``, the ``initial_lr`` that a
+scheduler adds to the group, and the scheduler's ``base_lrs``. Schedulers that run between two
+levels also use the group's ``max_lr``/``min_lr`` or their own ``max_lrs``. If a change leaves out
+one of these, the next step of the scheduler undoes it.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from gradient.state.optimizer import Stateful, same_class
 from gradient.state.snapshot import snapshot
 
 _RATE_NAMES = ("initial_lr", "max_lr", "min_lr", "swa_lr")
-"""Learning rates that schedulers keep in the groups, beside ``lr``."""
+"""Learning rates that schedulers keep in the groups in addition to ``lr``."""
 
 _SCHEDULED = ("lr", *_RATE_NAMES, "base_momentum", "max_momentum")
-"""Options that schedulers write; beside ``base_momentum`` also ``momentum`` or ``betas``."""
+"""Options that schedulers write; with ``base_momentum`` also ``momentum`` or ``betas``."""
 
 _TORCH_PACKAGE = "torch.optim."
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """How optimizer and scheduler were when they were attached."""
+    """The options of optimizer and scheduler when they were attached."""
 
     scheduler: Any
-    """The scheduler's state, None without a scheduler."""
+    """The state of the scheduler; None without one."""
     groups: tuple[dict[str, Any], ...]
-    """Per group, the options that a scheduler writes."""
+    """The options that a scheduler writes, for each group."""
 
 
 def baseline(optimizer: object, scheduler: Stateful | None) -> Baseline:
-    """Note what `reset_scheduler` goes back to."""
+    """Return the baseline to which `reset_scheduler` returns."""
     state = None if scheduler is None else snapshot(scheduler.state_dict())
     groups = tuple(snapshot(_scheduled_options(group)) for group in _groups(optimizer))
     return Baseline(state, groups)
 
 
 def reset_optimizer(optimizer: object, saved: Mapping[str, Any] | None = None) -> None:
-    """Forget the optimizer's state, as after its construction.
+    """Reset the optimizer's state to the state after construction; raises ConfigError.
 
-    With `saved`, the captured optimizer of the source, its options are taken over: all of them
-    where the class is the same, else only those that a scheduler writes (the scheduler goes on).
+    `saved` is the captured optimizer of the source. All its options are adopted if the class is the
+    same; otherwise only the options that a scheduler writes, because the scheduler continues.
     """
     state = getattr(optimizer, "state", None)
     if not isinstance(state, dict):
@@ -71,7 +71,7 @@ def reset_optimizer(optimizer: object, saved: Mapping[str, Any] | None = None) -
 
 
 def _initial_state(optimizer: object) -> dict[Any, Any]:
-    """Make the state that torch's constructors make (Adagrad's accumulators; most make none)."""
+    """Return the state that torch's constructor creates (Adagrad's accumulators; mostly none)."""
     base: Any = next(
         (c for c in type(optimizer).__mro__ if c.__module__.startswith(_TORCH_PACKAGE)), None
     )
@@ -94,7 +94,7 @@ def reset_scheduler(optimizer: object, scheduler: Stateful | None, start: Baseli
 
 
 def check_options(optimizer: object, options: Mapping[str, Any]) -> None:
-    """Refuse options that no group has, or values of another kind; raises ConfigError."""
+    """Raise ConfigError for options that no group has, or values of another type."""
     groups = _groups(optimizer)
     allowed = sorted({name for group in groups for name in group} - {"params", "param_names"})
     for name, value in options.items():
@@ -106,10 +106,11 @@ def check_options(optimizer: object, options: Mapping[str, Any]) -> None:
 
 
 def set_options(optimizer: object, scheduler: Stateful | None, options: Mapping[str, Any]) -> None:
-    """Set options in every group, so that the scheduler goes on from them.
+    """Set options in every group, so that the scheduler continues from them.
 
-    ``lr`` sets ``initial_lr`` and the scheduler's ``base_lrs`` too. A scheduler that runs between
-    two levels (OneCycleLR, CyclicLR) is scaled as a whole instead: the rate is `lr` now.
+    ``lr`` also sets ``initial_lr`` and the scheduler's ``base_lrs``. For a scheduler that runs
+    between two levels (OneCycleLR, CyclicLR), all rates are scaled so that the current rate is
+    ``lr``. Raises ConfigError as `check_options` does.
     """
     check_options(optimizer, options)
     for name, value in options.items():
@@ -125,7 +126,7 @@ def set_options(optimizer: object, scheduler: Stateful | None, options: Mapping[
 
 
 def scale_lr(optimizer: object, scheduler: Stateful | None, factor: float) -> None:
-    """Multiply every learning rate of groups and scheduler."""
+    """Multiply every learning rate of groups and scheduler by `factor`; raises ConfigError."""
     if not _is_number(factor) or not math.isfinite(factor) or factor <= 0:
         raise ConfigError(f"scale_lr is a finite number above 0, not {factor!r}")
     _scale(optimizer, scheduler, [float(factor)] * len(_groups(optimizer)))
@@ -148,7 +149,7 @@ def _set_lr(optimizer: object, scheduler: Stateful | None, lr: float) -> None:
 
 
 def _rate(parts: list[object], index: int, group: Mapping[str, Any]) -> float:
-    """Return the rate of a group, or its peak while the rate is 0."""
+    """Return the rate of a group, or its maximum if the rate is 0."""
     peaks = [part.max_lrs[index] for part in parts if hasattr(part, "max_lrs")]
     rates = (group["lr"], group.get("max_lr", 0.0), *peaks, 1.0)
     return next(float(rate) for rate in rates if float(rate) != 0.0)
@@ -165,7 +166,7 @@ def _scale(optimizer: object, scheduler: Stateful | None, factors: list[float]) 
 
 
 def _parts(scheduler: object) -> Iterator[object]:
-    """Yield a scheduler and those inside it."""
+    """Yield a scheduler and the schedulers inside it."""
     if scheduler is not None:
         yield scheduler
         for part in getattr(scheduler, "_schedulers", ()):
@@ -179,7 +180,7 @@ def _replace(part: object, name: str, new: Any) -> None:
 
 
 def _like(old: Any, value: float) -> Any:
-    """Return `value` in the form of `old`: a tensor of its own, or a number."""
+    """Return `value` in the form of `old`: a new tensor or a number."""
     return torch.full_like(old, value) if isinstance(old, torch.Tensor) else value
 
 
@@ -194,7 +195,7 @@ def _scheduled_options(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convert(name: str, value: Any, old: Any) -> Any:
-    """Return an option's new value in the type of the old one; raises ConfigError."""
+    """Return the new value of an option in the type of the old one; raises ConfigError."""
     number = _is_number(value)
     allowed = number and math.isfinite(value) and value >= 0 if name == "lr" else True
     if allowed and number and isinstance(old, torch.Tensor):

@@ -1,7 +1,7 @@
-"""Putting a state back into a run: all of it or nothing.
+"""Restoring a state into a run: completely or not at all.
 
-`prepare` compares everything and changes nothing; `Plan.apply` then changes the live objects, and
-puts them back if a setter of the script's raises midway.
+`prepare` compares everything and changes nothing. `RestorePlan.apply` then changes the live
+objects, and undoes its changes if a setter of the script raises.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from gradient.state.value_format import Pickled
 
 @dataclass(frozen=True, slots=True)
 class RestoreReport:
-    """What a restore did."""
+    """The result of a restore."""
 
     missing: tuple[str, ...] = ()
     """Names the live objects have and the checkpoint lacks; they kept their values."""
     unexpected: tuple[str, ...] = ()
     """Names the checkpoint has and the live objects lack."""
     mismatched: Mapping[str, str] | None = None
-    """Names that both have with another shape or type, and the two; they kept their values."""
+    """Names with another shape or type, and both of these; they kept their values."""
     reset: tuple[str, ...] = ()
-    """Parameters whose optimizer state starts afresh."""
+    """Parameters whose optimizer state was reset."""
     differences: tuple[HyperparameterChange, ...] = ()
-    """Hyperparameters in which the checkpoint won over the script."""
+    """Hyperparameters for which the checkpoint's value replaced the script's."""
     frozen: tuple[str, ...] = ()
-    """Parameters that are frozen here although the checkpoint's optimizer has state of theirs."""
+    """Parameters that are frozen although the checkpoint's optimizer has state for them."""
 
 
 def prepare(
@@ -52,10 +52,11 @@ def prepare(
     strict: bool = True,
     components: Sequence[str] | None = None,
 ) -> RestorePlan:
-    """Check a state against a run; raises MisfitError, and changes nothing.
+    """Compare a state with a run and return the plan of its restore; changes nothing.
 
-    The state is given away: the optimizer and the setters keep its tensors. With `components`,
-    only those are compared and restored. With ``strict=False`` what does not fit is left out.
+    The optimizer and the setters keep the tensors of `state`, so the caller must not use them
+    later. With `components`, only those are compared and restored. With ``strict=False``, values
+    that do not fit are left out; otherwise they raise MisfitError.
     """
     plan = RestorePlan(run, state, components)
     if strict and plan.mismatch:
@@ -64,7 +65,7 @@ def prepare(
 
 
 def unpack(name: str, registered: Registered, value: Any) -> Any:
-    """Return what a setter is given; raises MisfitError for a pickle nobody opted in to."""
+    """Return the argument of a setter; raises MisfitError for a pickle without ``pickle=True``."""
     if type(value) is not Pickled:
         return value
     if not registered.pickle:
@@ -76,7 +77,7 @@ _PICKLED = "{name} is stored as a pickle, which runs code: register it with pick
 
 
 class RestorePlan:
-    """A checked restore; made by `prepare`."""
+    """A checked restore; created by `prepare`."""
 
     def __init__(
         self, run: LiveObjects, state: Mapping[str, Any], components: Sequence[str] | None
@@ -86,7 +87,7 @@ class RestorePlan:
         self.components = _select(run, state, components)
         """The components that are restored."""
         self.mismatch = Mismatch()
-        """Everything that does not fit."""
+        """All differences that were found."""
         self._find_absent(required=components is not None)
         self._model = ModelPlan(run.model, state["model"]) if "model" in state else None
         self._optimizer: OptimizerPlan | None = None
@@ -106,7 +107,7 @@ class RestorePlan:
             self._plan_registered(name)
 
     def _find_absent(self, *, required: bool) -> None:
-        """List components that one side lacks, and restore the others."""
+        """Record the components that one side lacks, and keep the others in `components`."""
         run = self._run
         live = {"model", "rng", *run.registered}
         live |= {"optimizer"} if run.optimizer is not None else set()
@@ -143,7 +144,7 @@ class RestorePlan:
         self.mismatch.mismatched.update(mismatch.mismatched)
 
     def apply(self, then: Callable[[], object] | None = None) -> RestoreReport:
-        """Change the live objects, then call `then`; if anything raises, change them back.
+        """Change the live objects, then call `then`; if anything raises, undo the changes.
 
         Order: model, optimizer, scheduler, registered states, generators.
         """
@@ -166,7 +167,7 @@ class RestorePlan:
         return self._report()
 
     def _push_undo(self, undo: ExitStack, everything: bool) -> None:
-        """Note how to put back each object; what comes first is put back last."""
+        """Push the undo action of each object; they run in reverse order."""
         run = self._run
         if "model" in self.components and (everything or self._can_fail()):
             undo.callback(_undo_model(run.model))
@@ -181,7 +182,7 @@ class RestorePlan:
         undo.callback(rng.restore, rng.capture())
 
     def _can_fail(self) -> bool:
-        """Whether code that is not torch's runs during `apply`: then a copy is made."""
+        """Return whether other code than torch's runs during `apply`, which requires a copy."""
         if self._values:
             return True
         parts = [self._run.optimizer, self._run.scheduler, *self._run.model.modules()]
@@ -210,7 +211,7 @@ class RestorePlan:
 def _select(
     run: LiveObjects, state: Mapping[str, Any], components: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Return the names to restore, in the order in which they are applied."""
+    """Return the names of the components to restore, in the order of `apply`."""
     live = [*BUILT_IN[:-1], *run.registered, "rng"]
     if run.optimizer is None and "optimizer" not in state:
         live.remove("optimizer")
@@ -237,7 +238,7 @@ def _undo_model(model: torch.nn.Module) -> Callable[[], None]:
 
 
 def _undo_optimizer(optimizer: Stateful) -> Callable[[], None]:
-    """Keep the state's own tensors: loading replaces them and leaves them as they are."""
+    """Return the undo action. It keeps the state's tensors, which loading replaces unchanged."""
     if not isinstance(optimizer, torch.optim.Optimizer):
         before = snapshot(optimizer.state_dict())
         return lambda: cast("None", optimizer.load_state_dict(before))
@@ -265,7 +266,7 @@ _HOOKS = (
 
 
 def _runs_only_torch_code(part: object) -> bool:
-    """Whether only torch's code runs when `part` loads a state that was checked."""
+    """Return whether only torch's code runs when `part` loads a checked state."""
     modules = (getattr(getattr(type(part), name, None), "__module__", None) for name in _LOADERS)
     ours = all(module is None or module.startswith("torch.") for module in modules)
     return ours and not any(getattr(part, name, None) for name in _HOOKS)

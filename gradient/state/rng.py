@@ -1,7 +1,7 @@
-"""Every random generator a training loop draws from, as plain data.
+"""The random generators of a training loop as plain data.
 
-Python's ``random``, NumPy's global generator, torch's on the CPU, and those of the CUDA devices and
-MPS where they are in use. Capturing never initialises CUDA.
+They are Python's ``random``, NumPy's global generator, torch's CPU generator, and the generators of
+CUDA devices and MPS if these are in use. Capturing does not initialise CUDA.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def capture_cpu() -> dict[str, Any]:
 
 
 def check(state: Any) -> None:
-    """Refuse, by MisfitError, a state that `restore` could not set; changes no generator."""
+    """Raise MisfitError for a state that `restore` cannot set. Changes no generator."""
     try:
         random.Random().setstate(_python(state["python"]))
         if "numpy" in state:
@@ -59,8 +59,8 @@ def check(state: Any) -> None:
 def restore(state: Mapping[str, Any]) -> None:
     """Set every generator to a captured state.
 
-    CUDA devices that were captured and are not here are left out, with a warning. NumPy's
-    generator, which other programs' checkpoints lack, then stays as it is.
+    Warns about captured CUDA devices that do not exist, and ignores them. NumPy's generator is
+    unchanged if the state lacks it, as checkpoints of other programs do.
     """
     random.setstate(_python(state["python"]))
     if "numpy" in state:
@@ -84,7 +84,7 @@ def restore(state: Mapping[str, Any]) -> None:
 
 
 def reseed(seed: int) -> None:
-    """Seed every generator, those of all CUDA devices included."""
+    """Seed every generator, including those of all CUDA devices; raises ConfigError."""
     if type(seed) is not int or not 0 <= seed <= _MAX_SEED:
         raise ConfigError(f"a seed is an integer from 0 to 2**64 - 1, not {seed!r}")
     random.seed(seed)

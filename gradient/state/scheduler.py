@@ -1,4 +1,4 @@
-"""A scheduler's state: what its ``state_dict`` says, without the functions in it."""
+"""A scheduler's state: its ``state_dict`` without functions."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PROGRESS = frozenset(
     {"last_epoch", "best", "num_bad_epochs", "cooldown_counter", "T_cur", "T_i", "verbose"}
     | {"lr_lambdas"}
 )
-"""Public state that changes as a scheduler steps: no difference worth a word."""
+"""Public state that changes as a scheduler steps; such differences are not reported."""
 
 
 def capture_scheduler(scheduler: Stateful) -> dict[str, Any]:
     """Return the scheduler's state dict.
 
-    torch's base class returns every attribute. Functions among them (a custom annealing) are the
-    script's code, not the run's state: they are left out, and stay as the script made them.
+    torch's base class returns every attribute. Functions (a custom annealing) are left out, because
+    they are code of the script. A restore keeps the script's own.
     """
     state = scheduler.state_dict()
     return _without_code(state) if isinstance(scheduler, LRScheduler) else state
@@ -43,15 +43,15 @@ def _without_code(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SchedulerPlan:
-    """A checked restore of a scheduler: making one changes nothing."""
+    """A checked restore of a scheduler. Creating a plan changes nothing."""
 
     def __init__(self, scheduler: Stateful, saved: Any) -> None:
         self._scheduler = scheduler
         self._saved = saved
         self.mismatch = Mismatch()
-        """Public attributes that only one side has (torch's schedulers take any without a word)."""
+        """Public attributes that only one side has; torch would load them without an error."""
         self.differences: list[HyperparameterChange] = []
-        """Hyperparameters in which script and checkpoint differ."""
+        """The hyperparameters in which script and checkpoint differ."""
         if not isinstance(saved, dict):
             self.mismatch.mismatched["scheduler"] = f"saved a {type(saved).__name__}"
         elif isinstance(scheduler, LRScheduler):
@@ -71,12 +71,12 @@ class SchedulerPlan:
                 text = f"saved {len(saved[name])} groups, here {len(live[name])}"
                 self.mismatch.mismatched[f"{where}.{name}"] = text
             elif name == "base_lrs" and "max_lrs" not in live:
-                continue  # the groups' initial_lr, and told as such
+                continue  # the groups' initial_lr, which the optimizer's plan reports
             elif not same_value(live[name], saved[name]):
                 self.differences.append(HyperparameterChange(where, name, live[name], saved[name]))
 
     def apply(self) -> None:
-        """Load the state, unless it does not fit."""
+        """Load the state if it fits."""
         if not self.mismatch:
             self._scheduler.load_state_dict(self._saved)
 

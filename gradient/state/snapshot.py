@@ -16,16 +16,16 @@ from gradient.state.tensors import extent, longest_storage
 
 
 def snapshot(value: Any) -> Any:
-    """Copy a state: tensors to fresh CPU memory, containers anew, other objects by ``deepcopy``.
+    """Copy a state: tensors to new CPU memory, containers, and other objects with ``deepcopy``.
 
-    Strides are kept, and tensors that overlap in memory overlap in the copy in the same way. What
-    cannot be copied (a lock, an open file: nothing that a commit could hold) stays what it is.
+    Strides are kept. Tensors that overlap in memory overlap in the copy in the same way. Objects
+    that cannot be copied, and that no commit can hold (a lock, an open file), are not replaced.
     """
     return _Copier(value).copy(value)
 
 
 class _Copier:
-    """Copies one state; each stretch of memory that its tensors cover is copied once."""
+    """Copies one state. Each range of memory that its tensors cover is copied once."""
 
     def __init__(self, value: Any) -> None:
         self._stretches: dict[tuple[str, int], list[tuple[int, int]]] = {}
@@ -56,7 +56,7 @@ class _Copier:
         stretches = self._stretches[key]
         number = bisect_right(stretches, start, key=itemgetter(0)) - 1
         first, last = stretches[number]
-        # An element of 16 bytes may begin at any multiple of 16: keep offsets whole for all types.
+        # Align to 16 bytes, so that offsets are whole elements for every dtype.
         first -= first % 16
         memory = self._copies.get((key, number))
         if memory is None:
@@ -90,7 +90,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _merge(stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join overlapping stretches, and sort them."""
+    """Return the ranges sorted, with overlapping ones joined."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(stretches):
         if merged and start < merged[-1][1]:

@@ -1,6 +1,6 @@
-"""Tensors as bytes: which ones can be stored, how they are described, where their memory is.
+"""Tensors as bytes: their description, their memory, and the tensors that can be stored.
 
-Nothing here copies what it can lend: the bytes of a dense CPU tensor are its own memory.
+Dense CPU tensors are not copied: their bytes are a view of their own memory.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ ITEM_SIZES: dict[str, int] = {
     "bits2x4": 1,
     "bits4x2": 1,
 }
-"""The names under which element types are stored, and the bytes of one element: persisted."""
+"""The stored names of element types, and the bytes of one element."""
 
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in ITEM_SIZES if hasattr(torch, name)
 }
-"""Stored names to the dtypes of this torch, every one of which it can copy on a CPU."""
+"""The dtypes of the installed torch by stored name. torch can copy all of them on a CPU."""
 
 NAMES: dict[torch.dtype, str] = {dtype: name for name, dtype in DTYPES.items()}
 """The inverse of `DTYPES`."""
@@ -61,23 +61,23 @@ _MAX_DIMENSIONS = 64
 _MAX_BYTES = 1 << 60
 
 Extent: TypeAlias = tuple[tuple[str, int], int, int]
-"""A storage's key (device, address), and a tensor's first and past-the-end byte in it."""
+"""The key of a storage (device, address), and the range of a tensor's bytes in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a tensor is, apart from its bytes."""
+    """The description of a tensor without its bytes."""
 
     dtype: str
     """A name of `DTYPES`."""
     shape: tuple[int, ...]
     """The size of each dimension."""
     stride: tuple[int, ...] | None = None
-    """Elements between neighbours in each dimension; None where memory is in C order."""
+    """Elements between neighbours in each dimension; None for C order."""
     requires_grad: bool = False
-    """Whether it is a leaf that gathers gradients."""
+    """True if it is a leaf that requires a gradient."""
     parameter: bool = False
-    """Whether it is a ``torch.nn.Parameter``."""
+    """True if it is a ``torch.nn.Parameter``."""
 
     @property
     def itemsize(self) -> int:
@@ -90,7 +90,7 @@ class TensorSpec:
         return math.prod(self.shape) * self.itemsize
 
     def to_json(self) -> dict[str, Json]:
-        """Encode; what has its default is left out."""
+        """Encode the description, leaving out fields with default values."""
         node: dict[str, Json] = {"dtype": self.dtype, "shape": list(self.shape)}
         if self.stride is not None:
             node["stride"] = list(self.stride)
@@ -102,7 +102,7 @@ class TensorSpec:
 
     @classmethod
     def from_json(cls, node: Json) -> TensorSpec:
-        """Decode and check; raises MalformedObjectError."""
+        """Decode and check a description; raises MalformedObjectError."""
         if type(node) is not dict:
             raise MalformedObjectError(f"not a tensor's description: {node!r:.80}")
         dtype = node.get("dtype")
@@ -130,11 +130,10 @@ class TensorSpec:
 
 
 def describe(tensor: torch.Tensor, path: str) -> TensorSpec:
-    """Describe a tensor; raises UnsupportedValueError, naming `path`, for one not storable.
+    """Return the description of a tensor; raises UnsupportedValueError naming `path`.
 
-    Strides are kept where memory is dense (a permutation of the dimensions, as channels_last is);
-    a slice or an expanded tensor comes back in C order. A tensor computed from others comes back
-    without its graph.
+    Strides are kept if memory is dense (a permutation of the dimensions, such as channels_last).
+    A slice or an expanded tensor is restored in C order, and a computed tensor without its graph.
     """
     _check(tensor, path)
     shape, stride = tuple(tensor.shape), tuple(tensor.stride())
@@ -151,8 +150,8 @@ def describe(tensor: torch.Tensor, path: str) -> TensorSpec:
 def memory(tensor: torch.Tensor) -> memoryview:
     """Return the tensor's bytes in the order of its memory, as `describe` recorded it.
 
-    A dense CPU tensor lends its own memory (the view keeps it alive, and sees later changes);
-    any other is copied.
+    For a dense CPU tensor this is a view of its memory, which keeps it alive and sees later
+    changes. Other tensors are copied.
     """
     if tensor.numel() == 0:
         return memoryview(b"")
@@ -162,8 +161,9 @@ def memory(tensor: torch.Tensor) -> memoryview:
 
 
 class _BorrowedMemory:
-    """A dense CPU tensor's memory, which NumPy looks at without asking torch: a fifth of the time,
-    and no other thread gets the interpreter in between.
+    """The memory of a dense CPU tensor for NumPy's array interface.
+
+    NumPy accesses it without calling torch, in a fifth of the time and without releasing the GIL.
     """
 
     __slots__ = ("__array_interface__", "_owner")
@@ -179,23 +179,23 @@ class _BorrowedMemory:
 
 
 def flat(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the bytes that `memory` does, as a uint8 tensor on the tensor's own device.
+    """Return the bytes of `memory` as a uint8 tensor on the tensor's own device.
 
-    It lends the tensor's memory where `is_dense`, and is a copy elsewhere. The tensor has elements.
+    For a dense tensor it is a view, otherwise a copy. The tensor must not be empty.
     """
     return _flat_bytes(_dense(tensor.detach().resolve_conj().resolve_neg()))
 
 
 def is_dense(tensor: torch.Tensor) -> bool:
-    """Whether the tensor's bytes are a stretch of memory, in any order of its dimensions."""
+    """Return whether the tensor fills a range of memory, in any order of its dimensions."""
     plain = not (tensor.is_conj() or tensor.is_neg())
     return plain and _is_dense(tuple(tensor.shape), tuple(tensor.stride()))
 
 
 def allocate(spec: TensorSpec) -> torch.Tensor:
-    """Make an uninitialised CPU tensor with the layout of `spec`.
+    """Return an uninitialised CPU tensor with the layout of `spec`.
 
-    Raises MalformedObjectError where this torch lacks the dtype.
+    Raises MalformedObjectError if the installed torch lacks the dtype.
     """
     dtype = DTYPES.get(spec.dtype)
     if dtype is None:
@@ -213,12 +213,12 @@ def allocate(spec: TensorSpec) -> torch.Tensor:
 
 
 def writable_memory(tensor: torch.Tensor) -> memoryview:
-    """Return the memory of a tensor from `allocate`, to write its bytes into."""
+    """Return the writable memory of a tensor from `allocate`."""
     return memoryview(bytearray()) if tensor.numel() == 0 else _bytes(tensor.detach())
 
 
 def extent(tensor: torch.Tensor) -> Extent:
-    """Say which memory a tensor covers; equal keys and overlapping ranges share bytes."""
+    """Return the memory that a tensor covers. Equal keys with overlapping ranges share bytes."""
     storage = tensor.untyped_storage()
     key = (str(tensor.device), storage.data_ptr())
     start = int(tensor.storage_offset()) * tensor.element_size()
@@ -230,15 +230,15 @@ def extent(tensor: torch.Tensor) -> Extent:
 
 
 def longest_storage(sharing: Iterable[torch.Tensor]) -> torch.UntypedStorage:
-    """Return the storage that reaches furthest, of tensors for which `extent` gives one key.
+    """Return the longest storage of tensors with the same `extent` key.
 
-    Those made of one NumPy array begin at one address, each with a length of its own.
+    Storages that were made from one NumPy array have the same address but different lengths.
     """
     return max((tensor.untyped_storage() for tensor in sharing), key=lambda each: each.nbytes())
 
 
 def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Compare dtype, shape and every bit (NaN payloads and signed zeros included)."""
+    """Return whether dtype, shape and every bit are equal, including NaN payloads and -0.0."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     if one.numel() == 0:
@@ -277,7 +277,7 @@ def _c_order(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _is_dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether elements fill their memory without gap or overlap, in any order of dimensions."""
+    """Return whether elements fill a range without gaps or overlaps, in any order of dimensions."""
     if len(shape) != len(stride) or 0 in shape:
         return False
     step = 1

@@ -1,4 +1,4 @@
-"""What the encoder and the decoder of values agree on: limits, tables, and who keeps the bulk."""
+"""The limits, tables and interfaces that the encoder and the decoder of values share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 INLINE_BYTES = 512
-"""Bytes, arrays and tensors up to this size stand in the JSON as hex."""
+"""The size up to which bytes, arrays and tensors are inline in the JSON as hex."""
 
 CHUNKED_BYTES = 256
-"""What is larger than this may have chunks instead: before 0.2.0 it had."""
+"""The size above which a reader also accepts chunks, which versions before 0.2.0 wrote."""
 
 MAX_DEPTH = canonical.MAX_DEPTH - 6
-"""How deep the JSON of one value may nest; the rest is left to the object around it."""
+"""The maximal nesting of the JSON of one value; the object around it uses the rest."""
 
 FACTORIES: dict[str, Callable[[], Any]] = {
     "bool": bool,
@@ -41,7 +41,7 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "OrderedDict": OrderedDict,
     "deque": deque,
 }
-"""The default factories that a stored ``defaultdict`` may have: persisted."""
+"""The default factories that a stored ``defaultdict`` may have, by stored name."""
 
 FACTORY_NAMES = {factory: name for name, factory in FACTORIES.items()}
 
@@ -53,42 +53,42 @@ OTHER_DTYPES: dict[str, torch.dtype] = {
     )
     if hasattr(torch, name)
 }
-"""Dtypes that can be named in a value although no tensor of them can be stored: persisted."""
+"""Dtypes that a value may name although no tensor of them can be stored, by stored name."""
 
 VALUE_DTYPES = {**DTYPES, **OTHER_DTYPES}
 VALUE_DTYPE_NAMES = {**NAMES, **{dtype: name for name, dtype in OTHER_DTYPES.items()}}
 
 
 class ContentWriter(Protocol):
-    """Takes the bulk of values that are being encoded; `path` names the value in errors."""
+    """Stores the bulk data of encoded values; `path` names the value in errors."""
 
     def tensor(self, tensor: torch.Tensor, path: str) -> Json:
-        """Store a tensor and return what stands for it; refuses one that cannot be stored."""
+        """Store a tensor and return its node; raises UnsupportedValueError."""
 
     def data(self, data: Buffer, width: int, path: str) -> Json:
-        """Store bytes (elements of `width` bytes) and return what stands for them: no string."""
+        """Store bytes (elements of `width` bytes) and return their node, which is not a string."""
 
 
 class ContentReader(Protocol):
-    """Gives back the bulk that a `ContentWriter` took."""
+    """Reads the bulk data that a `ContentWriter` stored."""
 
     def tensor(self, node: Json) -> torch.Tensor:
-        """Return the tensor for which `node` stands, in memory of its own."""
+        """Return the tensor of a node, in memory of its own."""
 
     def data(self, node: Json) -> bytes | bytearray:
-        """Return the bytes for which `node` stands, in memory of their own."""
+        """Return the bytes of a node, in memory of their own."""
 
 
 class Pickled(bytes):
-    """A pickle, kept as bytes until its name is registered with ``pickle=True``."""
+    """A pickle as bytes; it is loaded only for a name that is registered with ``pickle=True``."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, value: object) -> Pickled:
-        """Pickle a value whose registration opted in."""
+        """Pickle a value whose name is registered with ``pickle=True``."""
         return cls(pickle.dumps(value, protocol=5))
 
     def load(self) -> Any:
-        """Unpickle: this runs code of the pickle's choosing. Only for a name that opted in."""
+        """Unpickle, which can run any code. Call it only for names with ``pickle=True``."""
         return pickle.loads(self)  # noqa: S301
