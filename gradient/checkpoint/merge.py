@@ -209,7 +209,7 @@ class _Merge:
 
 
 def _sum_into_first(parts: Sequence[torch.Tensor], weights: Sequence[float]) -> None:
-    """ContentWriter the weighted sum into the first."""
+    """Write the weighted sum to the first part."""
     wide = torch.complex128 if parts[0].is_complex() else torch.float64
     for start in range(0, parts[0].numel(), _STRETCH):
         pieces = [part[start : start + _STRETCH] for part in parts]

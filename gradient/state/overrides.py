@@ -83,7 +83,7 @@ def _initial_state(optimizer: object) -> dict[Any, Any]:
 
 
 def reset_scheduler(optimizer: object, scheduler: Stateful | None, start: Baseline) -> None:
-    """ContentWriter the scheduler, and the options it writes, back to how they were attached."""
+    """Reset the scheduler and the options it writes to the baseline."""
     if scheduler is not None and start.scheduler is not None:
         scheduler.load_state_dict(snapshot(start.scheduler))
     for group, first in zip(_groups(optimizer), start.groups, strict=False):
