@@ -11,7 +11,8 @@ import pytest
 from gradient.cli import bisect, launch
 from gradient.repo.discovery import Location
 from gradient.repo.repository import Repository
-from tests.cli.sandbox import ROOT, Sandbox, call, finish, spawn
+from tests.cli.command import ROOT, call, finish, spawn
+from tests.cli.plain_repo import PlainRepo
 
 CHECK = """
 import os, sys
@@ -24,10 +25,10 @@ sys.exit(1 if state["step"] >= 40 else 0)
 
 
 @pytest.fixture
-def line(sandbox: Sandbox) -> Sandbox:
+def line(empty_repo: PlainRepo) -> PlainRepo:
     for step in range(0, 100, 10):
-        sandbox.commit("main", step, message=f"step {step}")
-    return sandbox
+        empty_repo.commit("main", step, message=f"step {step}")
+    return empty_repo
 
 
 def script(text: str) -> list[str]:
@@ -51,7 +52,7 @@ def by_counting(rule: str) -> list[str]:
     )
 
 
-def test_a_command_finds_the_first_bad_commit(line: Sandbox) -> None:
+def test_a_command_finds_the_first_bad_commit(line: PlainRepo) -> None:
     """Through a real process, a real file, and torch."""
     call("bisect", "start", "main@90", "main@0")
     words = script(CHECK.format(root=str(ROOT)))
@@ -75,7 +76,7 @@ def test_a_command_finds_the_first_bad_commit(line: Sandbox) -> None:
         ("130", 130, "no verdict"),
     ],
 )
-def test_exit_codes_are_verdicts(line: Sandbox, rule: str, code: int, said: str) -> None:
+def test_exit_codes_are_verdicts(line: PlainRepo, rule: str, code: int, said: str) -> None:
     call("bisect", "start", "main", "main@0")
     words = by_counting(rule)
     out, err = finish(spawn("bisect", "run", "--no-file", *words), code=code)
@@ -83,14 +84,14 @@ def test_exit_codes_are_verdicts(line: Sandbox, rule: str, code: int, said: str)
     assert len(Path("steps").read_text().split()) <= 5
 
 
-def test_a_command_that_is_not_there_judges_nothing(line: Sandbox) -> None:
+def test_a_command_that_is_not_there_judges_nothing(line: PlainRepo) -> None:
     call("bisect", "start", "main", "main@0")
     assert "not found" in call("bisect", "run", "--", "./absent", code=2).output
     assert "CMD" in call("bisect", "run", code=2).output
     assert len(json.loads(call("bisect", "log", "--json").stdout)["log"]) == 2
 
 
-def test_by_hand(line: Sandbox) -> None:
+def test_by_hand(line: PlainRepo) -> None:
     assert "no search was begun" in call("bisect", "log", code=4).output
     assert call("bisect", "start", "main", "main@0").stdout.startswith("next: main@40 ")
     assert call("bisect", "good").stdout.startswith("next: main@60 ")
@@ -142,7 +143,7 @@ def test_what_the_command_commits_sets_nobody_aside(
     assert again.tip("main") == repo.tip("main")
 
 
-def test_a_signal_stops_the_search_whatever_the_command_makes_of_it(line: Sandbox) -> None:
+def test_a_signal_stops_the_search_whatever_the_command_makes_of_it(line: PlainRepo) -> None:
     call("bisect", "start", "main", "main@0")
     words = script(
         "import signal, sys, time\n"

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from gradient.cli.branch import command
 from gradient.cli.output import JSON_FIELDS
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
-def test_lists_tips_steps_and_fork_points(history: Sandbox) -> None:
+def test_lists_tips_steps_and_fork_points(history: PlainRepo) -> None:
     lines = call("branch").stdout.splitlines()
     assert [line.split() for line in lines] == [
         ["high_lr", "step", "60", "2", "commits", "from", "main@50", lines[0].split()[-1]],
@@ -20,12 +20,12 @@ def test_lists_tips_steps_and_fork_points(history: Sandbox) -> None:
     assert lines[1].endswith(str(history.repo.tip("main"))[:10])
 
 
-def test_verbose_adds_time_and_the_message_s_first_line(history: Sandbox) -> None:
+def test_verbose_adds_time_and_the_message_s_first_line(history: PlainRepo) -> None:
     line = call("branch", "-v").stdout.splitlines()[1]
     assert line.endswith("2026-02-10 12:02:56 UTC  a milestone")
 
 
-def test_json(history: Sandbox) -> None:
+def test_json(history: PlainRepo) -> None:
     found = json.loads(call("branch", "--json").stdout)
     assert list(found) == list(getattr(command.callback, JSON_FIELDS))
     assert found["active"] == "main"
@@ -49,24 +49,24 @@ def test_json(history: Sandbox) -> None:
     assert all(f"`{name}`" in documented for name in main)
 
 
-def test_without_commits(sandbox: Sandbox) -> None:
+def test_without_commits(empty_repo: PlainRepo) -> None:
     result = call("branch")
     assert result.stdout == ""
     assert "active branch is main" in result.stderr
     assert json.loads(call("branch", "--json").stdout) == {"active": "main", "branches": []}
 
 
-def test_switch_moves_head(history: Sandbox) -> None:
+def test_switch_moves_head(history: PlainRepo) -> None:
     call("switch", "high_lr")
     assert history.reopen().head == "high_lr"
     assert json.loads(call("branch", "--json").stdout)["active"] == "high_lr"
 
 
-def test_switch_says_when_the_environment_wins(history: Sandbox) -> None:
+def test_switch_says_when_the_environment_wins(history: PlainRepo) -> None:
     assert "takes precedence" in call("switch", "high_lr", GRADIENT_BRANCH="main").stderr
 
 
-def test_switch_to_what_is_not_there(history: Sandbox) -> None:
+def test_switch_to_what_is_not_there(history: PlainRepo) -> None:
     err = call("switch", "high_l", code=4).stderr
     assert "there is no branch 'high_l'; to make it: gradient switch -c high_l REV" in err
     assert "Nearest: high_lr." in err
@@ -75,7 +75,7 @@ def test_switch_to_what_is_not_there(history: Sandbox) -> None:
     assert history.reopen().head is None
 
 
-def test_switch_makes_a_branch(history: Sandbox) -> None:
+def test_switch_makes_a_branch(history: PlainRepo) -> None:
     assert call("switch", "-c", "idea", "main@50").stdout == "on branch idea at step 50\n"
     assert history.reopen().tip("idea") == history.repo.resolve("main@50").oid
     assert history.reopen().head == "idea"

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.sandbox import ROOT, call
+from tests.cli.command import ROOT, call
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
 def complete(*words: str) -> list[str]:
@@ -34,7 +34,7 @@ def test_commands() -> None:
 
 
 @pytest.mark.parametrize("command", ["resume", "fork", "export"])
-def test_revisions(command: str, history: Sandbox) -> None:
+def test_revisions(command: str, history: PlainRepo) -> None:
     assert complete(command, "") == ["latest", "high_lr", "main"]
     words = ["main@last-finite", "main@best:loss"]
     assert complete(command, "main@") == ["main@100", "main@50", "main@0", *words]
@@ -42,13 +42,13 @@ def test_revisions(command: str, history: Sandbox) -> None:
     assert complete(command, "nobody@") == []
 
 
-def test_ranges_and_what_the_active_branch_has(history: Sandbox) -> None:
+def test_ranges_and_what_the_active_branch_has(history: PlainRepo) -> None:
     assert complete("log", "main@0..ma") == ["main@0..main"]
     assert complete("diff", "main@0..main@5") == ["main@0..main@50"]
     assert complete("diff", "@1") == ["@100"]
 
 
-def test_tags(history: Sandbox) -> None:
+def test_tags(history: PlainRepo) -> None:
     call("tag", "good", "main@50")
     assert complete("tag", "-d", "g") == ["good"]
     assert complete("tag", "v1", "g") == ["good"]
@@ -62,12 +62,12 @@ def test_help() -> None:
     assert complete("help", "lo") == ["log", "login", "logout"]
 
 
-def test_branches(history: Sandbox) -> None:
+def test_branches(history: PlainRepo) -> None:
     assert complete("switch", "h") == ["high_lr"]
     assert complete("run", "--branch", "m") == ["main"]
 
 
-def test_repos(history: Sandbox) -> None:
+def test_repos(history: PlainRepo) -> None:
     call("repo", "init", "other")
     assert complete("-r", "") == ["gpt", "other"]
     assert complete("-r", "gpt", "resume", "main@1") == ["main@100"]
@@ -91,7 +91,7 @@ def test_the_script_is_one(shell: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_in_a_real_bash(history: Sandbox) -> None:
+def test_in_a_real_bash(history: PlainRepo) -> None:
     """Bash splits words at an ``@`` unless it is told not to."""
     command = Path("bin/gradient")
     command.parent.mkdir()

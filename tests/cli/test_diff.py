@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradient import GradientEngine
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 
 class Net(torch.nn.Module):

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from gradient.cli.main import EXIT_CODES
-from tests.cli.sandbox import ROOT
+from tests.cli.command import ROOT
 from tests.cli.test_main import ALL
 
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 PLANNED = """\
 kept: 3 commits
@@ -18,7 +18,7 @@ would be forgotten: 2 commits
 """
 
 
-def test_a_rehearsal_prints_the_reasons(history: Sandbox) -> None:
+def test_a_rehearsal_prints_the_reasons(history: PlainRepo) -> None:
     said = call("forget", "--keep-last", "1", "-n").output
     for revision in ("high_lr@60", "main@100", "main@50"):
         said = said.replace(history.repo.resolve(revision).oid.short, f"<{revision}>")
@@ -28,7 +28,7 @@ def test_a_rehearsal_prints_the_reasons(history: Sandbox) -> None:
     assert history.repo.storage.names("retention") == []
 
 
-def test_it_ends_with_what_lies_in_the_trash(history: Sandbox) -> None:
+def test_it_ends_with_what_lies_in_the_trash(history: PlainRepo) -> None:
     call("view", "rebuild")
     view = history.workspace / Path(history.repo.path).name
     assert (view / "ckpt_main_s0.pt").exists()
@@ -44,7 +44,7 @@ def test_it_ends_with_what_lies_in_the_trash(history: Sandbox) -> None:
     assert "forgotten: 0 commits (2 before)" in call("forget", "--keep-last", "1").output
 
 
-def test_what_was_forgotten_comes_back_by_the_trash_and_a_tag(history: Sandbox) -> None:
+def test_what_was_forgotten_comes_back_by_the_trash_and_a_tag(history: PlainRepo) -> None:
     call("forget", "--keep-last", "1")
     call("tag", "old", "main@0", code=5)
     call("gc", "--undo")
@@ -55,7 +55,7 @@ def test_what_was_forgotten_comes_back_by_the_trash_and_a_tag(history: Sandbox) 
     call("fsck")
 
 
-def test_json(history: Sandbox) -> None:
+def test_json(history: PlainRepo) -> None:
     found = json.loads(call("forget", "--keep-every", "50", "--drop", "model", "--json").output)
     assert [each["revision"] for each in found["forgotten"]] == []
     assert found["policy"] == "--keep-every 50 --drop model"
@@ -67,7 +67,7 @@ def test_json(history: Sandbox) -> None:
     assert "without model" in call("log", "--all", "--oneline").output
 
 
-def test_a_rule_is_needed(history: Sandbox) -> None:
+def test_a_rule_is_needed(history: PlainRepo) -> None:
     assert "name what to keep" in call("forget", code=2).output
     assert "name what to keep" in call("forget", "--keep-tagged", code=2).output
     assert "names no best" in call("forget", "--keep-best", "loss:0", code=2).output

@@ -5,19 +5,20 @@ from typing import TYPE_CHECKING
 
 from gradient.cli.commit_format import JSON_FIELDS
 from gradient.objects.oid import Oid
-from tests.cli.sandbox import STATE_BYTES, call
+from tests.cli.command import call
+from tests.cli.plain_repo import STATE_BYTES
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
-def forget(box: Sandbox, step: int, drop: list[str] | None = None) -> Oid:
+def forget(box: PlainRepo, step: int, drop: list[str] | None = None) -> Oid:
     (oid,) = (oid for oid, commit in box.repo.line("main") if commit.step == step)
     box.repo.retention.append([oid], drop=drop, policy="--keep-last 1")
     return oid
 
 
-def test_the_log_greys_what_is_forgotten(history: Sandbox) -> None:
+def test_the_log_greys_what_is_forgotten(history: PlainRepo) -> None:
     forget(history, 0)
     forget(history, 50, ["model"])
     lines = call("log", "--oneline").output.splitlines()
@@ -37,7 +38,7 @@ def test_the_log_greys_what_is_forgotten(history: Sandbox) -> None:
     assert all(f"`{name}`" in JSON_FIELDS for name in commits[0])
 
 
-def test_commands_that_need_the_state_name_the_policy(history: Sandbox) -> None:
+def test_commands_that_need_the_state_name_the_policy(history: PlainRepo) -> None:
     forget(history, 0)
     shown = json.loads(call("show", "main@0", "--json").output)
     assert shown["components"] == {}
@@ -60,7 +61,7 @@ def test_commands_that_need_the_state_name_the_policy(history: Sandbox) -> None:
     call("metrics")
 
 
-def test_what_is_gone_weighs_nothing(history: Sandbox) -> None:
+def test_what_is_gone_weighs_nothing(history: PlainRepo) -> None:
     def told() -> tuple[int, int, int]:
         status = json.loads(call("status", "--json").output)
         (branch,) = (
@@ -75,7 +76,7 @@ def test_what_is_gone_weighs_nothing(history: Sandbox) -> None:
     assert told() == (commits, represented - STATE_BYTES, on_main - STATE_BYTES)
 
 
-def test_the_handoff_says_that_the_optimizer_starts_afresh(history: Sandbox) -> None:
+def test_the_handoff_says_that_the_optimizer_starts_afresh(history: PlainRepo) -> None:
     forget(history, 50, ["optimizer"])
     assert "the optimizer of main@50" in call("resume", "main@50", code=4).output
     said = call("resume", "--reset-optimizer", "main@50")

@@ -8,13 +8,13 @@ import pytest
 
 from gradient.objects import tree
 from gradient.objects.oid import Kind
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
-def test_without_a_command_the_branch_is_made_and_active(history: Sandbox) -> None:
+def test_without_a_command_the_branch_is_made_and_active(history: PlainRepo) -> None:
     call("fork", "main@50", "calm", "-m", "a try")
     repo = history.reopen()
     ((oid, commit), *rest) = repo.line("calm")
@@ -32,19 +32,19 @@ def test_without_a_command_the_branch_is_made_and_active(history: Sandbox) -> No
     assert origin.entries == {"from": str(source.oid), "revision": "main@50"}
 
 
-def test_it_writes_next_to_nothing(history: Sandbox) -> None:
+def test_it_writes_next_to_nothing(history: PlainRepo) -> None:
     before = history.repo.store.stats().stored_bytes
     call("fork", "main@100", "calm")
     assert history.reopen().store.stats().stored_bytes - before < 16 << 10
 
 
-def test_the_manifest_lists_it(history: Sandbox) -> None:
+def test_the_manifest_lists_it(history: PlainRepo) -> None:
     call("fork", "main@100", "calm")
     manifest = json.loads((history.workspace / "gpt" / "manifest.json").read_text())
     assert "calm@100" in [entry["ref"] for entry in manifest["checkpoints"]]
 
 
-def test_a_view_file_is_added_where_there_are_some(history: Sandbox) -> None:
+def test_a_view_file_is_added_where_there_are_some(history: PlainRepo) -> None:
     call("view", "rebuild", "--mode", "thin")
     call("fork", "main@100", "calm")
     assert (history.workspace / "gpt" / "ckpt_calm_s100.pt").is_file()
@@ -63,13 +63,13 @@ def test_a_view_file_is_added_where_there_are_some(history: Sandbox) -> None:
     ids=lambda option: option[0],
 )
 def test_options_that_need_a_run_are_refused_without_one(
-    option: list[str], history: Sandbox
+    option: list[str], history: PlainRepo
 ) -> None:
     assert "-- CMD" in call("fork", "main@50", "calm", *option, code=2).stderr
     assert "calm" not in history.reopen().branches()
 
 
-def test_beside_the_files_of_another_program_nothing_is_written(history: Sandbox) -> None:
+def test_beside_the_files_of_another_program_nothing_is_written(history: PlainRepo) -> None:
     Path(history.repo.path, "ckpt_main_s7.pt").write_bytes(b"not ours")
     assert "gradient import" in call("fork", "main@50", "calm", code=5).stderr
     assert "calm" not in history.reopen().branches()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.sandbox import ROOT, call
+from tests.cli.command import ROOT, call
 from tests.integrations.published import Published, build
 from tests.maintenance import rig
 from tests.maintenance.test_fsck import DAMAGE, INSIDE, first, payload

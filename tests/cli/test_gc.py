@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.repo.repository import Repository
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
 @pytest.fixture
-def given_up(history: Sandbox) -> Sandbox:
+def given_up(history: PlainRepo) -> PlainRepo:
     """The history, with the forked branch deleted."""
     tip = history.repo.refs.read("high_lr")
     assert tip is not None
@@ -21,13 +21,13 @@ def given_up(history: Sandbox) -> Sandbox:
     return history
 
 
-def test_nothing_to_collect(history: Sandbox) -> None:
+def test_nothing_to_collect(history: PlainRepo) -> None:
     said = call("gc").output
     assert said.splitlines()[0].startswith("5 commits kept, in 5 packs of ")
     assert said.splitlines()[1] == "nothing to collect"
 
 
-def test_the_trash_and_back(given_up: Sandbox) -> None:
+def test_the_trash_and_back(given_up: PlainRepo) -> None:
     assert "2 unreachable packs would be moved" in call("gc", "-n", "--grace", "0").output
     assert "nothing to collect" in call("gc").output, "the grace is not over"
     said = call("gc", "--grace", "0").output
@@ -36,14 +36,14 @@ def test_the_trash_and_back(given_up: Sandbox) -> None:
     assert call("gc", "--undo").output == "the trash is empty\n"
 
 
-def test_json(given_up: Sandbox) -> None:
+def test_json(given_up: PlainRepo) -> None:
     found = json.loads(call("gc", "--grace", "0", "--json").output)
     assert (found["commits"], found["dead"], found["removed"]) == (3, 2, 2)
     assert found["dry_run"] is False
     assert json.loads(call("gc", "--undo", "--json").output)["restored"] == 0
 
 
-def test_what_lies_in_the_trash_is_told(given_up: Sandbox) -> None:
+def test_what_lies_in_the_trash_is_told(given_up: PlainRepo) -> None:
     packs = {f"objects/pack/{name}" for name in given_up.repo.storage.names("objects/pack")}
     name = sorted(packs)[0]
     target = f"objects/trash/29990101t000000-01234567.{name.rpartition('/')[2]}"
@@ -57,9 +57,9 @@ def test_what_lies_in_the_trash_is_told(given_up: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("span", ["1", "x", "1y", "-1d", "1.5h", ""])
-def test_spans_that_are_none(history: Sandbox, span: str) -> None:
+def test_spans_that_are_none(history: PlainRepo, span: str) -> None:
     assert "is no time span" in call("gc", "--grace", span, code=2).output
 
 
-def test_undo_is_no_rehearsal(history: Sandbox) -> None:
+def test_undo_is_no_rehearsal(history: PlainRepo) -> None:
     call("gc", "--undo", "-n", code=2)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gradient.repo.repository import Repository
-from tests.cli.sandbox import call
+from tests.cli.command import call
 from tests.integrations.published import Published, build, train
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from gradient.cli import launch
 from gradient.engine.launch_env import OWNED, ForkOptions, Handoff
-from tests.cli.sandbox import ROOT, call, finish, spawn
+from tests.cli.command import ROOT, call, finish, spawn
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 TELL = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:], dict(os.environ)]))"
 
@@ -56,7 +56,7 @@ def told(out: str) -> dict[str, str]:
     return environment
 
 
-def test_resume_hands_over(history: Sandbox) -> None:
+def test_resume_hands_over(history: PlainRepo) -> None:
     words = ["resume", "main@50", "--", *PYTHON, TELL, "--lr", "1", "--", "-w", "x"]
     user = {
         "GRADIENT_AUTOCOMMIT": "7",
@@ -76,13 +76,13 @@ def test_resume_hands_over(history: Sandbox) -> None:
     assert handed.id
 
 
-def test_every_launch_has_an_id_of_its_own(history: Sandbox) -> None:
+def test_every_launch_has_an_id_of_its_own(history: PlainRepo) -> None:
     words = ["resume", "latest", "--", *PYTHON, TELL]
     first, second = (told(finish(spawn(*words))[0]) for _ in range(2))
     assert first["GRADIENT_HANDOFF_ID"] != second["GRADIENT_HANDOFF_ID"]
 
 
-def test_fork_hands_all_its_options_over(history: Sandbox) -> None:
+def test_fork_hands_all_its_options_over(history: PlainRepo) -> None:
     options = ["--reset-optimizer", "--reset-scheduler", "--seed", "0", "--set", "lr=1e-2"]
     options += ["--set", "eps=1", "--scale-lr", "10", "--partial", "-m", "hot"]
     words = ["fork", "main@50", "hot", *options, "--", *PYTHON, TELL]
@@ -101,7 +101,7 @@ def test_fork_hands_all_its_options_over(history: Sandbox) -> None:
     assert "hot" not in history.reopen().branches()
 
 
-def test_run_says_auto(history: Sandbox) -> None:
+def test_run_says_auto(history: PlainRepo) -> None:
     words = ["run", "--autocommit", "5", "--", *PYTHON, TELL]
     handed = Handoff.read(told(finish(spawn(*words))[0]))
     assert (handed.resume, handed.autocommit) == ("auto", 5)
@@ -109,7 +109,7 @@ def test_run_says_auto(history: Sandbox) -> None:
     assert (handed.workspace, handed.repo, handed.branch) == (None, None, None)
 
 
-def test_run_hands_over_what_was_named(history: Sandbox) -> None:
+def test_run_hands_over_what_was_named(history: PlainRepo) -> None:
     words = ["-C", "ws", "run", "--branch", "exp", "--", *PYTHON, TELL]
     handed = Handoff.read(told(finish(spawn(*words))[0]))
     assert (handed.workspace, handed.repo) == (str(history.workspace), "gpt")
@@ -141,14 +141,14 @@ def test_run_needs_no_repo() -> None:
     ],
 )
 def test_nothing_is_launched_for_what_cannot_be_meant(
-    words: list[str], code: int, history: Sandbox
+    words: list[str], code: int, history: PlainRepo
 ) -> None:
     call(*words, "--", "touch", "launched", code=code)
     assert not Path("launched").exists()
 
 
-def test_a_launch_touches_nothing_in_another_programs_repo(sandbox: Sandbox) -> None:
-    folder = sandbox.workspace / "gpt" / ".gradient-repo"
+def test_a_launch_touches_nothing_in_another_programs_repo(empty_repo: PlainRepo) -> None:
+    folder = empty_repo.workspace / "gpt" / ".gradient-repo"
     (folder / "config.json").write_text('{"name": "gpt", "repo_path": "/somewhere"}')
     before = sorted(folder.rglob("*"))
     call("run", "--", "true")
@@ -158,29 +158,29 @@ def test_a_launch_touches_nothing_in_another_programs_repo(sandbox: Sandbox) -> 
     assert not Path("launched").exists()
 
 
-def test_a_miss_names_the_nearest(history: Sandbox) -> None:
+def test_a_miss_names_the_nearest(history: PlainRepo) -> None:
     assert "main@50" in call("resume", "main@49", "--", "true", code=4).stderr
 
 
-def test_the_mark_is_required_before_a_command(history: Sandbox) -> None:
+def test_the_mark_is_required_before_a_command(history: PlainRepo) -> None:
     assert "after --" in call("resume", "main@50", "python", code=2).stderr
     assert "no command follows" in call("resume", "main@50", "--", code=2).stderr
     assert "the command to run is missing" in call("run", code=2).stderr
 
 
 @pytest.mark.parametrize("code", [0, 1, 3, 75, 255])
-def test_the_exit_code_is_the_commands(code: int, history: Sandbox) -> None:
+def test_the_exit_code_is_the_commands(code: int, history: PlainRepo) -> None:
     finish(spawn("resume", "latest", "--", "sh", "-c", f"exit {code}"), code)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
-def test_an_end_by_signal_is_128_and_its_number(number: signal.Signals, history: Sandbox) -> None:
+def test_an_end_by_signal_is_128_and_its_number(number: signal.Signals, history: PlainRepo) -> None:
     words = ["resume", "latest", "--", "sh", "-c", f"kill -{number.value} $$"]
     _, err = finish(spawn(*words), 128 + number)
     assert "to go on: gradient resume latest -- sh -c" in err
 
 
-def test_what_cannot_be_run(history: Sandbox) -> None:
+def test_what_cannot_be_run(history: PlainRepo) -> None:
     Path("plain").write_text("")
     finish(spawn("resume", "latest", "--", "no-such-command"), launch.NOT_FOUND)
     finish(spawn("resume", "latest", "--", "./plain"), launch.CANNOT_EXECUTE)
@@ -188,7 +188,7 @@ def test_what_cannot_be_run(history: Sandbox) -> None:
     assert "cannot run '': not a command" in err
 
 
-def test_signals_are_passed_on_once(history: Sandbox) -> None:
+def test_signals_are_passed_on_once(history: PlainRepo) -> None:
     # Its own group, as a scheduler starts it; the signals go to the one process.
     process = spawn("resume", "latest", "--", *PYTHON, WAIT, process_group=0)
     assert process.stdout is not None
@@ -203,7 +203,7 @@ def test_signals_are_passed_on_once(history: Sandbox) -> None:
 
 @pytest.mark.parametrize("seconds", [0.3, 1.5])
 def test_one_that_was_stopped_goes_on_as_if_nothing_had_been(
-    seconds: float, history: Sandbox
+    seconds: float, history: PlainRepo
 ) -> None:
     """As Ctrl-Z and fg do."""
     process = spawn("resume", "latest", "--", *PYTHON, WAIT, process_group=0)
@@ -241,7 +241,7 @@ def test_a_preempted_run_is_asked_for_again_and_goes_on() -> None:
     assert out.splitlines()[-1] == weights
 
 
-def test_ctrl_c_reaches_the_command_once(history: Sandbox) -> None:
+def test_ctrl_c_reaches_the_command_once(history: PlainRepo) -> None:
     """A terminal sends SIGINT to the whole group: passing it on would double it."""
     leader, follower = os.openpty()
     script = WAIT.replace("SIGTERM: sys.exit(7)", "SIGUSR1: sys.exit(7)")
@@ -275,13 +275,13 @@ def take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-def test_the_child_has_the_callers_signal_mask(history: Sandbox) -> None:
+def test_the_child_has_the_callers_signal_mask(history: PlainRepo) -> None:
     script = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"
     out, _ = finish(spawn("resume", "latest", "--", *PYTHON, script))
     assert out == "set()\n"
 
 
-def test_this_process_is_left_as_it_was(history: Sandbox) -> None:
+def test_this_process_is_left_as_it_was(history: PlainRepo) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGCHLD)
     assert launch.run(["true"], os.environ) == 0
     after = signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGCHLD)
@@ -312,7 +312,7 @@ os._exit(launch.run(["true"], os.environ))
     assert done.returncode == 0
 
 
-def test_without_a_command_resume_prints_export_lines(history: Sandbox) -> None:
+def test_without_a_command_resume_prints_export_lines(history: PlainRepo) -> None:
     before = sorted(history.workspace.rglob("*"))
     result = call("resume", "main@50", GRADIENT_FORK="{}", GRADIENT_AUTOCOMMIT="3")
     assert result.stdout.splitlines() == [
@@ -361,7 +361,7 @@ def test_a_job_script_that_runs_does_what_the_launch_around_it_says(
     assert lines == [place, *steps, rates, place, "step 5", rates]
 
 
-def test_a_run_that_names_another_branch_is_a_launch_of_its_own(history: Sandbox) -> None:
+def test_a_run_that_names_another_branch_is_a_launch_of_its_own(history: PlainRepo) -> None:
     inner = [sys.executable, "-m", "gradient.cli.main", "run", "--branch", "exp", "--"]
     out, _ = finish(spawn("resume", "main@50", "--", *inner, *PYTHON, TELL))
     handed = Handoff.read(told(out))
@@ -369,7 +369,7 @@ def test_a_run_that_names_another_branch_is_a_launch_of_its_own(history: Sandbox
 
 
 def test_a_run_that_names_another_repo_does_not_take_the_branch_of_the_launch_around_it(
-    history: Sandbox,
+    history: PlainRepo,
 ) -> None:
     inner = [sys.executable, "-m", "gradient.cli.main", "-w", "other", "-r", "more", "run", "--"]
     out, _ = finish(spawn("fork", "main@50", "hot", "--", *inner, *PYTHON, TELL))
@@ -377,7 +377,7 @@ def test_a_run_that_names_another_repo_does_not_take_the_branch_of_the_launch_ar
     assert (handed.branch, handed.resume, handed.repo) == (None, "auto", "more")
 
 
-def test_nothing_needs_standard_output(history: Sandbox) -> None:
+def test_nothing_needs_standard_output(history: PlainRepo) -> None:
     gradient = f'"{sys.executable}" -m gradient.cli.main'
     process = subprocess.run(
         ["sh", "-c", f"{gradient} resume latest -- sh -c 'exit 3' >&- 2>&-"], check=False

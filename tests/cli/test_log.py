@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.cli.commit_format import JSON_FIELDS
-from tests.cli.golden import printed
-from tests.cli.sandbox import call
+from tests.cli.command import call
+from tests.cli.stable_output import printed
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 FULL = """\
 commit <main@100>  (HEAD -> main)
@@ -57,27 +57,27 @@ def steps(*arguments: str) -> list[str]:
     return [each["revision"] for each in found]
 
 
-def test_paragraphs(history: Sandbox) -> None:
+def test_paragraphs(history: PlainRepo) -> None:
     assert printed(history, "log", "-n", "2") == FULL
 
 
-def test_oneline(history: Sandbox) -> None:
+def test_oneline(history: PlainRepo) -> None:
     assert printed(history, "log", "--oneline") == ONELINE
 
 
 @pytest.mark.parametrize("words", [["-2"], ["-n", "2"], ["--max-count", "2"], ["-2", "--decorate"]])
-def test_so_many(history: Sandbox, words: list[str]) -> None:
+def test_so_many(history: PlainRepo, words: list[str]) -> None:
     shown = printed(history, "log", "--oneline", *words)
     assert shown == "".join(ONELINE.splitlines(keepends=True)[:2])
 
 
-def test_graph(history: Sandbox) -> None:
+def test_graph(history: PlainRepo) -> None:
     given = ("log", "--graph", "--all", "--oneline", "--metric", "loss")
     assert printed(history, *given).replace("0.0", "0") == GRAPH
     assert printed(history, "log", "--graph", "--all", "-n", "1") == TALL
 
 
-def test_json(history: Sandbox) -> None:
+def test_json(history: PlainRepo) -> None:
     call("tag", "v1", "main@50")
     (found,) = json.loads(call("log", "main@50", "-n", "1", "--json").stdout)["commits"]
     oid = str(history.repo.resolve("main@50").oid)
@@ -100,7 +100,7 @@ def test_json(history: Sandbox) -> None:
     assert all(f"`{name}`" in JSON_FIELDS for name in found)
 
 
-def test_which_commits(history: Sandbox) -> None:
+def test_which_commits(history: PlainRepo) -> None:
     assert steps() == ["main@100", "main@50", "main@0"]
     assert steps("high_lr") == ["high_lr@60", "high_lr@50", "main@50", "main@0"]
     assert steps("main@0..main") == ["main@100", "main@50"]
@@ -116,11 +116,11 @@ def test_which_commits(history: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("when", ["yesterday-ish", "2026-13-01", "3 fortnights"])
-def test_what_is_no_time(history: Sandbox, when: str) -> None:
+def test_what_is_no_time(history: PlainRepo, when: str) -> None:
     assert "not a time such as" in call("log", "--since", when, code=2).stderr
 
 
-def test_without_commits(sandbox: Sandbox) -> None:
+def test_without_commits(empty_repo: PlainRepo) -> None:
     assert "no commits yet" in call("log").stderr
     found = json.loads(call("log", "--all", "--json").stdout)
     assert found == {"commits": [], "unreadable": []}

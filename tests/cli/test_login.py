@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gradient.cli.main import cli
-from tests.cli.sandbox import call, finish, spawn
+from tests.cli.command import call, finish, spawn
 from tests.remote.test_verify import CANARY, Server, server
 
 __all__ = ["server"]

@@ -12,12 +12,12 @@ from gradient.cli import suggestions
 from gradient.cli.command_summaries import SUMMARIES
 from gradient.cli.main import COMMANDS, EXIT_CODES, cli
 from gradient.errors import GradientError
-from tests.cli.sandbox import ROOT, call
+from tests.cli.command import ROOT, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
 def walk(command: click.Command, path: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -182,7 +182,7 @@ def test_an_error_of_the_library_goes_to_stderr_with_its_code() -> None:
     assert result.stderr.startswith("error: no workspace or repo")
 
 
-def test_an_interruption_is_130(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_is_130(empty_repo: PlainRepo, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -212,7 +212,7 @@ WITHOUT_TORCH = [
 
 
 @pytest.mark.parametrize("words", [each.split() for each in WITHOUT_TORCH], ids=" ".join)
-def test_answers_without_torch(words: list[str], history: Sandbox) -> None:
+def test_answers_without_torch(words: list[str], history: PlainRepo) -> None:
     code = (
         "import sys; from gradient.cli.main import cli\n"
         "try: cli.main(sys.argv[1:], prog_name='gradient')\n"
@@ -228,7 +228,7 @@ def test_answers_without_torch(words: list[str], history: Sandbox) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_completion_answers_without_torch(history: Sandbox) -> None:
+def test_completion_answers_without_torch(history: PlainRepo) -> None:
     code = (
         "import sys; from gradient.cli.main import cli\n"
         "try: cli.main(prog_name='gradient')\n"

@@ -14,7 +14,8 @@ from gradient.errors import MisfitError
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.branch_writer import BranchWriter
-from tests.cli.sandbox import Sandbox, call
+from tests.cli.command import call
+from tests.cli.plain_repo import PlainRepo
 
 if TYPE_CHECKING:
     from gradient.repo.repository import Repository
@@ -37,7 +38,7 @@ def commit_state(repo: Repository, branch: str, step: int, state: dict[str, Any]
 
 
 @pytest.fixture
-def models(sandbox: Sandbox) -> Sandbox:
+def models(empty_repo: PlainRepo) -> PlainRepo:
     """The branches one, two and three, each with one model; and one that differs."""
     for number, branch in enumerate(("one", "two", "three"), 1):
         torch.manual_seed(number)
@@ -46,9 +47,9 @@ def models(sandbox: Sandbox) -> Sandbox:
             "optimizer": {"state": {}},
             "scheduler": {"last_epoch": number},
         }
-        commit_state(sandbox.repo, branch, 10 * number, state)
-    commit_state(sandbox.repo, "wide", 1, {"model": torch.nn.Linear(4, 2).state_dict()})
-    return sandbox
+        commit_state(empty_repo.repo, branch, 10 * number, state)
+    commit_state(empty_repo.repo, "wide", 1, {"model": torch.nn.Linear(4, 2).state_dict()})
+    return empty_repo
 
 
 def weight(branch: str) -> torch.Tensor:
@@ -56,7 +57,7 @@ def weight(branch: str) -> torch.Tensor:
     return torch.nn.Linear(3, 2).weight.detach().double()
 
 
-def loaded(models: Sandbox, revision: str) -> tuple[CommitRecord, dict[str, Any]]:
+def loaded(models: PlainRepo, revision: str) -> tuple[CommitRecord, dict[str, Any]]:
     import gradient
 
     repo = models.reopen()
@@ -64,7 +65,7 @@ def loaded(models: Sandbox, revision: str) -> tuple[CommitRecord, dict[str, Any]
     return repo.resolve(revision).commit, state
 
 
-def test_a_merge_is_a_commit_with_all_parents(models: Sandbox) -> None:
+def test_a_merge_is_a_commit_with_all_parents(models: PlainRepo) -> None:
     done = call("merge", "one", "two", "--average", "--weights", "3,7", "-b", "soup")
     assert done.stdout.startswith("soup@10 (")
     commit, state = loaded(models, "soup")
@@ -86,7 +87,7 @@ def test_a_merge_is_a_commit_with_all_parents(models: Sandbox) -> None:
     }
 
 
-def test_three_models_weigh_the_same_without_weights(models: Sandbox) -> None:
+def test_three_models_weigh_the_same_without_weights(models: PlainRepo) -> None:
     call("merge", "one", "two", "three", "--average", "-b", "soup", "-m", "all of them")
     commit, state = loaded(models, "soup")
     mean = sum(weight(name) * (1 / 3) for name in ("one", "two", "three"))
@@ -94,7 +95,7 @@ def test_three_models_weigh_the_same_without_weights(models: Sandbox) -> None:
     assert (len(commit.parents), commit.message) == (3, "all of them")
 
 
-def test_a_moving_average_runs_in_the_order_given(models: Sandbox) -> None:
+def test_a_moving_average_runs_in_the_order_given(models: PlainRepo) -> None:
     call("merge", "one", "two", "three", "--ema", "--decay", "0.75", "-b", "slow")
     average = weight("one")
     for name in ("two", "three"):
@@ -102,7 +103,7 @@ def test_a_moving_average_runs_in_the_order_given(models: Sandbox) -> None:
     torch.testing.assert_close(loaded(models, "slow")[1]["model"]["weight"], average.float())
 
 
-def test_without_a_branch_the_first_ones_goes_on(models: Sandbox) -> None:
+def test_without_a_branch_the_first_ones_goes_on(models: PlainRepo) -> None:
     before = models.repo.tip("one")
     call("merge", "one", "two", "--slerp")
     commit, _ = loaded(models, "one")
@@ -111,14 +112,14 @@ def test_without_a_branch_the_first_ones_goes_on(models: Sandbox) -> None:
     assert "name a new one: -b BRANCH" in refused.output
 
 
-def test_the_first_one_may_be_named_without_a_branch(models: Sandbox) -> None:
+def test_the_first_one_may_be_named_without_a_branch(models: PlainRepo) -> None:
     oid = str(models.repo.tip("one"))[:12]
     assert "-b BRANCH" in call("merge", oid, "two", "--average", code=2).output
     call("merge", oid, "two", "--average", "-b", "soup")
     call("merge", oid, "two", "--average", "-b", "soup", code=5)
 
 
-def test_models_that_differ_are_refused_with_the_list(models: Sandbox) -> None:
+def test_models_that_differ_are_refused_with_the_list(models: PlainRepo) -> None:
     done = call("merge", "one", "wide", "--average", "-b", "soup", code=1)
     assert "different: weight: float32 [2, 3] in one, float32 [2, 4] in wide" in done.output
     assert "soup" not in models.reopen().branches()
@@ -140,11 +141,13 @@ def test_models_that_differ_are_refused_with_the_list(models: Sandbox) -> None:
         (["one", "two", "--ema", "--decay", "2"], "a number from 0 to 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(models: Sandbox, arguments: list[str], reason: str) -> None:
+def test_what_makes_no_sense_is_refused(
+    models: PlainRepo, arguments: list[str], reason: str
+) -> None:
     assert reason in call("merge", *arguments, "-b", "soup", code=2).output
 
 
-def test_training_goes_on_from_a_merge_without_its_optimizer(models: Sandbox) -> None:
+def test_training_goes_on_from_a_merge_without_its_optimizer(models: PlainRepo) -> None:
     call("merge", "one", "two", "--average", "-b", "soup")
     for options in ({"components": ("model",)}, {"strict": False}):
         model = torch.nn.Linear(3, 2)

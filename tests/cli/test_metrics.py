@@ -6,11 +6,12 @@ import json
 from typing import TYPE_CHECKING
 
 from gradient.cli import du, metrics
-from tests.cli.golden import fields, printed
-from tests.cli.sandbox import STATE_BYTES, call
+from tests.cli.command import call
+from tests.cli.plain_repo import STATE_BYTES
+from tests.cli.stable_output import fields, printed
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 CSV = """\
 id,branch,step,time,loss
@@ -19,15 +20,15 @@ id,branch,step,time,loss
 """
 
 
-def test_table(history: Sandbox) -> None:
+def test_table(history: PlainRepo) -> None:
     assert call("metrics").stdout == "commit    loss\nmain@0    0\nmain@50   6.25\nmain@100  12.5\n"
 
 
-def test_csv(history: Sandbox) -> None:
+def test_csv(history: PlainRepo) -> None:
     assert printed(history, "metrics", "main@0..main", "--csv") == CSV
 
 
-def test_json(history: Sandbox) -> None:
+def test_json(history: PlainRepo) -> None:
     found = json.loads(call("metrics", "main", "high_lr", "--json", "--metric", "loss").stdout)
     assert found["metrics"] == ["loss"]
     assert [each["revision"] for each in found["commits"]] == [
@@ -41,12 +42,12 @@ def test_json(history: Sandbox) -> None:
     assert all(f"`{name}`" in documented for name in found["commits"][0])
 
 
-def test_a_metric_that_nobody_logged(history: Sandbox) -> None:
+def test_a_metric_that_nobody_logged(history: PlainRepo) -> None:
     assert call("metrics", "--metric", "acc").stderr == "no metric acc; recorded: loss\n"
     assert json.loads(call("metrics", "--metric", "acc", "--json").stdout)["commits"] == []
 
 
-def test_the_newest_alone(history: Sandbox) -> None:
+def test_the_newest_alone(history: PlainRepo) -> None:
     head, *rows = call("metrics").stdout.splitlines()
     assert len(rows) > 1
     assert call("metrics", "-n", "1").stdout.split()[-2:] == rows[-1].split()
@@ -54,7 +55,7 @@ def test_the_newest_alone(history: Sandbox) -> None:
     assert call("metrics", "-n", "0").stdout == ""
 
 
-def test_du(history: Sandbox) -> None:
+def test_du(history: PlainRepo) -> None:
     found = json.loads(call("du", "main@50", "high_lr@50", "--json").stdout)
     first, second = found["commits"]
     assert first["components"] == [
@@ -79,7 +80,7 @@ def test_du(history: Sandbox) -> None:
     }
 
 
-def test_du_text(history: Sandbox) -> None:
+def test_du_text(history: PlainRepo) -> None:
     lines = call("du").stdout.splitlines()
     assert lines[0].endswith("for about 14.6 KiB of state, 1/1.2") or "5 packs" in lines[0]
     assert lines[1].split() == ["high_lr", "2", "commits", "5.9", "KiB"]
@@ -98,5 +99,5 @@ def test_du_text(history: Sandbox) -> None:
     ]
 
 
-def test_du_without_commits(sandbox: Sandbox) -> None:
+def test_du_without_commits(empty_repo: PlainRepo) -> None:
     assert "0 packs" in call("du").stdout

@@ -9,11 +9,12 @@ import pytest
 
 from gradient.cli import cat_file, ls_tree, rev_parse
 from gradient.objects.oid import Kind
-from tests.cli.golden import fields, printed
-from tests.cli.sandbox import STATE_BYTES, call
+from tests.cli.command import call
+from tests.cli.plain_repo import STATE_BYTES
+from tests.cli.stable_output import fields, printed
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 TREE = """\
 tree    2.9 KiB  <id>   model
@@ -21,7 +22,7 @@ tensor  2.9 KiB  uint8[3000]  model/w
 """
 
 
-def test_ls_tree(history: Sandbox) -> None:
+def test_ls_tree(history: PlainRepo) -> None:
     text = printed(history, "ls-tree", "main@50", "-R")
     assert [line.split() for line in text.splitlines()] == [
         line.split() for line in TREE.splitlines()
@@ -30,7 +31,7 @@ def test_ls_tree(history: Sandbox) -> None:
     assert printed(history, "ls-tree", "main@50", "model/w").endswith("model/w\n")
 
 
-def test_ls_tree_json(history: Sandbox) -> None:
+def test_ls_tree_json(history: PlainRepo) -> None:
     found = json.loads(call("ls-tree", "main@50", "model", "--json").stdout)
     assert found == {
         "id": str(history.repo.resolve("main@50").oid),
@@ -49,12 +50,12 @@ def test_ls_tree_json(history: Sandbox) -> None:
     assert all(f"`{name}`" in documented for name in found["entries"][0])
 
 
-def test_ls_tree_of_a_name_that_is_not_there(history: Sandbox) -> None:
+def test_ls_tree_of_a_name_that_is_not_there(history: PlainRepo) -> None:
     assert "it has model" in call("ls-tree", "main@50", "modle", code=4).stderr
     assert "model has no 'x'; it has w" in call("ls-tree", "main@50", "model/x", code=4).stderr
 
 
-def test_cat_file_of_a_commit_and_what_it_names(history: Sandbox) -> None:
+def test_cat_file_of_a_commit_and_what_it_names(history: PlainRepo) -> None:
     commit = json.loads(call("cat-file", "main@50").stdout)
     assert commit["step"] == 50
     tree = json.loads(call("cat-file", commit["tree"][:12]).stdout)
@@ -70,19 +71,19 @@ def test_cat_file_of_a_commit_and_what_it_names(history: Sandbox) -> None:
     assert fields(cat_file.command.callback, "type") == "commit, tree, list or blob"
 
 
-def test_cat_file_of_the_very_bytes(history: Sandbox) -> None:
+def test_cat_file_of_the_very_bytes(history: PlainRepo) -> None:
     oid = history.repo.resolve("main@50").oid
     assert call("cat-file", "--raw", str(oid)).stdout_bytes == history.repo.store.read(
         oid, Kind.COMMIT
     )
 
 
-def test_cat_file_of_nothing(history: Sandbox) -> None:
+def test_cat_file_of_nothing(history: PlainRepo) -> None:
     assert "no object has this id" in call("cat-file", "0" * 20, code=4).stderr
     call("cat-file", "gone", code=4)
 
 
-def test_rev_parse(history: Sandbox) -> None:
+def test_rev_parse(history: PlainRepo) -> None:
     assert printed(history, "rev-parse", "main~", "latest", "main@best:loss") == (
         "<main@50>\n<main@100>\n<main@0>\n"
     )
@@ -91,7 +92,7 @@ def test_rev_parse(history: Sandbox) -> None:
     call("rev-parse", "main@x", code=2)
 
 
-def test_rev_parse_json(history: Sandbox) -> None:
+def test_rev_parse_json(history: PlainRepo) -> None:
     found = json.loads(call("rev-parse", "main@0..main", "high_lr@50", "--json").stdout)
     middle, start, stop = (
         str(history.repo.resolve(text).oid) for text in ("high_lr@50", "main@0", "main")
@@ -112,6 +113,6 @@ def test_rev_parse_json(history: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("digits", [4, 12, 64])
-def test_short_ids(history: Sandbox, digits: int) -> None:
+def test_short_ids(history: PlainRepo, digits: int) -> None:
     oid = str(history.repo.resolve("main@0").oid)
     assert call("rev-parse", oid[:digits]).stdout == f"{oid}\n"

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.cli import output
-from tests.cli.sandbox import call, spawn
+from tests.cli.command import call, spawn
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
 def shown(*words: str, **environment: str) -> bytes:
@@ -21,13 +21,13 @@ def shown(*words: str, **environment: str) -> bytes:
     return written
 
 
-def test_what_the_terminal_cannot_show(history: Sandbox) -> None:
+def test_what_the_terminal_cannot_show(history: PlainRepo) -> None:
     call("tag", "v1", "-m", "a → b")
     assert b"a ? b" in shown("tag", PYTHONIOENCODING="latin-1")
     assert "a → b".encode() in shown("tag", PYTHONIOENCODING="utf-8")
 
 
-def test_a_folder_whose_name_is_no_text_is_shown_by_its_bytes(history: Sandbox) -> None:
+def test_a_folder_whose_name_is_no_text_is_shown_by_its_bytes(history: PlainRepo) -> None:
     odd = history.workspace.rename(os.fsdecode(b"odd\xff"))
     told = shown("status", PYTHONIOENCODING="utf-8:strict", GRADIENT_WORKSPACE=str(odd))
     assert b"/odd\xff/gpt\n" in told

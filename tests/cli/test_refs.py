@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.cli import reflog, tag
-from tests.cli.golden import fields, printed
-from tests.cli.sandbox import call
+from tests.cli.command import call
+from tests.cli.stable_output import fields, printed
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
-def test_a_branch_is_made_renamed_and_deleted(history: Sandbox) -> None:
+def test_a_branch_is_made_renamed_and_deleted(history: PlainRepo) -> None:
     assert printed(history, "branch", "idea", "main@50") == "idea is at main@50\n"
     assert history.reopen().tip("idea") == history.repo.resolve("main@50").oid
     assert call("branch", "-m", "idea", "try").stdout == "renamed idea to try\n"
@@ -44,27 +44,27 @@ def test_a_branch_is_made_renamed_and_deleted(history: Sandbox) -> None:
         (["-m", "-d", "main"], 2),
     ],
 )
-def test_branches_that_can_not_be(history: Sandbox, arguments: list[str], code: int) -> None:
+def test_branches_that_can_not_be(history: PlainRepo, arguments: list[str], code: int) -> None:
     call("branch", *arguments, code=code)
     assert history.reopen().branches() == ["high_lr", "main"]
 
 
 @pytest.mark.parametrize("option", ["-a", "--all", "-l", "--list"])
-def test_branches_are_listed_as_in_git(history: Sandbox, option: str) -> None:
+def test_branches_are_listed_as_in_git(history: PlainRepo, option: str) -> None:
     assert call("branch", option).stdout == call("branch").stdout
 
 
-def test_the_active_branch_is_renamed_as_in_git(history: Sandbox) -> None:
+def test_the_active_branch_is_renamed_as_in_git(history: PlainRepo) -> None:
     assert call("branch", "-m", "trunk").stdout == "renamed main to trunk\n"
     assert history.reopen().branches() == ["high_lr", "trunk"]
     assert history.reopen().resolve("latest").branch == "trunk"
 
 
-def test_a_branch_is_deleted_as_in_git(history: Sandbox) -> None:
+def test_a_branch_is_deleted_as_in_git(history: PlainRepo) -> None:
     assert "deleted branch high_lr" in call("branch", "-D", "high_lr").stdout
 
 
-def test_branches_with_their_best(history: Sandbox) -> None:
+def test_branches_with_their_best(history: PlainRepo) -> None:
     lines = call("branch", "--metric", "loss:max").stdout.splitlines()
     assert lines[0].endswith("loss=7.5   best 7.5 at high_lr@60")
     assert lines[1].endswith("loss=12.5  best 12.5 at main@100")
@@ -74,7 +74,7 @@ def test_branches_with_their_best(history: Sandbox) -> None:
     assert rows[1]["best"] is None
 
 
-def test_tags(history: Sandbox) -> None:
+def test_tags(history: PlainRepo) -> None:
     assert call("tag").stdout == ""
     assert printed(history, "tag", "v1", "-m", "shipped") == "v1 is main@100 (<main@100>)\n"
     call("tag", "first", "main@0")
@@ -93,7 +93,7 @@ def test_tags(history: Sandbox) -> None:
     call("tag", "HEAD", code=2)
 
 
-def test_a_tag_that_a_branch_hides(history: Sandbox) -> None:
+def test_a_tag_that_a_branch_hides(history: PlainRepo) -> None:
     assert "high_lr is also a branch" in call("tag", "high_lr", "main@0").stderr
     call("tag", "v1", "main@0")
     assert "v1 is also a tag" in call("branch", "v1", "main@50").stderr
@@ -101,14 +101,14 @@ def test_a_tag_that_a_branch_hides(history: Sandbox) -> None:
     assert call("tag", "v2").stderr == call("branch", "v3").stderr == ""
 
 
-def test_tags_as_in_git(history: Sandbox) -> None:
+def test_tags_as_in_git(history: PlainRepo) -> None:
     call("tag", "-a", "v1", "-m", "shipped")
     assert call("tag", "-l").stdout == call("tag").stdout != ""
     for words in (["-l", "v1"], ["-d"], ["-m", "why"]):
         call("tag", *words, code=2)
 
 
-def test_reset_sets_the_old_tip_aside(history: Sandbox) -> None:
+def test_reset_sets_the_old_tip_aside(history: PlainRepo) -> None:
     result = call("reset", "main@50")
     assert result.stdout.startswith("main is at main@50")
     assert "set aside as main.old1" in result.stderr
@@ -120,7 +120,7 @@ def test_reset_sets_the_old_tip_aside(history: Sandbox) -> None:
     call("reset", "gone", code=4)
 
 
-def test_reflog(history: Sandbox) -> None:
+def test_reflog(history: PlainRepo) -> None:
     call("reset", "main@50")
     lines = printed(history, "reflog", "main").splitlines()
     assert [line.split()[:3] for line in lines] == [
@@ -133,7 +133,7 @@ def test_reflog(history: Sandbox) -> None:
     assert len(call("reflog", "-n", "1").stdout.splitlines()) == 1
 
 
-def test_a_deleted_branch_that_was_collected_is_no_damage(history: Sandbox) -> None:
+def test_a_deleted_branch_that_was_collected_is_no_damage(history: PlainRepo) -> None:
     call("branch", "-D", "high_lr")
     call("gc", "--grace", "0")
     said = call("branch", "back", "high_lr@{0}", code=4).stderr
@@ -141,7 +141,7 @@ def test_a_deleted_branch_that_was_collected_is_no_damage(history: Sandbox) -> N
     assert "has collected since" in call("rev-parse", "high_lr@{0}~1", code=4).stderr
 
 
-def test_reflog_of_a_deleted_branch(history: Sandbox) -> None:
+def test_reflog_of_a_deleted_branch(history: PlainRepo) -> None:
     call("branch", "-d", "high_lr")
     found = json.loads(call("reflog", "high_lr", "--json").stdout)
     assert [row["kind"] for row in found["records"]] == ["delete", "move", "move"]

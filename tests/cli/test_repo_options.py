@@ -10,10 +10,10 @@ import pytest
 from gradient.cli.output import JSON_FIELDS
 from gradient.cli.repo import list_
 from gradient.cli.workspace import status
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
 def found(*words: str, **environment: str) -> str:
@@ -21,7 +21,7 @@ def found(*words: str, **environment: str) -> str:
     return path
 
 
-def test_found_beside_inside_and_below(history: Sandbox) -> None:
+def test_found_beside_inside_and_below(history: PlainRepo) -> None:
     repo = str(history.workspace / "gpt")
     below = history.workspace / "gpt" / "notes" / "deep"
     below.mkdir(parents=True)
@@ -30,7 +30,7 @@ def test_found_beside_inside_and_below(history: Sandbox) -> None:
         assert found() == repo
 
 
-def test_options_before_and_after_the_command(history: Sandbox, tmp_path: Path) -> None:
+def test_options_before_and_after_the_command(history: PlainRepo, tmp_path: Path) -> None:
     beside = str(Path.cwd())
     os.chdir(tmp_path)
     repo = str(history.workspace / "gpt")
@@ -41,26 +41,26 @@ def test_options_before_and_after_the_command(history: Sandbox, tmp_path: Path) 
     assert json.loads(call("status", "--json", "-C", beside).stdout)["path"] == repo
 
 
-def test_options_win_over_the_environment(history: Sandbox) -> None:
+def test_options_win_over_the_environment(history: PlainRepo) -> None:
     call("repo", "init", "other")
     both = {"GRADIENT_WORKSPACE": str(history.workspace), "GRADIENT_REPO": "gpt"}
     assert found(**both) == str(history.workspace / "gpt")
     assert found("-r", "other", **both) == str(history.workspace / "other")
 
 
-def test_a_workspace_that_is_not_there_is_named(history: Sandbox) -> None:
+def test_a_workspace_that_is_not_there_is_named(history: PlainRepo) -> None:
     err = call("-w", "gone", "status", code=4).stderr
     assert err.startswith(
         f"error: there is no workspace {Path.cwd() / 'gone'}. To make it: gradient"
     )
 
 
-def test_a_repo_in_what_is_no_workspace(history: Sandbox) -> None:
+def test_a_repo_in_what_is_no_workspace(history: PlainRepo) -> None:
     assert "there is no workspace" in call("-w", "gone", "-r", "gpt", "log", code=4).stderr
     assert "; it has: gpt" in call("-r", "gone", "log", code=4).stderr
 
 
-def test_several_are_listed_with_the_flag(history: Sandbox) -> None:
+def test_several_are_listed_with_the_flag(history: PlainRepo) -> None:
     call("repo", "init", "other")
     err = call("status", code=4).stderr
     assert "gpt, other" in err
@@ -71,7 +71,7 @@ def test_several_are_listed_with_the_flag(history: Sandbox) -> None:
     assert "-w PATH" in err
 
 
-def test_a_named_repo_that_is_not_there(history: Sandbox) -> None:
+def test_a_named_repo_that_is_not_there(history: PlainRepo) -> None:
     assert "it has: gpt" in call("-r", "gtp", "status", code=4).stderr
 
 
@@ -93,7 +93,7 @@ def test_workspace_init_elsewhere(tmp_path: Path) -> None:
     assert not Path(".gradient").exists()
 
 
-def test_a_repo_is_made_no_workspace(history: Sandbox) -> None:
+def test_a_repo_is_made_no_workspace(history: PlainRepo) -> None:
     repo = history.workspace / "gpt"
     err = call("-C", str(repo), "workspace", "init", code=4).stderr
     assert err == (
@@ -107,9 +107,9 @@ def test_workspace_init_here() -> None:
     assert Path(".gradient/config.json").is_file()
 
 
-def test_repo_init_and_list(sandbox: Sandbox) -> None:
+def test_repo_init_and_list(empty_repo: PlainRepo) -> None:
     call("repo", "init", "bert", "-d", "masked")
-    assert (sandbox.workspace / "bert" / "manifest.json").is_file()
+    assert (empty_repo.workspace / "bert" / "manifest.json").is_file()
     listed = json.loads(call("repo", "list", "--json").stdout)
     assert list(listed) == list(getattr(list_.callback, JSON_FIELDS))
     assert [(repo["name"], repo["description"]) for repo in listed["repos"]] == [
@@ -120,9 +120,9 @@ def test_repo_init_and_list(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "-r"])
-def test_repo_init_refuses_names_that_would_escape(name: str, sandbox: Sandbox) -> None:
+def test_repo_init_refuses_names_that_would_escape(name: str, empty_repo: PlainRepo) -> None:
     call("repo", "init", "--", name, code=2)
-    assert [path.name for path in sandbox.workspace.iterdir() if path.name != ".gradient"] == [
+    assert [path.name for path in empty_repo.workspace.iterdir() if path.name != ".gradient"] == [
         "gpt"
     ]
 
@@ -131,7 +131,7 @@ def test_repo_init_needs_a_workspace() -> None:
     assert "gradient workspace init" in call("repo", "init", "gpt", code=4).stderr
 
 
-def test_workspace_status(history: Sandbox) -> None:
+def test_workspace_status(history: PlainRepo) -> None:
     call("repo", "init", "empty")
     facts = json.loads(call("workspace", "status", "--json").stdout)
     assert list(facts) == list(getattr(status.callback, JSON_FIELDS))
@@ -146,7 +146,7 @@ def test_workspace_status(history: Sandbox) -> None:
     assert "5 commits (3 anchors, 2 deltas)" in text
 
 
-def test_workspace_status_shows_the_others_when_one_cannot_be_read(history: Sandbox) -> None:
+def test_workspace_status_shows_the_others_when_one_cannot_be_read(history: PlainRepo) -> None:
     folder = history.workspace / "published" / ".gradient-repo"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"repo_name": "published"}')
@@ -158,7 +158,7 @@ def test_workspace_status_shows_the_others_when_one_cannot_be_read(history: Sand
     assert "cannot be read" in call("workspace", "status").stdout
 
 
-def test_the_published_package_s_path_option(history: Sandbox, tmp_path: Path) -> None:
+def test_the_published_package_s_path_option(history: PlainRepo, tmp_path: Path) -> None:
     os.chdir(tmp_path)
     call("workspace", "status", "--path", str(history.workspace))
     call("repo", "list", "--path", str(history.workspace))

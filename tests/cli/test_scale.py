@@ -10,7 +10,7 @@ import pytest
 
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from tests.cli.sandbox import call
+from tests.cli.command import call
 from tests.storage.faults import observed
 from tools.make_large_repository import make
 

@@ -5,11 +5,11 @@ import re
 from typing import TYPE_CHECKING
 
 from gradient.cli.show import command
-from tests.cli.golden import fields, printed
-from tests.cli.sandbox import call
+from tests.cli.command import call
+from tests.cli.stable_output import fields, printed
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 TEXT = """\
 commit <high_lr@60>  (high_lr)
@@ -26,12 +26,12 @@ environment
 """
 
 
-def test_text(history: Sandbox) -> None:
+def test_text(history: PlainRepo) -> None:
     text = printed(history, "show", "high_lr")
     assert re.sub(r"cwd      .*", "cwd      HERE", text) == TEXT
 
 
-def test_json(history: Sandbox) -> None:
+def test_json(history: PlainRepo) -> None:
     found = json.loads(call("show", "high_lr", "--json").stdout)
     assert found["commit"]["revision"] == "high_lr@60"
     (component,) = found["components"].values()
@@ -43,6 +43,6 @@ def test_json(history: Sandbox) -> None:
     assert found["hparams"] is found["fork"] is None
 
 
-def test_the_latest_is_meant(history: Sandbox) -> None:
+def test_the_latest_is_meant(history: PlainRepo) -> None:
     assert json.loads(call("show", "--json").stdout)["commit"]["revision"] == "main@100"
     assert "has no commits" in call("show", "-r", "gpt", "gone@latest", code=4).stderr

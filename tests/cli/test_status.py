@@ -16,10 +16,11 @@ from gradient.cli.status import command
 from gradient.repo import failed_commits
 from gradient.repo.branch_writer import BranchWriter
 from gradient.storage import fs
-from tests.cli.sandbox import ROOT, STATE_BYTES, call
+from tests.cli.command import ROOT, call
+from tests.cli.plain_repo import STATE_BYTES
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
 def facts(**environment: str) -> dict[str, Any]:
@@ -27,11 +28,11 @@ def facts(**environment: str) -> dict[str, Any]:
     return found
 
 
-def test_json_has_exactly_the_documented_fields(history: Sandbox) -> None:
+def test_json_has_exactly_the_documented_fields(history: PlainRepo) -> None:
     assert list(facts()) == list(getattr(command.callback, JSON_FIELDS))
 
 
-def test_counts_and_bytes(history: Sandbox) -> None:
+def test_counts_and_bytes(history: PlainRepo) -> None:
     (history.workspace / "gpt" / "manifest.json").write_text('{"checkpoints": []}')
     found = facts()
     assert (found["checkpoints"], found["anchors"], found["deltas"]) == (5, 3, 2)
@@ -40,7 +41,7 @@ def test_counts_and_bytes(history: Sandbox) -> None:
     assert found["missing_view_files"] == 0
 
 
-def test_the_active_branch_and_its_tip(history: Sandbox) -> None:
+def test_the_active_branch_and_its_tip(history: PlainRepo) -> None:
     tip = facts()["tip"]
     assert tip == {
         "id": str(history.repo.tip("main")),
@@ -61,7 +62,7 @@ def test_the_active_branch_and_its_tip(history: Sandbox) -> None:
     assert facts()["active_branch"] == "high_lr"
 
 
-def test_branches_and_lines_set_aside(history: Sandbox) -> None:
+def test_branches_and_lines_set_aside(history: PlainRepo) -> None:
     BranchWriter.open(history.repo, "main")
     for record in ["main.old1", "main.run2"]:
         history.repo.refs.append(record, history.repo.tips()["main"], after=None, reason="test")
@@ -74,7 +75,7 @@ def test_branches_and_lines_set_aside(history: Sandbox) -> None:
     assert "main.old1" in text
 
 
-def test_the_components_add_up(history: Sandbox) -> None:
+def test_the_components_add_up(history: PlainRepo) -> None:
     found = facts()
     model, optimizer, other = found["components"]
     assert [each["component"] for each in (model, optimizer, other)] == [
@@ -99,7 +100,7 @@ time.sleep(60)
 """
 
 
-def test_a_commit_in_another_process_and_one_that_was_cut_off(history: Sandbox) -> None:
+def test_a_commit_in_another_process_and_one_that_was_cut_off(history: PlainRepo) -> None:
     assert facts()["unfinished"] == []
     arguments = [sys.executable, "-c", WRITER, history.repo.path]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -121,7 +122,7 @@ def test_a_commit_in_another_process_and_one_that_was_cut_off(history: Sandbox) 
     assert facts()["unfinished"] == []
 
 
-def test_commits_that_were_not_made(history: Sandbox) -> None:
+def test_commits_that_were_not_made(history: PlainRepo) -> None:
     failed_commits.note(history.repo.path, "main", 110, "skipped", "no room")
     failed_commits.note(history.repo.path, "main", 120, "failed", "No space left on device")
     [found] = facts()["missed"]
@@ -139,7 +140,7 @@ def test_commits_that_were_not_made(history: Sandbox) -> None:
     assert "step 120" in text
 
 
-def test_a_tip_whose_weights_are_not_finite(history: Sandbox) -> None:
+def test_a_tip_whose_weights_are_not_finite(history: PlainRepo) -> None:
     assert "NaN" not in call("status").stdout
     history.commit("main", 120, finite=False)
     assert facts()["tip"]["finite"] is False
@@ -150,21 +151,21 @@ def test_a_tip_whose_weights_are_not_finite(history: Sandbox) -> None:
     )
 
 
-def test_free_space_in_commits(history: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_free_space_in_commits(history: PlainRepo, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = history.repo.store.stats().stored_bytes
     monkeypatch.setattr(fs, "free_bytes", lambda _: 1000 * (stored // 5) + 1)
     assert facts()["free_commits"] == 1000
     assert "about 1,000 more commits" in call("status").stdout
 
 
-def test_a_pending_handoff(history: Sandbox) -> None:
+def test_a_pending_handoff(history: PlainRepo) -> None:
     pending = {"GRADIENT_RESUME_REF": "main@50", "GRADIENT_AUTOCOMMIT": "10"}
     assert facts()["pending_handoff"] == {}
     assert facts(**pending)["pending_handoff"] == pending
     assert "GRADIENT_RESUME_REF=main@50" in call("status", **pending).stdout
 
 
-def test_the_last_run_is_the_newest_commits_command(history: Sandbox) -> None:
+def test_the_last_run_is_the_newest_commits_command(history: PlainRepo) -> None:
     found = facts()
     assert found["last_run"]["command"] == "python train.py --lr 1e-2"
     assert found["resume_command"] == "gradient resume high_lr@60 -- python train.py --lr 1e-2"
@@ -172,7 +173,7 @@ def test_the_last_run_is_the_newest_commits_command(history: Sandbox) -> None:
 
 
 def test_where_the_last_run_stood_elsewhere_the_active_branch_has_a_command_too(
-    history: Sandbox,
+    history: PlainRepo,
 ) -> None:
     here = "gradient resume main@100 -- python train.py"
     assert facts()["active_command"].startswith(here)
@@ -185,7 +186,7 @@ def test_where_the_last_run_stood_elsewhere_the_active_branch_has_a_command_too(
     assert facts()["active_command"] == "gradient resume idea@50 -- true"
 
 
-def test_a_launched_command_is_the_last_run(history: Sandbox) -> None:
+def test_a_launched_command_is_the_last_run(history: PlainRepo) -> None:
     call("resume", "main@50", "--", "true", "with blanks")
     found = facts()
     assert found["last_run"]["command"] == "true 'with blanks'"
@@ -193,7 +194,7 @@ def test_a_launched_command_is_the_last_run(history: Sandbox) -> None:
     assert found["resume_command"] == "gradient resume main@50 -- true 'with blanks'"
 
 
-def test_the_resume_command_works_from_elsewhere(history: Sandbox, tmp_path: Path) -> None:
+def test_the_resume_command_works_from_elsewhere(history: PlainRepo, tmp_path: Path) -> None:
     here = str(Path.cwd())
     os.chdir(tmp_path)
     found = json.loads(call("-C", here, "status", "--json").stdout)
@@ -201,13 +202,13 @@ def test_the_resume_command_works_from_elsewhere(history: Sandbox, tmp_path: Pat
     assert found["resume_command"] == f"cd {here} && {command}"
 
 
-def test_the_resume_command_names_a_repo_that_is_not_found_alone(history: Sandbox) -> None:
+def test_the_resume_command_names_a_repo_that_is_not_found_alone(history: PlainRepo) -> None:
     call("repo", "init", "second")
     resume = json.loads(call("-r", "gpt", "status", "--json").stdout)["resume_command"]
     assert resume.startswith(f"gradient -w {history.workspace} -r gpt resume high_lr@60 -- python")
 
 
-def test_deleted_view_files_are_not_a_loss(history: Sandbox) -> None:
+def test_deleted_view_files_are_not_a_loss(history: PlainRepo) -> None:
     entry = {"file": "/elsewhere/ckpt_main_s0.pt", "id": "0" * 64}
     manifest = {"checkpoints": [entry]}
     (history.workspace / "gpt" / "manifest.json").write_text(json.dumps(manifest))
@@ -217,7 +218,7 @@ def test_deleted_view_files_are_not_a_loss(history: Sandbox) -> None:
     assert "gradient view rebuild" in text
 
 
-def test_a_moved_repo_is_told_and_mended_by_a_command_that_writes(history: Sandbox) -> None:
+def test_a_moved_repo_is_told_and_mended_by_a_command_that_writes(history: PlainRepo) -> None:
     call("view", "rebuild")
     assert not facts()["view_is_elsewhere"]
     manifest = history.workspace.with_name("there") / "gpt" / "manifest.json"
@@ -231,25 +232,25 @@ def test_a_moved_repo_is_told_and_mended_by_a_command_that_writes(history: Sandb
     assert not facts()["view_is_elsewhere"]
 
 
-def test_a_deleted_manifest_is_not_a_loss(history: Sandbox) -> None:
+def test_a_deleted_manifest_is_not_a_loss(history: PlainRepo) -> None:
     (history.workspace / "gpt" / "manifest.json").unlink(missing_ok=True)
     assert facts()["missing_view_files"] == 1
     assert "1 view file missing. No commit is lost" in call("status").stdout
 
 
 @pytest.mark.parametrize("torn", ["", "[]", '{"checkpoints": [{"file"'])
-def test_a_torn_manifest_changes_nothing(history: Sandbox, torn: str) -> None:
+def test_a_torn_manifest_changes_nothing(history: PlainRepo, torn: str) -> None:
     (history.workspace / "gpt" / "manifest.json").write_text(torn)
     assert facts()["missing_view_files"] == 0
 
 
-def test_an_empty_repo(sandbox: Sandbox) -> None:
+def test_an_empty_repo(empty_repo: PlainRepo) -> None:
     found = facts()
     assert (found["tip"], found["free_commits"], found["last_run"]) == (None, None, None)
     assert "no commits on it yet" in call("status").stdout
 
 
-def test_nothing_is_written(history: Sandbox) -> None:
+def test_nothing_is_written(history: PlainRepo) -> None:
     before = sorted(path.as_posix() for path in history.workspace.rglob("*"))
     for path in history.workspace.rglob("*"):
         if path.is_dir():
@@ -263,7 +264,7 @@ def test_nothing_is_written(history: Sandbox) -> None:
     assert sorted(path.as_posix() for path in history.workspace.rglob("*")) == before
 
 
-def test_a_damaged_pack_is_an_integrity_finding(history: Sandbox) -> None:
+def test_a_damaged_pack_is_an_integrity_finding(history: PlainRepo) -> None:
     packs = history.workspace / "gpt" / ".gradient-repo" / "objects" / "pack"
     for pack in packs.glob("*.pack"):
         pack.chmod(0o644)
@@ -271,13 +272,13 @@ def test_a_damaged_pack_is_an_integrity_finding(history: Sandbox) -> None:
     assert "(needed by high_lr (" in call("status", code=3).stderr
 
 
-def test_a_repo_that_vanished_is_not_found(history: Sandbox) -> None:
+def test_a_repo_that_vanished_is_not_found(history: PlainRepo) -> None:
     shutil.rmtree(history.workspace / "gpt")
     call("-r", "gpt", "status", code=4)
 
 
 def test_once_a_launched_command_has_committed_its_newest_commit_is_meant(
-    history: Sandbox, monkeypatch: pytest.MonkeyPatch
+    history: PlainRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gradient.objects.timestamp.now", lambda: "2026-02-10T12:03:57.000000")
     call("fork", "main@50", "hot", "--scale-lr", "10", "--", "true")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gradient.repo.trust import SAFE_DIRECTORY
-from tests.cli.sandbox import Sandbox, call
+from tests.cli.command import call
+from tests.cli.plain_repo import PlainRepo
 from tests.foreign_owner import contents, give_away, needs_root
 
 READING = [
@@ -46,7 +47,7 @@ pytestmark = needs_root
 
 
 @pytest.fixture
-def foreign(history: Sandbox) -> Path:
+def foreign(history: PlainRepo) -> Path:
     """The history, in a workspace that belongs to somebody else."""
     give_away(history.workspace)
     return history.workspace

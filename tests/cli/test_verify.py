@@ -15,7 +15,7 @@ import pytest
 from gradient.cli import verify as verify_command
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
-from tests.cli.sandbox import ROOT, call, finish, spawn
+from tests.cli.command import ROOT, call, finish, spawn
 
 TRAIN = """
 import os, sys, time

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradient import GradientEngine
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
     from gradient.engine.commit.commit_handle import Revision

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gradient import GradientEngine
-from tests.cli.sandbox import call
+from tests.cli.command import call
 from tests.integrations import writing
 from tests.integrations.test_gradient_desc import assert_same
 from tests.view.test_published import ONE_THREAD, package  # noqa: F401 - a fixture

@@ -20,7 +20,7 @@ from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.store import recode
-from tests.cli.sandbox import call
+from tests.cli.command import call
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
 from tools.campaigns.synthetic_repo import TIME, read_everything

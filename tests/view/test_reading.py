@@ -17,7 +17,7 @@ from gradient.view import html
 from gradient.view.api.commit import Commit
 from gradient.view.api.component import Component
 from gradient.view.api.repo import Repo
-from tests.cli.sandbox import ROOT
+from tests.cli.command import ROOT
 from tests.repo.making import damage_packs, make_repo, run
 
 EVIL = "<script>alert('&\"')</script>"

@@ -12,7 +12,7 @@ import pytest
 
 from gradient.repo.repository import Repository
 from gradient.repo.workspace import create_repo, init_workspace
-from tests.cli.sandbox import call, finish, spawn
+from tests.cli.command import call, finish, spawn
 
 SCRIPT = Path(__file__).with_name("train.py")
 

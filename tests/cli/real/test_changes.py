@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from gradient import open_repo
-from tests.cli.sandbox import call, finish, spawn
+from tests.cli.command import call, finish, spawn
 
 if TYPE_CHECKING:
     from tests.cli.real.conftest import Trained

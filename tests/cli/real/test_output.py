@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.repo.history import History
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
     from gradient.repo.repository import Repository

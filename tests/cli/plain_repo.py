@@ -1,17 +1,10 @@
-"""A repo whose history is written without torch, and ways to call the command."""
+"""A repo whose commits are written without torch."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from click.testing import CliRunner
-
-from gradient.cli.main import cli
 from gradient.codec.mode import Mode
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
@@ -19,15 +12,11 @@ from gradient.objects.tree import Tree
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 
-if TYPE_CHECKING:
-    from click.testing import Result
-
-ROOT = Path(__file__).resolve().parents[2]
 STATE_BYTES = 3000
 
 
 @dataclass
-class Sandbox:
+class PlainRepo:
     """One workspace, one repo; the current folder is beside the workspace."""
 
     workspace: Path
@@ -82,32 +71,3 @@ class Sandbox:
     def reopen(self) -> Repository:
         """Open the repo anew, as another process would."""
         return Repository.open(self.repo.path, workers=1)
-
-
-def call(*arguments: str, code: int = 0, **environment: str) -> Result:
-    """Run a command in this process; demand the exit code."""
-    result = CliRunner().invoke(cli, list(arguments), env=environment, prog_name="gradient")
-    problem = f"{result.exit_code}, not {code}: {result.output}"
-    assert result.exit_code == code, f"{problem}\n{result.exc_info}"
-    return result
-
-
-def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """Start the command as a real process in the current folder."""
-    code = "from gradient.cli.main import main; main()"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
-    """Wait for the process, demand its exit code, return what it printed."""
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code, f"{process.returncode}, not {code}:\n{out}\n{err}"
-    return out, err

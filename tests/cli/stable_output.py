@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from tests.cli.sandbox import call
+from tests.cli.command import call
 
 if TYPE_CHECKING:
-    from tests.cli.sandbox import Sandbox
+    from tests.cli.plain_repo import PlainRepo
 
 
-def printed(history: Sandbox, *arguments: str) -> str:
+def printed(history: PlainRepo, *arguments: str) -> str:
     """Return what a command prints, commits' ids as ``<revision>``, other ids as ``<id>``."""
     text = call(*arguments).stdout
     for oid in history.repo.store.commits():

@@ -26,7 +26,7 @@ from gradient import (
     resolve_context,
 )
 from gradient.repo.repository import Repository
-from tests.cli.sandbox import call, finish, spawn
+from tests.cli.command import call, finish, spawn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -8,18 +8,19 @@ from pathlib import Path
 import pytest
 
 from gradient.objects.oid import Oid
-from tests.cli.sandbox import Sandbox, call
+from tests.cli.command import call
+from tests.cli.plain_repo import PlainRepo
 
 
 @pytest.fixture
-def lost(sandbox: Sandbox) -> tuple[list[Oid], list[Oid]]:
+def lost(empty_repo: PlainRepo) -> tuple[list[Oid], list[Oid]]:
     """Seven commits on main of which three are lost, and a line from the first."""
-    oids = [sandbox.commit("main", step, minute=step) for step in range(7)]
-    sandbox.commit("side", 9, source=oids[1], minute=9)
+    oids = [empty_repo.commit("main", step, minute=step) for step in range(7)]
+    empty_repo.commit("side", 9, source=oids[1], minute=9)
     gone = [oids[2], oids[3], oids[5]]
     for oid in gone:
-        pack = sandbox.repo.store.catalogue.index.find(oid)[0][0]
-        path = Path(sandbox.repo.path, ".gradient-repo", pack.name)
+        pack = empty_repo.repo.store.catalogue.index.find(oid)[0][0]
+        path = Path(empty_repo.repo.path, ".gradient-repo", pack.name)
         path.chmod(0o644)
         path.write_bytes(path.read_bytes()[:-3])
     return oids, gone
@@ -84,11 +85,11 @@ def test_steps_back_cross_it(lost: Lost) -> None:
     assert oids[5].hex() in call("rev-parse", "main~1", code=3).stderr
 
 
-def test_where_the_log_does_not_tell_it_is_an_error(sandbox: Sandbox) -> None:
-    first = sandbox.commit("main", 1)
-    sandbox.commit("main", 2)
-    pack = sandbox.repo.store.catalogue.index.find(first)[0][0]
-    path = Path(sandbox.repo.path, ".gradient-repo", pack.name)
+def test_where_the_log_does_not_tell_it_is_an_error(empty_repo: PlainRepo) -> None:
+    first = empty_repo.commit("main", 1)
+    empty_repo.commit("main", 2)
+    pack = empty_repo.repo.store.catalogue.index.find(first)[0][0]
+    path = Path(empty_repo.repo.path, ".gradient-repo", pack.name)
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-3])
     for words in ("log", "status", "rev-parse main~2"):
