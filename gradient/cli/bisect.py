@@ -1,4 +1,4 @@
-"""`gradient bisect`: find the first bad commit of a line by halves."""
+"""`gradient bisect`: find the first bad commit of a branch by binary search."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from gradient.cli.launch import LaunchCommand
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import (
     active_branch,
-    find_place,
+    find_location,
     find_repository,
-    place_options,
+    location_options,
 )
 from gradient.engine.launch_env import Handoff
 from gradient.errors import GradientError
@@ -30,7 +30,7 @@ from gradient.repo.discovery import Location
 from gradient.repo.repository import Repository
 
 FILE = "GRADIENT_BISECT_FILE"
-"""The variable that tells the command where the commit lies as a ``.pt`` file."""
+"""The variable with the path of the commit as a ``.pt`` file."""
 
 SKIP = 125
 ABORT = 128
@@ -39,7 +39,7 @@ _MOST_TENSORS = 5
 
 
 @click.group("bisect")
-@place_options
+@location_options
 def command() -> None:
     """Find the first bad commit of a branch by binary search.
 
@@ -56,7 +56,7 @@ def command() -> None:
 
 
 @command.command("start")
-@place_options
+@location_options
 @click.argument("bad", shell_complete=complete_revision)
 @click.argument("good", shell_complete=complete_revision)
 @click.pass_context
@@ -72,11 +72,11 @@ def start(ctx: click.Context, bad: str, good: str) -> None:
     """
     repo = find_repository(ctx)
     oids = [repo.resolve(each, branch=active_branch(repo)).oid for each in (bad, good)]
-    _say_next(ctx, repo, Bisection.start(repo, *oids))
+    _print_next(ctx, repo, Bisection.start(repo, *oids))
 
 
 @command.command("run", cls=LaunchCommand)
-@place_options
+@location_options
 @click.option(
     "--no-file", is_flag=True, help=f"Do not write the .pt file ({FILE} is then not set)."
 )
@@ -101,13 +101,13 @@ def run(ctx: click.Context, no_file: bool) -> None:
       gradient bisect run -- sh -c 'python eval.py "$GRADIENT_BISECT_FILE" | grep -q ok'
     """
     missing = "name the command that judges: gradient bisect run -- CMD"
-    words = launch.required_command(ctx, missing)
+    argv = launch.required_command(ctx, missing)
     repo = find_repository(ctx)
-    place = find_place(ctx)
+    location = find_location(ctx)
     bisection = Bisection.load(repo)
 
     def judge(oid: Oid) -> Verdict:
-        code = _judge(repo, place, oid, words, with_file=not no_file)
+        code = _judge(repo, location, oid, argv, with_file=not no_file)
         if code >= ABORT:
             output.error(
                 f"the command exited with {code} at {_name(repo, oid)}: no verdict. To continue: "
@@ -119,13 +119,13 @@ def run(ctx: click.Context, no_file: bool) -> None:
         return verdict
 
     found = bisect.search(bisection, judge)
-    _say_found(ctx, repo, found)
+    _print_result(ctx, repo, found)
     ctx.exit(0 if len(found.candidates) == 1 else 1)
 
 
 def _verdict_command(verdict: Verdict, text: str) -> click.Command:
     @command.command(verdict, help=f"{text}\n\n\b\nExample:\n  gradient bisect {verdict} main@100")
-    @place_options
+    @location_options
     @click.argument("rev", required=False, shell_complete=complete_revision)
     @click.pass_context
     def judge(ctx: click.Context, rev: str | None) -> None:
@@ -134,7 +134,7 @@ def _verdict_command(verdict: Verdict, text: str) -> click.Command:
         oid = bisection.next() if rev is None else repo.resolve(rev, branch=active_branch(repo)).oid
         if oid is not None:
             bisection.judge(verdict, oid)
-        _say_next(ctx, repo, bisection)
+        _print_next(ctx, repo, bisection)
 
     return judge
 
@@ -145,7 +145,7 @@ skip = _verdict_command("skip", "Skip REV as not testable; without REV, the comm
 
 
 @command.command("log")
-@place_options
+@location_options
 @json_option(
     {
         "good": "the id of the newest commit known to be good",
@@ -166,14 +166,13 @@ def log(ctx: click.Context, as_json: bool) -> None:
         output.document({**asdict(state), "log": [asdict(each) for each in state.log]})
         return
     rows = [
-        (each.verdict, each.revision, each.commit[:10], output.moment(each.time))
-        for each in state.log
+        (each.verdict, each.revision, each.commit[:10], output.utc(each.time)) for each in state.log
     ]
     output.table(rows, indent=0)
 
 
 @command.command("reset")
-@place_options
+@location_options
 @click.pass_context
 def reset(ctx: click.Context) -> None:
     """End the search and discard its verdicts.
@@ -187,51 +186,51 @@ def reset(ctx: click.Context) -> None:
 
 
 def _judge(
-    repo: Repository, place: Location, oid: Oid, words: list[str], *, with_file: bool
+    repo: Repository, location: Location, oid: Oid, argv: list[str], *, with_file: bool
 ) -> int:
-    told = Handoff(
-        workspace=place.workspace,
-        repo=place.repo_name,
-        # A branch of its own: what the command commits must not set anybody's line aside.
+    handoff = Handoff(
+        workspace=location.workspace,
+        repo=location.repo_name,
+        # A branch of its own, so that the command's commits set no other branch aside.
         branch=f"bisect/{oid.short}",
         resume=str(oid),
         id=uuid.uuid4().hex,
     )
-    environ = launch.environment(os.environ, told)
+    environ = launch.environment(os.environ, handoff)
     environ.pop(FILE, None)
-    heard: list[int] = []
-    with launch.unwinding(), tempfile.TemporaryDirectory(prefix="gradient-bisect-") as folder:
+    received: list[int] = []
+    with launch.exit_on_signal(), tempfile.TemporaryDirectory(prefix="gradient-bisect-") as folder:
         if with_file:
-            # Here alone: it imports torch, which the search itself can do without.
+            # Imported here because it needs torch, and the search does not.
             from gradient.view.export import export
 
             path = str(Path(folder, f"{oid.short}.pt"))
             export(repo, oid, path)
             environ[FILE] = path
-        code = launch.run(words, environ, heard)
-    return ABORT + heard[0] if heard else code
+        code = launch.run(argv, environ, received)
+    return ABORT + received[0] if received else code
 
 
-def _say_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> None:
+def _print_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> None:
     found = bisection.found()
     if found is not None:
-        _say_found(ctx, repo, found)
+        _print_result(ctx, repo, found)
         return
     oid = bisection.next()
     assert oid is not None
-    output.line(f"next: {output.strong(_name(repo, oid))}")
+    output.line(f"next: {output.bold(_name(repo, oid))}")
     output.note(
-        f"{output.amount(bisection.open, 'commit')} left, about {bisection.rounds} to judge: "
+        f"{output.plural(bisection.open, 'commit')} left, about {bisection.rounds} to judge: "
         f"gradient bisect good, bad or skip; or: gradient bisect run -- CMD"
     )
 
 
-def _say_found(ctx: click.Context, repo: Repository, found: BisectResult) -> None:
+def _print_result(ctx: click.Context, repo: Repository, found: BisectResult) -> None:
     if len(found.candidates) > 1:
         output.line("commits were skipped; each of these may be the first bad one:")
         output.table([(_name(repo, oid),) for oid in found.candidates])
     else:
-        output.line(f"{output.strong(_name(repo, found.first_bad))} is the first bad commit")
+        output.line(f"{output.bold(_name(repo, found.first_bad))} is the first bad commit")
     message = repo.read_commit(found.first_bad).message
     if message:
         output.line(f"  {message.splitlines()[0]}")
@@ -240,7 +239,7 @@ def _say_found(ctx: click.Context, repo: Repository, found: BisectResult) -> Non
     if len(found.candidates) == 1:
         output.line()
         try:
-            ctx.invoke(diff, a=before, b=after, most=_MOST_TENSORS)
+            ctx.invoke(diff, a=before, b=after, limit=_MOST_TENSORS)
         except GradientError as error:
             output.note(f"cannot compare the two commits: {error}")
 

@@ -10,7 +10,7 @@ from gradient.cli import output
 from gradient.cli.commit_format import value
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.errors import UnknownRevisionError
 from gradient.repo import branch_names, ref_edits
 from gradient.repo.history import History, Summary
@@ -20,7 +20,7 @@ from gradient.view.updates import follow_refs
 
 
 @click.command("branch")
-@place_options
+@location_options
 @click.argument("names_", metavar="[NAME [REV]]", nargs=-1, shell_complete=complete_revision)
 @click.option("-v", "--verbose", is_flag=True, help="Also show each tip's time and message.")
 @click.option(
@@ -90,8 +90,8 @@ def _change(
         raise click.UsageError("-m and -d cannot be combined", ctx)
     fitting = {1} if delete else {1, 2}
     if len(given) not in fitting:
-        wanted = "[OLD] NEW" if rename else "NAME" if delete else "NAME [REV]"
-        raise click.UsageError(f"give {wanted}", ctx)
+        usage = "[OLD] NEW" if rename else "NAME" if delete else "NAME [REV]"
+        raise click.UsageError(f"give {usage}", ctx)
     if not rename and not delete:
         found = repo.resolve((*given, "latest")[1], branch=active_branch(repo))
     repo.check_writable()
@@ -99,14 +99,14 @@ def _change(
         given = (active_branch(repo), *given)
     if rename:
         ref_edits.rename_branch(repo, *given)
-        output.line(f"renamed {given[0]} to {output.strong(given[1])}")
+        output.line(f"renamed {given[0]} to {output.bold(given[1])}")
     elif delete:
         oid = ref_edits.delete_branch(repo, given[0])
         output.line(f"deleted branch {given[0]} (was {oid.short})")
         output.note(f"to restore it: gradient branch {given[0]} '{given[0]}@{{0}}'")
     else:
         ref_edits.create_branch(repo, given[0], found.oid, reason=f"branch at {found.revision}")
-        output.line(f"{output.strong(given[0])} is at {found.revision}")
+        output.line(f"{output.bold(given[0])} is at {found.revision}")
         if given[0] in repo.refs.names(space="tags"):
             output.note(f"{given[0]} is also a tag; from now on, name the tag's commit by its id")
     repo.store.tidy()
@@ -123,7 +123,7 @@ def _best(repo: Repository, branch: str, metric: str) -> dict[str, Any] | None:
 
 
 def describe(repo: Repository, history: History, each: Summary, active: str) -> dict[str, Any]:
-    """Return what the JSON says of one branch."""
+    """Return the JSON fields of one branch."""
     tip = repo.read_commit(each.tip)
     source = history.entries[each.source] if each.source is not None else None
     return {
@@ -143,22 +143,22 @@ def describe(repo: Repository, history: History, each: Summary, active: str) -> 
 
 
 def summary_cells(row: dict[str, Any]) -> list[str]:
-    """Return the columns that every listing of branches shows."""
-    name = output.strong(row["name"]) if row["active"] else row["name"]
+    """Return the columns that all lists of branches share."""
+    name = output.bold(row["name"]) if row["active"] else row["name"]
     fork = f"from {row['fork_point']}" if row["fork_point"] else ""
     return [
         f"{'*' if row['active'] else ' '} {name}",
         f"step {row['step']}",
-        output.amount(row["commits"], "commit"),
+        output.plural(row["commits"], "commit"),
         fork,
     ]
 
 
 def _cells(row: dict[str, Any], verbose: bool, metric: str | None) -> list[str]:
-    cells = [*summary_cells(row), output.faint(row["tip"][:10])]
+    cells = [*summary_cells(row), output.dim(row["tip"][:10])]
     if verbose:
         message = row["message"].splitlines()
-        cells += [output.moment(row["time"]), message[0] if message else ""]
+        cells += [output.utc(row["time"]), message[0] if message else ""]
     if metric is not None:
         name, _ = split_metric(metric)
         best = row["best"]

@@ -1,4 +1,4 @@
-"""`gradient cat-file`: one object as it is stored, proved by its hash."""
+"""`gradient cat-file`: print one stored object, verified by its hash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.errors import AmbiguousRevisionError, UnknownRevisionError
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
@@ -19,7 +19,7 @@ _ID_DIGITS = 4
 
 
 @click.command("cat-file")
-@place_options
+@location_options
 @click.argument("id_", metavar="ID|REV", shell_complete=complete_revision)
 @click.option("-t", "--type", "only_type", is_flag=True, help="Print only the type.")
 @click.option("-s", "--size", "only_size", is_flag=True, help="Print only the size in bytes.")
@@ -64,7 +64,7 @@ def command(
     elif only_type or only_size:
         output.line(kind.value if only_type else str(len(body)))
     elif raw:
-        output.raw(body)
+        output.write_bytes(body)
     elif kind is Kind.BLOB:
         output.line(f"blob of {output.size(len(body))}; to print its bytes: --raw")
     elif kind is Kind.LIST:

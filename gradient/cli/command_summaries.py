@@ -28,7 +28,7 @@ SUMMARIES: Final[dict[str, str]] = {
     "cat-file": "Print an object: a commit by revision, any object by id.",
     "du": "Show the space that commits take, by branch and by component.",
     "view": "Manage the files that other tools open.",
-    "export": "Write a commit to a file or folder of its own.",
+    "export": "Write a commit to a separate file or folder.",
     "gc": "Remove unreachable data, and merge small packs.",
     "forget": "Drop the state of old commits, except those that a rule keeps.",
     "import": "Copy other programs' checkpoints into a repo.",

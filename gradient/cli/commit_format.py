@@ -1,4 +1,4 @@
-"""One commit as the commands show it: in a line, in a paragraph, as JSON."""
+"""The forms in which commands show a commit: a line, a paragraph, JSON."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ JSON_FIELDS = (
     "were not checked), `forgotten` (null while it is whole; else `components`: the dropped ones, "
     "or null for all, `policy` and `time`)"
 )
-"""What the JSON says of a commit."""
+"""The JSON fields of a commit."""
 
 
 class Describer:
-    """Knows what the commits of one repo are called by now."""
+    """Formats the commits of one repo, with their current names."""
 
     def __init__(self, repo: Repository, active: str) -> None:
         self._repo = repo
@@ -43,12 +43,12 @@ class Describer:
                 self._refs.setdefault(record.commit, []).append(f"tag: {tag}")
 
     def revision(self, oid: Oid, commit: CommitRecord) -> str:
-        """Return ``branch@step`` as it resolves now; of a commit on no line, as it was made."""
+        """Return ``branch@step`` as it resolves now; for an unreachable commit, as it was made."""
         entry = self._history.entries.get(oid)
         return commit.revision if entry is None else entry.revision
 
     def document(self, oid: Oid, commit: CommitRecord) -> dict[str, Any]:
-        """Return what the JSON says of it."""
+        """Return the JSON fields of a commit."""
         revision = self.revision(oid, commit)
         return {
             "id": str(oid),
@@ -70,34 +70,34 @@ class Describer:
         """Return one line: id, revision, refs, message, metrics."""
         revision = self.revision(oid, commit)
         forgotten = self._is_forgotten(oid)
-        words = [output.faint(oid.short), revision if forgotten else output.strong(revision)]
+        words = [output.dim(oid.short), revision if forgotten else output.bold(revision)]
         words += [self.decoration(oid)] if oid in self._refs else []
         words += [f"({self._lost(oid)})"] if oid in self._dropped else []
         words += ["(not finite)"] if commit.finite is False else []
         words += commit.message.splitlines()[:1]
         line = "  ".join([*words, *_chosen(commit, metrics)])
-        return output.faint(click.unstyle(line)) if forgotten else line
+        return output.dim(click.unstyle(line)) if forgotten else line
 
     def _is_forgotten(self, oid: Oid) -> bool:
         return oid in self._dropped and self._dropped[oid].components is None
 
     def _lost(self, oid: Oid) -> str:
-        """Say what retention has let go of."""
+        """Describe the dropped components."""
         components = self._dropped[oid].components
         return "forgotten" if components is None else f"without {', '.join(components)}"
 
     def paragraph(
         self, oid: Oid, commit: CommitRecord, metrics: Iterable[str] = ()
     ) -> Iterator[str]:
-        """Yield the lines of a paragraph: all a person asks of a commit first."""
+        """Yield the lines of a paragraph with the main facts of a commit."""
         refs = f"  {self.decoration(oid)}" if oid in self._refs else ""
         yield f"commit {oid}{refs}"
         revision = self.revision(oid, commit)
-        shown = output.faint(revision) if self._is_forgotten(oid) else output.strong(revision)
+        shown = output.dim(revision) if self._is_forgotten(oid) else output.bold(revision)
         yield f"at       {shown}, {commit.type}"
         if len(commit.parents) > 1:
             yield f"merge    {' '.join(parent.short for parent in commit.parents)}"
-        yield f"date     {output.moment(commit.time)}"
+        yield f"date     {output.utc(commit.time)}"
         if oid in self._dropped:
             dropped = self._dropped[oid]
             day, policy = dropped.time.partition("T")[0], dropped.policy
@@ -115,21 +115,21 @@ class Describer:
         """Yield a line for each commit before this one that cannot be read."""
         oid = commit.link.parent
         while oid in self._repo.inferred_parents:
-            yield f"{output.faint(oid.short)}  cannot be read; to see why: gradient fsck"
+            yield f"{output.dim(oid.short)}  cannot be read; to see why: gradient fsck"
             oid = self._repo.inferred_parents[oid]
 
     @property
     def unreadable(self) -> list[str]:
-        """The ids of the commits that were passed over so far."""
+        """The ids of the unreadable commits that were skipped so far."""
         return [str(oid) for oid in self._repo.inferred_parents]
 
     def decoration(self, oid: Oid) -> str:
-        """Return the refs that point at a commit, in brackets."""
+        """Return the refs that point to a commit, in parentheses."""
         return f"({', '.join(self._refs[oid])})"
 
 
 def value(number: int | float | None) -> str:
-    """Write a metric for people: six digits are enough."""
+    """Return a metric in readable form, with six digits."""
     return "-" if number is None else f"{number:.6g}" if isinstance(number, float) else str(number)
 
 

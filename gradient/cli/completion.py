@@ -1,4 +1,4 @@
-"""`gradient completion`: the script that lets a shell complete commands, branches and revisions."""
+"""`gradient completion`: print the script that completes commands and revisions in a shell."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ def command(ctx: click.Context, shell: str) -> None:
     root = ctx.find_root().command
     output.line(found(root, {}, "gradient", "_GRADIENT_COMPLETE").source().rstrip())
     if shell == "bash":
-        # Else bash takes main@100 for three words.
+        # Otherwise bash splits main@100 into three words.
         output.line("COMP_WORDBREAKS=${COMP_WORDBREAKS//@}")

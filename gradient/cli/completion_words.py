@@ -1,4 +1,4 @@
-"""What the shell completes a word to: branches, tags, steps. Never an error, never torch."""
+"""Shell completion of branches, tags and steps. It raises no errors and does not import torch."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ def complete_revision(
     param: click.Parameter,
     incomplete: str,
 ) -> list[CompletionItem]:
-    """Offer ``latest``, branches and tags; after an ``@`` the branch's steps, newest first,
-    and its metrics. After ``..`` the same once more."""
+    """Offer ``latest``, branches and tags, and the same for the end of a range.
+
+    After an ``@``, offer the branch's steps, the newest first, and its metrics.
+    """
     before, dots, last = incomplete.rpartition("..")
     try:
         repo = find_repository(ctx)
@@ -51,7 +53,7 @@ def complete_tag(
     param: click.Parameter,
     incomplete: str,
 ) -> list[CompletionItem]:
-    """Offer the tags that there are: to move or to delete one."""
+    """Offer the existing tags, to move or delete one."""
     try:
         tags = find_repository(ctx).refs.names(space="tags")
     except GradientError:
@@ -72,5 +74,5 @@ def _steps(repo: Repository, incomplete: str) -> list[str]:
     metrics = sorted(repo.read_commit(tip).metrics) if tip is not None else []
     words = [f"{named}@last-finite", *(f"{named}@best:{name}" for name in metrics)]
     steps = dict.fromkeys(link.step for _, link in repo.walk_links(tip, on_damage="skip"))
-    wanted = (f"{named}@{step}" for step in steps if f"{named}@{step}".startswith(incomplete))
-    return [*islice(wanted, _MOST_STEPS), *words]
+    matching = (f"{named}@{step}" for step in steps if f"{named}@{step}".startswith(incomplete))
+    return [*islice(matching, _MOST_STEPS), *words]

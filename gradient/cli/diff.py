@@ -1,4 +1,4 @@
-"""`gradient diff`: what changed between two states, tensor by tensor."""
+"""`gradient diff`: compare two states tensor by tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.errors import NotFoundError, UnknownRevisionError
 from gradient.objects.name_list import more
 from gradient.repo import revision_grammar
@@ -27,14 +27,14 @@ _BAR = 24
 
 
 @click.command("diff")
-@place_options
+@location_options
 @click.argument("a", shell_complete=complete_revision)
 @click.argument("b", required=False, shell_complete=complete_revision)
 @click.option("--stat", is_flag=True, help="Summarize by layer, with bars.")
 @click.option("--optimizer", is_flag=True, help="Also compare the optimizer state.")
 @click.option("--html", type=click.Path(dir_okay=False), help="Also write a page with a heat map.")
 @click.option(
-    "-n", "most", type=click.IntRange(0), default=20, help="Show at most this many tensors (20)."
+    "-n", "limit", type=click.IntRange(0), default=20, help="Show at most this many tensors (20)."
 )
 @json_option(
     {
@@ -61,7 +61,7 @@ def command(
     stat: bool,
     optimizer: bool,
     html: str | None,
-    most: int,
+    limit: int,
     as_json: bool,
 ) -> None:
     """Show what changed from A to B (the latest commit).
@@ -76,15 +76,15 @@ def command(
       gradient diff main high_lr --stat --html change.html
       gradient diff latest downloaded.safetensors
     """
-    # Here alone: they import torch, which `--help` can do without.
+    # Imported here because they need torch, and `--help` does not.
     from gradient.view.compare import COMPARED, compare
     from gradient.view.diff_html import page
 
     sides = _ends(a) if b is None else (a, b)
     before, after = (_side(ctx, each, optimizer=optimizer) for each in sides)
-    wanted = COMPARED if optimizer else COMPARED[:1]
+    components = COMPARED if optimizer else COMPARED[:1]
     total = sum(
-        len({*before.tensors.get(name, {}), *after.tensors.get(name, {})}) for name in wanted
+        len({*before.tensors.get(name, {}), *after.tensors.get(name, {})}) for name in components
     )
     with output.progress("tensors", total) as advance:
         found = compare(before, after, optimizer=optimizer, progress=advance)
@@ -93,13 +93,13 @@ def command(
     if as_json:
         output.document(_document(found))
         return
-    output.pages(_lines(found, stat=stat, most=most))
+    output.pages(_lines(found, stat=stat, limit=limit))
     if html is not None:
         output.line(f"\na page with a heat map: {html}")
 
 
 def _ends(text: str) -> tuple[str, str]:
-    """Return what to compare where one thing was named: a range's ends, or it and the latest."""
+    """Return the two revisions of a single argument: a range's ends, or it and ``latest``."""
     from gradient.integrations.file_tensors import is_file_name
 
     if revision_grammar.is_range(text) and not is_file_name(text):
@@ -116,7 +116,7 @@ def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
         mark = read_mark(text)
         if not isinstance(mark, Mark) or mark.kind == "full":
             return open_side(text)
-        text = str(mark.commit)  # a thin file says which commit it stands for
+        text = str(mark.commit)  # a thin file names its commit
     repo = find_repository(ctx)
     try:
         found = repo.resolve(text, branch=active_branch(repo))
@@ -128,25 +128,25 @@ def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
     return revision_side(repo, found.oid, name, optimizer=optimizer)
 
 
-def _lines(found: Comparison, *, stat: bool, most: int) -> Iterator[str]:
+def _lines(found: Comparison, *, stat: bool, limit: int) -> Iterator[str]:
     yield from _facts(found)
     for name, difference in found.tensors.items():
         yield from _summary(name, difference)
-        yield from _layers(difference) if stat else _tensors(difference, most)
+        yield from _layers(difference) if stat else _tensors(difference, limit)
 
 
 def _facts(found: Comparison) -> Iterator[str]:
-    yield f"{output.strong(found.before)} → {output.strong(found.after)}"
+    yield f"{output.bold(found.before)} → {output.bold(found.after)}"
     section = None
     rows: list[tuple[str, ...]] = []
     for fact in found.facts:
         name = "" if fact.section == section else fact.section
         section = fact.section
-        rows.append((name, fact.name, _shown(fact.before), "→", _shown(fact.after)))
+        rows.append((name, fact.name, _cell(fact.before), "→", _cell(fact.after)))
     yield from output.aligned(rows, indent=2)
     others = [f"{name} {how}" for name, how in found.components.items() if how != "differs"]
     if others:
-        yield output.faint(f"  components: {', '.join(others)}")
+        yield output.dim(f"  components: {', '.join(others)}")
 
 
 def _summary(name: str, difference: StateDiff) -> Iterator[str]:
@@ -155,12 +155,12 @@ def _summary(name: str, difference: StateDiff) -> Iterator[str]:
         for status in ("changed", "reshaped", "added", "removed", "equal")
         if difference.count(status)
     ]
-    total = output.amount(len(difference.tensors), "tensor")
+    total = output.plural(len(difference.tensors), "tensor")
     yield ""
-    yield f"{output.strong(name)}: {total}: {', '.join(parts) or 'none'}"
+    yield f"{output.bold(name)}: {total}: {', '.join(parts) or 'none'}"
 
 
-def _tensors(difference: StateDiff, most: int) -> Iterator[str]:
+def _tensors(difference: StateDiff, limit: int) -> Iterator[str]:
     changes = [each for each in difference.tensors if each.status != "equal"]
     rows: list[tuple[str, ...]] = []
     rows.append(("relative", "max abs", "cosine", "changed", "", "tensor", ""))
@@ -172,12 +172,12 @@ def _tensors(difference: StateDiff, most: int) -> Iterator[str]:
             each.name,
             form(each) if each.retyped or each.status != "changed" else not_finite(each.sums),
         )
-        for each in changes[:most]
+        for each in changes[:limit]
     ]
     if len(rows) > 1:
         yield from output.aligned(rows, indent=2)
-    if len(changes) > most:
-        yield output.faint(f"  {more(len(changes) - most)}; all of them: -n N")
+    if len(changes) > limit:
+        yield output.dim(f"  {more(len(changes) - limit)}; all of them: -n N")
 
 
 def _layers(difference: StateDiff) -> Iterator[str]:
@@ -216,7 +216,7 @@ def _bar(relative: float | None, status: str) -> str:
     return "█" * filled + "░" * (_BAR - filled)
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if type(value) is float:

@@ -1,4 +1,4 @@
-"""`gradient doctor`: is this folder a good place for commits?"""
+"""`gradient doctor`: test whether commits are safe in a folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import find_place, place_options
+from gradient.cli.repo_options import find_location, location_options
 from gradient.errors import ContextError
 from gradient.maintenance.doctor.probes import examine
 from gradient.storage import fs
@@ -23,7 +23,7 @@ _MARKS = {
 
 
 @click.command("doctor")
-@place_options
+@location_options
 @click.argument("path", required=False, type=click.Path(file_okay=False, exists=True))
 @json_option(
     {
@@ -53,7 +53,7 @@ def command(ctx: click.Context, path: str | None, as_json: bool) -> int:
             {"path": folder, "verdict": verdict, "probes": [asdict(probe) for probe in probes]}
         )
     else:
-        output.line(output.strong(folder))
+        output.line(output.bold(folder))
         rows = []
         for probe in probes:
             word, hue = _MARKS[probe.verdict]
@@ -66,7 +66,7 @@ def command(ctx: click.Context, path: str | None, as_json: bool) -> int:
 
 def _folder(ctx: click.Context) -> str:
     try:
-        repo = find_place(ctx).repo
+        repo = find_location(ctx).repo
     except ContextError:
         return fs.absolute(".")
     return repo if fs.is_folder(repo) else fs.absolute(".")

@@ -1,4 +1,4 @@
-"""`gradient du`: what the store takes, for what, and why it is not more."""
+"""`gradient du`: the size of the store by branch, commit and component."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.maintenance.commit_size import usage
 from gradient.maintenance.logical_size import (
     LogicalSize,
@@ -24,7 +24,7 @@ from gradient.repo.revisions import Resolved
 
 
 @click.command("du")
-@place_options
+@location_options
 @click.argument("revs", metavar="[REV]...", nargs=-1, shell_complete=complete_revision)
 @json_option(
     {
@@ -70,8 +70,8 @@ def command(ctx: click.Context, revs: tuple[str, ...], as_json: bool) -> None:
         for each in history.summaries()
     ]
     weight = weigh(repo, history)
-    wanted = revs or (("latest",) if active in history.tips else ())
-    found = [repo.resolve(rev, branch=active) for rev in wanted]
+    selected = revs or (("latest",) if active in history.tips else ())
+    found = [repo.resolve(rev, branch=active) for rev in selected]
     commits = [_describe(repo, each) for each in found]
     if as_json:
         output.document(
@@ -103,20 +103,20 @@ def _print(
     stored, represented = weight.stored_bytes, weight.represented_bytes
     ratio = output.ratio(stored, represented)
     output.line(
-        f"{output.size(stored)} in {output.amount(weight.packs, 'pack')} "
+        f"{output.size(stored)} in {output.plural(weight.packs, 'pack')} "
         f"for about {output.size(represented)} of state{ratio}"
     )
     if branches:
         output.table(
             (
                 each["name"],
-                output.amount(each["commits"], "commit"),
+                output.plural(each["commits"], "commit"),
                 output.size(each["represented_bytes"]),
             )
             for each in branches
         )
     for each in commits:
-        output.line(f"\n{output.strong(each['revision'])} ({each['id'][:10]}), {each['type']}")
+        output.line(f"\n{output.bold(each['revision'])} ({each['id'][:10]}), {each['type']}")
         head = ("", "state", "stored", "new", "shared", "how")
         rows = [_cells(component) for component in each["components"]]
         output.table([head, *rows])

@@ -1,4 +1,4 @@
-"""`gradient export`: a commit as a file or folder of its own."""
+"""`gradient export`: write a commit to a separate file or folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.errors import ConfigError
 
 SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -17,7 +17,7 @@ DTYPES = ("float64", "float32", "float16", "bfloat16")
 
 
 @click.command("export")
-@place_options
+@location_options
 @click.argument("rev", shell_complete=complete_revision)
 @click.argument("path", type=click.Path())
 @click.option("--weights-only", is_flag=True, help="Export only the model's state dict.")
@@ -48,7 +48,7 @@ def command(
     dtype: str | None,
     force: bool,
 ) -> None:
-    """Write a commit to a file or folder of its own.
+    """Write a commit to a separate file or folder.
 
     The suffix of PATH selects the format. .pt: {'model': …, 'optimizer': …, …}, which plain
     torch.load reads anywhere. .safetensors: the weights under their own names; tied weights are
@@ -68,7 +68,7 @@ def command(
         )
     repo = find_repository(ctx)
     found = repo.resolve(rev, branch=active_branch(repo))
-    # Here alone: it imports torch, which the checks above can do without.
+    # Imported here because it needs torch, and the checks above do not.
     from gradient.view.export import Selection, export
 
     selection = Selection(components, weights_only, match, dtype)

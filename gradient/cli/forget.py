@@ -1,4 +1,4 @@
-"""`gradient forget`: let go of the state of commits that no rule keeps."""
+"""`gradient forget`: drop the state of commits that no rule keeps."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ from typing import Any
 import click
 
 from gradient.cli import output
-from gradient.cli.gc_report import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
+from gradient.cli.gc_report import (
+    COLLECTED_FIELDS,
+    Duration,
+    collection_progress,
+    document,
+    print_trash,
+)
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import find_repository, place_options
+from gradient.cli.repo_options import find_repository, location_options
 from gradient.errors import ConfigError
 from gradient.maintenance.forget import ForgetResult, forget
 from gradient.repo.history import Entry
@@ -18,7 +24,7 @@ from gradient.view.updates import follow_refs
 
 
 @click.command("forget")
-@place_options
+@location_options
 @click.option(
     "--keep-last", type=click.IntRange(0), metavar="N", help="Keep the newest N of each branch."
 )
@@ -95,7 +101,7 @@ def command(
             ) from None
         raise click.UsageError(str(error), ctx) from None
     repo = find_repository(ctx)
-    with collecting() as progress:
+    with collection_progress() as progress:
         done = forget(repo, keep, grace=grace, dry_run=dry_run, progress=progress)
     if not dry_run:
         follow_refs(repo)
@@ -103,7 +109,7 @@ def command(
         output.document(_document(done, keep, dry_run=dry_run))
     else:
         _print(done, keep, dry_run=dry_run)
-        tell_rest(repo, done.collected, grace, dry_run=dry_run)
+        print_trash(repo, done.collected, grace, dry_run=dry_run)
 
 
 def _document(done: ForgetResult, keep: Keep, *, dry_run: bool) -> dict[str, Any]:
@@ -124,16 +130,16 @@ def _named(entry: Entry) -> dict[str, Any]:
 def _print(done: ForgetResult, keep: Keep, *, dry_run: bool) -> None:
     plan, collected = done.plan, done.collected
     rows = [
-        (output.strong(entry.revision), output.faint(entry.oid.short), ", ".join(reasons))
+        (output.bold(entry.revision), output.dim(entry.oid.short), ", ".join(reasons))
         for entry, reasons in plan.kept
     ]
-    output.line(f"kept: {output.amount(len(rows), 'commit')}")
+    output.line(f"kept: {output.plural(len(rows), 'commit')}")
     if rows:
         output.table(rows)
     what = f"the {' and the '.join(keep.drop)} of " if keep.drop else ""
     before = f" ({plan.gone:,} before)" if plan.gone else ""
     verb = "would be forgotten" if dry_run else "forgotten"
-    output.line(f"{verb}: {what}{output.amount(len(plan.leaving), 'commit')}{before}")
+    output.line(f"{verb}: {what}{output.plural(len(plan.leaving), 'commit')}{before}")
     when = " once the trash is empty" if collected.in_trash or dry_run else ""
     output.line(
         f"saves {output.size(collected.saved_bytes)} of {output.size(collected.stored_bytes)}{when}"

@@ -1,4 +1,4 @@
-"""`gradient fork`: begin a branch at a commit, and run a command on it."""
+"""`gradient fork`: start a branch at a commit, and run a command on it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from gradient.cli.completion_words import complete_revision
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.repo_options import (
     active_branch,
-    find_place,
+    find_location,
     find_repository,
-    place_options,
+    location_options,
 )
 from gradient.engine.launch_env import ForkOptions, Handoff
 from gradient.repo.branch_writer import BranchWriter
@@ -22,14 +22,14 @@ from gradient.view.updates import add_commit
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
-    """``name=number``, a param-group option to replace."""
+    """A param-group option to replace, as ``name=number``."""
 
     name = "NAME=NUMBER"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, int | float]:
-        """Split and read the number; an integer stays one."""
+        """Return the name and the number; an integer stays an integer."""
         if isinstance(value, tuple):
             return value
         name, sign, text = str(value).partition("=")
@@ -42,7 +42,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 
 
 @click.command("fork", cls=LaunchCommand)
-@place_options
+@location_options
 @click.argument("ref", shell_complete=complete_revision)
 @click.argument("branch")
 @click.option("--reset-optimizer", is_flag=True, help="Start with empty optimizer state.")
@@ -94,8 +94,8 @@ def command(
         partial=partial,
         message=message,
     )
-    words = launch.launched_command(ctx)
-    if not words and options != ForkOptions(message=message):
+    argv = launch.launched_command(ctx)
+    if not argv and options != ForkOptions(message=message):
         raise click.UsageError(
             "the options change a live model and optimizer, so they need a command to run: "
             f"gradient fork {ref} {branch} … -- CMD",
@@ -106,19 +106,19 @@ def command(
     repo.check_kept(found.oid, components=() if reset_optimizer else ("optimizer",))
     BranchWriter.create(repo, branch)
     repo.check_writable()
-    if words:
-        place = find_place(ctx)
-        told = Handoff(
-            workspace=place.workspace,
-            repo=place.repo_name,
+    if argv:
+        location = find_location(ctx)
+        handoff = Handoff(
+            workspace=location.workspace,
+            repo=location.repo_name,
             branch=branch,
             resume=ref,
             fork=options,
             id=uuid.uuid4().hex,
         )
-        launch.start(ctx, place, told, words)
+        launch.start(ctx, location, handoff, argv)
     made = fork_commit(repo, found, branch, message=message)
     repo.set_head(made.branch)
     add_commit(repo, made.commit)
-    output.line(f"{output.strong(f'{branch}@{found.commit.step}')} from {found.revision}")
+    output.line(f"{output.bold(f'{branch}@{found.commit.step}')} from {found.revision}")
     output.note(f"now on branch {branch}; to train on it: gradient resume {branch} -- CMD")

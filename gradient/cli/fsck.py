@@ -1,4 +1,4 @@
-"""`gradient fsck`: is every byte what it should be, and what can be saved where it is not?"""
+"""`gradient fsck`: check all stored data, and repair damage."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import RepoOptions, find_place, place_options, trust
+from gradient.cli.repo_options import RepoOptions, find_location, location_options, trust
 from gradient.errors import ConfigError, ContextError, GradientError
-from gradient.maintenance.fsck import repair as repairing
+from gradient.maintenance.fsck import repair as fsck_repair
 from gradient.maintenance.fsck.check import Progress, check
 from gradient.maintenance.fsck.findings import CLASSES, Finding, FsckReport
 from gradient.maintenance.fsck.repair import Repaired
@@ -27,15 +27,15 @@ from gradient.repo.repository import Repository
 from gradient.storage import fs
 from gradient.view.manifest import Manifest
 
-FOUND = 3
-"""What the command returns where stored bytes are not what they should be."""
+DAMAGED = 3
+"""The exit code if stored data is damaged."""
 
 _SHOWN = 5
 _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
 @click.command("fsck")
-@place_options
+@location_options
 @click.option("--quick", is_flag=True, help="Check structure, history and indexes, not contents.")
 @click.option("--subset", metavar="N/T", help="Check the contents of part N of T.")
 @click.option(
@@ -108,7 +108,7 @@ def command(
     with output.log_lines(logging.ERROR), _progress() as progress:
         if repair:
             trust().check(path)
-            repaired = repairing.repair(path, sources=sources, progress=progress)
+            repaired = fsck_repair.repair(path, sources=sources, progress=progress)
             report = repaired.after
             _renew_manifest(path, report)
         else:
@@ -118,13 +118,13 @@ def command(
         output.document(_document(path, report, repaired, seconds))
     else:
         _print(report, repaired, seconds)
-    return 0 if report.is_sound else FOUND
+    return 0 if report.is_sound else DAMAGED
 
 
 def _repo(ctx: click.Context) -> str:
-    """Return the repo's folder, also where its config is lost so that it does not look like one."""
+    """Return the repo's folder, even if its config is lost."""
     try:
-        return find_place(ctx).repo
+        return find_location(ctx).repo
     except ContextError:
         start = PurePath(fs.absolute(ctx.ensure_object(RepoOptions).directory or "."))
         for folder in map(str, (start, *start.parents)):
@@ -142,7 +142,7 @@ def _part(text: str) -> tuple[int, int]:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    """Show how far it is, on a terminal, a few times a second."""
+    """Show the progress on a terminal, a few times a second."""
     shown = sys.stderr.isatty()
     last = 0.0
 
@@ -163,7 +163,7 @@ def _progress() -> Iterator[Progress]:
 
 
 def _renew_manifest(path: str, report: FsckReport) -> None:
-    """Write the manifest anew where it disagrees with the history; it is derived."""
+    """Rewrite the manifest if it disagrees with the history, from which it is derived."""
     if any(finding.id.startswith("manifest-") for finding in report.findings):
         try:
             Manifest(Repository.open(path)).write()
@@ -207,7 +207,7 @@ def _print(report: FsckReport, repaired: Repaired | None, seconds: float) -> Non
         output.line()
     for finding in report.findings:
         _print_finding(finding)
-    commits, packs = output.amount(report.commits, "commit"), output.amount(report.packs, "pack")
+    commits, packs = output.plural(report.commits, "commit"), output.plural(report.packs, "pack")
     read = output.size(report.read_bytes)
     output.line(
         f"{commits} in {packs}; {report.frames:,} contents compared with their ids "
@@ -216,7 +216,7 @@ def _print(report: FsckReport, repaired: Repaired | None, seconds: float) -> Non
     if not report.complete:
         output.line("not all contents were checked; others may be damaged too")
     found = {"error": report.count("error"), "warning": report.count("warning")}
-    counts = [output.amount(count, word) for word, count in found.items() if count]
+    counts = [output.plural(count, word) for word, count in found.items() if count]
     output.line(", ".join(counts) if counts else "nothing is wrong")
 
 
@@ -227,4 +227,4 @@ def _print_finding(finding: Finding) -> None:
     if finding.commits:
         output.line(f"  needed by {shorten(finding.commits, _SHOWN)}")
     if finding.severity != "info":
-        output.line(f"  {output.faint('remedy:')} {CLASSES[finding.id].remedy}")
+        output.line(f"  {output.dim('remedy:')} {CLASSES[finding.id].remedy}")

@@ -1,20 +1,26 @@
-"""`gradient gc`: remove what no branch or tag leads to any more."""
+"""`gradient gc`: remove unreachable data."""
 
 from __future__ import annotations
 
 import click
 
 from gradient.cli import output
-from gradient.cli.gc_report import COLLECTED_FIELDS, Duration, collecting, document, tell_rest
+from gradient.cli.gc_report import (
+    COLLECTED_FIELDS,
+    Duration,
+    collection_progress,
+    document,
+    print_trash,
+)
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import find_repository, place_options
+from gradient.cli.repo_options import find_repository, location_options
 from gradient.maintenance import garbage_collection
 from gradient.maintenance.garbage_collection import GcResult
 from gradient.repo.repository import Repository
 
 
 @click.command("gc")
-@place_options
+@location_options
 @click.option(
     "--grace",
     type=Duration(),
@@ -53,7 +59,7 @@ def command(
     if undo:
         _undo(repo, as_json=as_json)
         return
-    with collecting() as progress:
+    with collection_progress() as progress:
         done = garbage_collection.collect(
             repo, grace=grace, dry_run=dry_run, recompress=recompress, progress=progress
         )
@@ -61,28 +67,28 @@ def command(
         output.document(document(done, dry_run=dry_run))
         return
     _print(done, dry_run=dry_run)
-    tell_rest(repo, done, grace, dry_run=dry_run)
+    print_trash(repo, done, grace, dry_run=dry_run)
 
 
 def _print(done: GcResult, *, dry_run: bool) -> None:
     output.line(
-        f"{output.amount(done.commits, 'commit')} kept, in {output.amount(done.packs, 'pack')} of "
+        f"{output.plural(done.commits, 'commit')} kept, in {output.plural(done.packs, 'pack')} of "
         f"{output.size(done.stored_bytes)}"
     )
     would_be = "would be " if dry_run else ""
     if done.dead or done.rewritten:
         output.line(
-            f"{output.amount(done.dead, 'unreachable pack')} {would_be}moved to the trash, "
+            f"{output.plural(done.dead, 'unreachable pack')} {would_be}moved to the trash, "
             f"{done.rewritten:,} {would_be}rewritten: saves {output.size(done.saved_bytes)} once "
             f"the trash is empty"
         )
     else:
         output.line("nothing to collect")
     if done.restored:
-        output.line(f"{output.amount(done.restored, 'pack')} brought back from the trash")
+        output.line(f"{output.plural(done.restored, 'pack')} brought back from the trash")
     if done.removed:
         output.line(
-            f"{output.amount(done.removed, 'pack')} in the trash {would_be}removed for good: "
+            f"{output.plural(done.removed, 'pack')} in the trash {would_be}removed for good: "
             f"{output.size(done.freed_bytes)}"
         )
 
@@ -92,6 +98,6 @@ def _undo(repo: Repository, *, as_json: bool) -> None:
     if as_json:
         output.document({"restored": count, "restored_bytes": size})
     elif count:
-        output.line(f"{output.amount(count, 'pack')} of {output.size(size)} brought back")
+        output.line(f"{output.plural(count, 'pack')} of {output.size(size)} brought back")
     else:
         output.line("the trash is empty")

@@ -1,4 +1,4 @@
-"""What a collection did, as the commands that collect tell it."""
+"""The report of a garbage collection, for the commands that run one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLLECTED_FIELDS: Final = {
     "full": "whether the disk was too full to do all of it",
     "dry_run": "whether nothing was changed, because of `--dry-run`",
 }
-"""What the JSON says of a collection."""
+"""The JSON fields of a collection."""
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
@@ -47,7 +47,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Read a number and a unit; a bare 0 is none."""
+        """Return the seconds of a number with a unit; 0 needs no unit."""
         try:
             return parse_span(str(value))
         except ConfigError as error:
@@ -55,20 +55,20 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic from click
 
 
 @contextmanager
-def collecting() -> Iterator[Progress]:
-    """Show on a terminal what a collection is at, and what the library logs meanwhile."""
+def collection_progress() -> Iterator[Progress]:
+    """Show the progress of a collection on a terminal, and the library's log messages."""
     with output.log_lines(), output.stages(("copying", "recompressing")) as advance:
         yield advance
 
 
 def document(done: GcResult, *, dry_run: bool) -> dict[str, Any]:
-    """Return what the JSON says."""
+    """Return the JSON fields of a collection."""
     facts = {name: getattr(done, name) for name in GcResult.__dataclass_fields__}
     return {**facts, "dry_run": dry_run}
 
 
-def tell_rest(repo: Repository, done: GcResult, grace: float, *, dry_run: bool) -> None:
-    """Say what lies in the trash until when, how to free it, and what was not done."""
+def print_trash(repo: Repository, done: GcResult, grace: float, *, dry_run: bool) -> None:
+    """Print the contents of the trash, how to free it, and what was not done."""
     if done.in_trash and not dry_run:
         since = [garbage_collection.since_of(name) for _, name in packs.trashed(repo.storage)]
         times = [each for each in since if each is not None]
@@ -77,7 +77,7 @@ def tell_rest(repo: Repository, done: GcResult, grace: float, *, dry_run: bool) 
             until = datetime.fromtimestamp(max(times), UTC) + timedelta(seconds=grace)
             day = f" until {until:%Y-%m-%d %H:%M} UTC"
         output.line(
-            f"in the trash{day}: {output.amount(done.in_trash, 'pack')}, "
+            f"in the trash{day}: {output.plural(done.in_trash, 'pack')}, "
             f"{output.size(done.in_trash_bytes)}"
         )
         output.line("bring it back: gradient gc --undo; free it now: gradient gc --grace 0")
@@ -85,6 +85,6 @@ def tell_rest(repo: Repository, done: GcResult, grace: float, *, dry_run: bool) 
         output.note("the disk is too full to do all of it; free some space, then run this again")
     if done.waiting:
         output.note(
-            f"{output.amount(done.waiting, 'writer')} did not finish in time: nothing was removed "
+            f"{output.plural(done.waiting, 'writer')} did not finish in time: nothing was removed "
             f"for good; run this again later"
         )

@@ -1,4 +1,4 @@
-"""`gradient help`: what a command is for, as its own --help says it."""
+"""`gradient help`: print the same text as ``--help`` of a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gradient import`: other programs' checkpoints as commits of a new repo, or of one of ours."""
+"""`gradient import`: copy other programs' checkpoints into a new or an existing repo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gradient.cli import output
-from gradient.cli.repo_options import RepoOptions, find_place, open_repository, place_options
+from gradient.cli.repo_options import RepoOptions, find_location, location_options, open_repository
 from gradient.engine import launch_env
 from gradient.errors import ConflictError, ContextError, NotFoundError
 from gradient.objects.name_list import shorten
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @click.command("import")
-@place_options
+@location_options
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
 @click.option("-b", "--branch", metavar="BRANCH", help="The branch to commit to (main).")
 @click.option("--step", type=click.IntRange(0), help="The step of a single checkpoint.")
@@ -69,7 +69,7 @@ def command(
 
 
 def _is_published(path: str) -> bool:
-    """Whether a folder looks like a repo of the published package, or of ours."""
+    """Return whether a folder looks like a repo of the published package or of this one."""
     if not fs.is_folder(path):
         return False
     named = fs.is_file(
@@ -80,7 +80,7 @@ def _is_published(path: str) -> bool:
 
 def _import_history(ctx: click.Context, path: str) -> None:
     workspace, name = _target(ctx, fs.absolute(path))
-    # Here alone: it imports torch, which the checks above can do without.
+    # Imported here because it needs torch, and the checks above do not.
     from gradient.integrations.gradient_desc.history import import_history
     from gradient.integrations.gradient_desc.source import open_source
 
@@ -91,8 +91,8 @@ def _import_history(ctx: click.Context, path: str) -> None:
     ):
         done = import_history(source, repo, progress=advance)
     target = str(PurePath(workspace, name))
-    _finish(target)
-    output.line(f"{output.amount(done.commits, 'commit')} in {output.strong(name)} at {target}")
+    _write_view(target)
+    output.line(f"{output.plural(done.commits, 'commit')} in {output.bold(name)} at {target}")
     if done.lossy:
         output.note(
             f"{len(done.lossy):,} of them are deltas of the published package, imported as it "
@@ -105,34 +105,34 @@ def _import_history(ctx: click.Context, path: str) -> None:
 def _import_checkpoints(
     ctx: click.Context, paths: tuple[str, ...], branch: str | None, step: int | None
 ) -> None:
-    existing = _existing(ctx)
+    existing = _open_existing(ctx)
     workspace, name = ("", "") if existing else _target(ctx, fs.absolute(paths[0]))
-    # Here alone: they import torch, which the checks above can do without.
+    # Imported here because they need torch, and the checks above do not.
     from gradient.integrations.formats import find
     from gradient.integrations.import_checkpoints import ImportResult, import_checkpoints
 
     found = [each for path in paths for each in find(path)]
     into = branch or str(DEFAULT_BRANCH)
 
-    def work(repo: Repository) -> ImportResult:
+    def import_into(repo: Repository) -> ImportResult:
         with output.progress("checkpoints", len(found)) as advance:
             return import_checkpoints(
                 repo, found, branch=into, onto=branch is not None, step=step, progress=advance
             )
 
     if existing is not None:
-        done = work(existing)
+        done = import_into(existing)
         target = existing.path
     else:
         with _new_repo(workspace, name, _describe(found)) as repo:
-            done = work(repo)
+            done = import_into(repo)
         target = str(PurePath(workspace, name))
-    _finish(target)
+    _write_view(target)
     first, last = done.steps[0], done.steps[-1]
     steps = f"step {last}" if first == last else f"steps {first} to {last}"
-    count = output.amount(len(done.steps), "commit")
+    count = output.plural(len(done.steps), "commit")
     output.line(
-        f"{count} ({steps}) on {done.branch} in {output.strong(PurePath(target).name)} at {target}"
+        f"{count} ({steps}) on {done.branch} in {output.bold(PurePath(target).name)} at {target}"
     )
     for text in done.notes:
         output.note(text)
@@ -142,21 +142,21 @@ def _describe(found: list[FoundCheckpoint]) -> str:
     return f"imported from {PurePath(found[0].path).name}"
 
 
-def _existing(ctx: click.Context) -> Repository | None:
-    """Open the repo that the options name, if there is one."""
-    wanted = ctx.ensure_object(RepoOptions)
-    if not (wanted.repo or os.environ.get(launch_env.REPO)):
+def _open_existing(ctx: click.Context) -> Repository | None:
+    """Open the repo that the options name, if it exists."""
+    options = ctx.ensure_object(RepoOptions)
+    if not (options.repo or os.environ.get(launch_env.REPO)):
         return None
     try:
-        place = find_place(ctx)
+        location = find_location(ctx)
     except ContextError:
         return None
-    return open_repository(place.repo) if workspaces.is_repo(place.repo) else None
+    return open_repository(location.repo) if workspaces.is_repo(location.repo) else None
 
 
 @contextmanager
 def _new_repo(workspace: str, name: str, description: str) -> Iterator[Repository]:
-    """Make a repo under a name where nobody looks, and give it its own once it is whole."""
+    """Create a repo under a hidden temporary name, and rename it once it is complete."""
     init_workspace(workspace)
     unfinished = str(PurePath(workspace, repo_paths.WORKSPACE_FOLDER, f"import-{uuid.uuid4().hex}"))
     create_repo(unfinished, name, description)
@@ -169,8 +169,8 @@ def _new_repo(workspace: str, name: str, description: str) -> Iterator[Repositor
     fs.sync_folder(workspace)
 
 
-def _finish(target: str) -> None:
-    """Write the view of what was imported."""
+def _write_view(target: str) -> None:
+    """Write the view of the imported commits."""
     from gradient.view.rebuild import rebuild
 
     with output.log_lines():
@@ -178,21 +178,21 @@ def _finish(target: str) -> None:
 
 
 def _target(ctx: click.Context, source: str) -> tuple[str, str]:
-    """Return the workspace and the name for the new repo; raises ConflictError if it exists."""
-    wanted = ctx.ensure_object(RepoOptions)
-    named = wanted.workspace or os.environ.get(launch_env.WORKSPACE)
+    """Return the workspace and the name of the new repo; raises ConflictError if it exists."""
+    options = ctx.ensure_object(RepoOptions)
+    named = options.workspace or os.environ.get(launch_env.WORKSPACE)
     if named:
         workspace = fs.absolute(named)
     else:
         try:
-            workspace = discovery.locate_workspace(wanted.directory or ".")
+            workspace = discovery.locate_workspace(options.directory or ".")
         except ContextError:
             workspace = str(PurePath(source).parent)
             if not workspaces.is_workspace(workspace):
                 raise
-    asked = wanted.repo or os.environ.get(launch_env.REPO)
-    if asked:
-        name = asked
+    repo_name = options.repo or os.environ.get(launch_env.REPO)
+    if repo_name:
+        name = repo_name
     else:
         name = PurePath(source).name
         if not fs.is_folder(source):

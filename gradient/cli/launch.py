@@ -1,11 +1,11 @@
-"""Running the user's training command as if the shell had started it.
+"""The launcher: it runs the user's training command as if the shell had started it.
 
-Rules: the child runs in the caller's folder and process group, with the caller's signal mask; every
-signal that asks this process to do something is passed on, except those that the terminal has
-already delivered to the whole group; the child's exit code becomes ours.
+Rules: the child runs in the caller's folder and process group, with the caller's signal mask. Every
+signal in `FORWARDED` is passed on, except those that the terminal has already delivered to the
+whole group. The child's exit code becomes the exit code of this process.
 
-Plan: block the signals *before* the child exists (so that none is lost in between), then wait for
-one of them, or for the child's end, which is a signal as well.
+Plan: block the signals *before* the child exists, so that none is lost in between. Then wait for a
+signal; the end of the child is a signal as well.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import click
 
 from gradient.cli import output
-from gradient.cli.repo_options import find_place, open_repository
+from gradient.cli.repo_options import find_location, open_repository
 from gradient.engine import launch_env
 from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, ContextError, GradientError, GradientIOError
@@ -35,7 +35,7 @@ from gradient.repo import workspace as workspaces
 from gradient.repo.discovery import Location
 from gradient.repo.last_run import LastRun
 
-PASSED_ON = (
+FORWARDED = (
     signal.SIGINT,
     signal.SIGTERM,
     signal.SIGHUP,
@@ -43,31 +43,31 @@ PASSED_ON = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
-"""Stopping and continuing (Ctrl-Z) is left to the terminal, which addresses the whole group."""
+"""Signals for the child. The terminal itself stops and continues the whole group (Ctrl-Z)."""
 
 _FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _RESET = (signal.SIGPIPE, signal.SIGXFSZ)
-"""Python ignores these; a program expects them as the system sets them."""
+"""Signals that Python ignores; the child gets the default handling back."""
 
 _PAUSE = 0.05
-"""Seconds between two looks for signals and the child's end."""
+"""Seconds between two checks for signals and the child's end."""
 
 CANNOT_EXECUTE = 126
 NOT_FOUND = 127
 
 
 class LaunchCommand(click.Command):
-    """A command that ends with ``-- CMD…``; what follows the mark is nobody's options but CMD's."""
+    """A command that ends with ``-- CMD…``; the options after ``--`` belong to CMD."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take everything after ``--`` out of the way of click's parser."""
+        """Remove everything after ``--`` before click parses the arguments."""
         if "--" in args:
             mark = args.index("--")
-            ctx.meta[_KEY] = args[mark + 1 :]
+            ctx.meta[_COMMAND_KEY] = args[mark + 1 :]
             if not args[mark + 1 :]:
                 raise click.UsageError("no command follows the --; write: -- CMD…", ctx)
             args = args[:mark]
-            ctx.meta[_LAUNCH] = shlex.join([str(ctx.info_name), *args])
+            ctx.meta[_LAUNCH_KEY] = shlex.join([str(ctx.info_name), *args])
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
@@ -81,13 +81,13 @@ class LaunchCommand(click.Command):
         return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
 
 
-_KEY = "gradient.cli.launch.command"
-_LAUNCH = "gradient.cli.launch.launch"
+_COMMAND_KEY = "gradient.cli.launch.command"
+_LAUNCH_KEY = "gradient.cli.launch.launch"
 
 
 def launched_command(ctx: click.Context) -> list[str]:
-    """Return what follows the ``--``; empty where there is none."""
-    return list(ctx.meta.get(_KEY, ()))
+    """Return the command after ``--``; empty if there is none."""
+    return list(ctx.meta.get(_COMMAND_KEY, ()))
 
 
 def required_command(ctx: click.Context, missing: str) -> list[str]:
@@ -95,105 +95,111 @@ def required_command(ctx: click.Context, missing: str) -> list[str]:
 
     Raises ConfigError if no such program exists.
     """
-    words = launched_command(ctx)
-    if not words:
+    argv = launched_command(ctx)
+    if not argv:
         raise click.UsageError(missing, ctx)
-    if shutil.which(words[0]) is None:
-        raise ConfigError(f"cannot run {words[0]}: not found, or not executable")
-    return words
+    if shutil.which(argv[0]) is None:
+        raise ConfigError(f"cannot run {argv[0]}: not found, or not executable")
+    return argv
 
 
-def environment(base: Mapping[str, str], told: Handoff) -> dict[str, str]:
-    """Return a child's environment: the base with the handoff in place of an older one."""
+def environment(base: Mapping[str, str], handoff: Handoff) -> dict[str, str]:
+    """Return the child's environment: `base` with the variables of this launch."""
     kept = {name: value for name, value in base.items() if name not in launch_env.OWNED}
-    return kept | told.to_environ()
+    return kept | handoff.to_environ()
 
 
 def start(
-    ctx: click.Context, place: Location | None, told: Handoff, command: Sequence[str]
+    ctx: click.Context, location: Location | None, handoff: Handoff, command: Sequence[str]
 ) -> NoReturn:
-    """Note the command in its repo, run it, and exit with its code; never returns.
+    """Record the command in its repo, run it, and exit with its exit code; never return.
 
-    Where a signal ended it, the way to go on is said: the process itself had no time to.
+    If a signal ended the command, print how to go on: the command itself had no time to.
     """
-    this = LastRun(shlex.join(command), str(Path.cwd()), timestamp.now(), ctx.meta.get(_LAUNCH))
-    if place is not None and workspaces.is_repo(place.repo):
-        _note(place.repo, this)
-    code = run(command, environment(os.environ, told))
-    # After an exception, Ctrl-C among them, the engine has said it.
+    started = LastRun(
+        shlex.join(command), str(Path.cwd()), timestamp.now(), ctx.meta.get(_LAUNCH_KEY)
+    )
+    if location is not None and workspaces.is_repo(location.repo):
+        _record(location.repo, started)
+    code = run(command, environment(os.environ, handoff))
+    # After an exception or Ctrl-C, the engine has printed the hint.
     if code - 128 in list(signal.Signals) and code - 128 != signal.SIGINT:
-        _print_hint(ctx, told, this, signal.Signals(code - 128))
+        _print_hint(ctx, handoff, started, signal.Signals(code - 128))
     ctx.exit(code)
 
 
-def _note(repo: str, this: LastRun) -> None:
+def _record(repo: str, started: LastRun) -> None:
     try:
         open_repository(repo).check_writable()
-        last_run.record(repo, this)
+        last_run.record(repo, started)
     except GradientIOError as error:
         output.note(f"cannot record the command for `gradient status`: {error}")
     except GradientError:
-        return  # another program's repo, or one of a newer Gradient: nothing in it is touched
+        return  # a repo of another program or of a newer Gradient: leave it unchanged
 
 
-def _print_hint(ctx: click.Context, told: Handoff, this: LastRun, number: signal.Signals) -> None:
+def _print_hint(
+    ctx: click.Context, handoff: Handoff, started: LastRun, number: signal.Signals
+) -> None:
     try:
-        path = find_place(ctx).repo  # the command may have made it
+        path = find_location(ctx).repo  # the command may have made it
     except ContextError:
         return
-    hint = resume_command.hint(path, this, reason=told.reason)
+    hint = resume_command.hint(path, started, reason=handoff.reason)
     if hint is not None:
         output.note(f"ended by {number.name}; {hint}")
 
 
 @contextmanager
-def unwinding() -> Iterator[None]:
-    """Let a signal that would end this process raise SystemExit, so that what was begun is ended.
+def exit_on_signal() -> Iterator[None]:
+    """Raise SystemExit for a signal that would end this process, so that `finally` blocks run.
 
-    The first one; further ones wait for that in vain. What is ignored stays ignored, and SIGINT
-    raises already.
+    This holds for the first such signal; later ones are ignored. Ignored signals stay ignored, and
+    SIGINT raises an exception in any case.
     """
-    taken = [each for each in PASSED_ON if signal.getsignal(each) == signal.SIG_DFL]
+    defaults = [each for each in FORWARDED if signal.getsignal(each) == signal.SIG_DFL]
 
     def unwind(number: int, _: FrameType | None) -> None:
-        for each in taken:
+        for each in defaults:
             signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
-    for each in taken:
+    for each in defaults:
         signal.signal(each, unwind)
     try:
         yield
     finally:
-        for each in taken:
+        for each in defaults:
             signal.signal(each, signal.SIG_DFL)
 
 
-def run(command: Sequence[str], environ: Mapping[str, str], heard: list[int] | None = None) -> int:
-    """Run a command to its end, passing signals on; return the exit code for the shell.
+def run(
+    command: Sequence[str], environ: Mapping[str, str], received: list[int] | None = None
+) -> int:
+    """Run a command to its end, and pass signals on; return the exit code for the shell.
 
-    The signals that came, and are not ignored here, are added to `heard`.
+    Signals that arrived and are not ignored here are added to `received`.
     """
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # it is closed
+        if stream is not None:  # None if it is closed
             stream.flush()
-    heard = [] if heard is None else heard
-    watched = {*PASSED_ON, signal.SIGCHLD}
-    # Where SIGCHLD is ignored by default, it would not even be kept for `sigwait`.
+    received = [] if received is None else received
+    watched = {*FORWARDED, signal.SIGCHLD}
+    # With the default handling, some systems discard SIGCHLD, and `sigwait` would not see it.
     before_child = signal.signal(signal.SIGCHLD, lambda *_: None)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     try:
         pid = os.posix_spawnp(
             command[0], list(command), dict(environ), setsigmask=before, setsigdef=_RESET
         )
-        return _wait(pid, watched, heard)
+        return _wait(pid, watched, received)
     except FileNotFoundError:
         output.error(f"cannot run {command[0]}: not found")
         return NOT_FOUND
     except OSError as error:
         output.error(f"cannot run {command[0]}: {error.strerror}")
         return CANNOT_EXECUTE
-    except ValueError:  # it is empty, or has a zero byte
+    except ValueError:  # the name is empty, or has a zero byte
         output.error(f"cannot run {command[0]!r}: not a command")
         return NOT_FOUND
     finally:
@@ -201,9 +207,9 @@ def run(command: Sequence[str], environ: Mapping[str, str], heard: list[int] | N
         signal.signal(signal.SIGCHLD, before_child)
 
 
-def _wait(pid: int, watched: set[Any], heard: list[int]) -> int:
+def _wait(pid: int, watched: set[Any], received: list[int]) -> int:
     while True:
-        # Before each wait: the child's end may have been reported together with another's.
+        # Check before each wait: one SIGCHLD may stand for the end of two children.
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             code = os.waitstatus_to_exitcode(status)
@@ -212,22 +218,22 @@ def _wait(pid: int, watched: set[Any], heard: list[int]) -> int:
         if number == signal.SIGCHLD:
             continue
         if signal.getsignal(number) != signal.SIG_IGN:
-            heard.append(number)
+            received.append(number)
         if not delivered:
             os.kill(pid, number)
 
 
 def _next_signal(watched: set[Any]) -> tuple[int, bool]:
-    """Wait for a signal; also tell whether the child, in the same group, has got it as well."""
+    """Wait for a signal; also return whether the terminal has sent it to the child as well."""
     if hasattr(signal, "sigtimedwait"):
-        # IMPORTANT: only for what has come already. Where it waits and is stopped meanwhile (Ctrl-Z
-        # and fg) CPython's returns what its memory held before: a signal that nobody sent.
-        facts = signal.sigtimedwait(watched, 0)
-        if facts is None:
-            # Not for ever: another thread (numpy brings some) may have got SIGCHLD.
+        # IMPORTANT: with a timeout of 0, so that it never waits. If the process is stopped during
+        # a wait (Ctrl-Z and fg), CPython returns uninitialized memory: a signal that was not sent.
+        info = signal.sigtimedwait(watched, 0)
+        if info is None:
+            # Poll, because another thread (numpy starts some) may have received SIGCHLD.
             time.sleep(_PAUSE)
             return signal.SIGCHLD, False
-        # Positive: sent by the kernel, which for these signals means by the terminal.
-        return facts.si_signo, facts.si_code > 0
+        # A positive code means the kernel: for these signals, the terminal.
+        return info.si_signo, info.si_code > 0
     number = signal.sigwait(watched)
     return number, number in _FROM_TERMINAL and sys.stdin.isatty()

@@ -1,4 +1,4 @@
-"""`gradient log`: the commits of a line, or of all lines."""
+"""`gradient log`: list the commits of one or all branches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gradient.cli import output
 from gradient.cli.commit_format import JSON_FIELDS, Describer
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.objects import timestamp
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
@@ -25,7 +25,7 @@ _COUNT = re.compile(r"^-([0-9]+)$")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
+class Time(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     """A time in UTC: ``2026-02-10``, ``2026-02-10T12:30``, or how long ago: ``3d``, ``2 hours``."""
 
     name = "WHEN"
@@ -33,7 +33,7 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> str:
-        """Return it as commits spell it."""
+        """Return the time in the format of commits."""
         ago = _AGO.fullmatch(str(value))
         try:
             if ago is not None:
@@ -48,19 +48,19 @@ class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 class LogCommand(click.Command):
-    """Takes ``-5`` for ``-n 5``, as git does."""
+    """A command that accepts ``-5`` for ``-n 5``, as git does."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Write out a number that stands for itself."""
+        """Replace ``-5`` by ``-n5``."""
         return super().parse_args(ctx, [_COUNT.sub(r"-n\1", each) for each in args])
 
 
 @click.command("log", cls=LogCommand)
-@place_options
+@location_options
 @click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
 @click.option("--oneline", is_flag=True, help="Print one line for each commit.")
 @click.option("--graph", is_flag=True, help="Draw the history as a graph.")
-@click.option("--all", "every", is_flag=True, help="Show all branches and tags.")
+@click.option("--all", "all_refs", is_flag=True, help="Show all branches and tags.")
 @click.option(
     "-n",
     "--max-count",
@@ -70,9 +70,7 @@ class LogCommand(click.Command):
     help="Show at most N commits; -5 means -n 5.",
 )
 @click.option("--decorate", is_flag=True, hidden=True, expose_value=False)
-@click.option(
-    "--since", type=Moment(), help="Show only commits since then: 2026-02-10, 3d, 2 hours."
-)
+@click.option("--since", type=Time(), help="Show only commits since then: 2026-02-10, 3d, 2 hours.")
 @click.option(
     "--metric", "metrics", multiple=True, metavar="NAME", help="Also show this metric. Repeatable."
 )
@@ -89,7 +87,7 @@ def command(
     revs: tuple[str, ...],
     oneline: bool,
     graph: bool,
-    every: bool,
+    all_refs: bool,
     most: int | None,
     since: str | None,
     metrics: tuple[str, ...],
@@ -108,15 +106,15 @@ def command(
     """
     repo = find_repository(ctx)
     active = active_branch(repo)
-    if not revs and repo.tip(active) is None and not (every and repo.branches()):
+    if not revs and repo.tip(active) is None and not (all_refs and repo.branches()):
         if as_json:
             output.document({"commits": [], "unreadable": []})
         else:
             output.note(f"no commits yet; the active branch is {active}")
         return
-    chosen = _chosen(repo, revs, active, every=every, graph=graph)
+    chosen = _chosen(repo, revs, active, all_refs=all_refs, graph=graph)
     if since is not None:
-        # Along one line times go down but for a clock that was set; drawn, none may be left out.
+        # In one history, times decrease unless a clock was set; a graph must have no gaps.
         test = takewhile if graph else filter
         chosen = test(lambda each: each[1].time >= since, chosen)
     commits = islice(chosen, most)
@@ -133,13 +131,13 @@ def command(
 
 
 def _chosen(
-    repo: Repository, revs: tuple[str, ...], active: str, *, every: bool, graph: bool
+    repo: Repository, revs: tuple[str, ...], active: str, *, all_refs: bool, graph: bool
 ) -> Iterator[tuple[Oid, CommitRecord]]:
-    if len(revs) == 1 and revision_grammar.is_range(revs[0]) and not every:
+    if len(revs) == 1 and revision_grammar.is_range(revs[0]) and not all_refs:
         span = repo.resolve_range(revs[0], branch=active)
         return ((oid, repo.read_commit(oid)) for oid in span.oids)
     tips = [repo.resolve(rev, branch=active).oid for rev in revs]
-    if every:
+    if all_refs:
         tags = repo.refs.tips("tags").values()
         tips += [*repo.tips().values(), *(each.commit for each in tags if each.commit is not None)]
     if not tips:

@@ -1,4 +1,4 @@
-"""`gradient login`: verify an access token, and keep it."""
+"""`gradient login`: verify an access token, and store it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def command(token: str | None, verify_url: str | None, insecure: bool) -> None:
 
 
 def find_credentials() -> Credentials:
-    """Return where this person's token is kept."""
+    """Return the store of the current user's token."""
     return Credentials(str(Path.home()), keyring=system_keyring())
 
 
@@ -86,4 +86,4 @@ def _about(login: Login) -> str:
     if label is None:
         return ""
     more = [each for each in (account.slug, account.id) if each and each != label]
-    return f" to {output.strong(label)}" + (f" ({', '.join(more)})" if more else "")
+    return f" to {output.bold(label)}" + (f" ({', '.join(more)})" if more else "")

@@ -1,4 +1,4 @@
-"""`gradient logout`: forget the access token."""
+"""`gradient logout`: delete the stored access token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gradient ls-tree`: what a commit holds, name by name."""
+"""`gradient ls-tree`: list the contents of a commit by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.errors import NotFoundError
 from gradient.maintenance.logical_size import node_bytes
 from gradient.objects import tree as trees
@@ -25,7 +25,7 @@ class TreeRow:
     """One name in a tree."""
 
     path: str
-    """The names from the root on, with slashes."""
+    """The names from the root, separated by slashes."""
     kind: str
     """``tree``, ``tensor`` or ``value``."""
     id: str | None
@@ -35,11 +35,11 @@ class TreeRow:
     shape: list[Json] | None
     """A tensor's shape."""
     bytes: int
-    """The tensors and data in it."""
+    """The size of its tensors and data."""
 
 
 @click.command("ls-tree")
-@place_options
+@location_options
 @click.argument("rev", shell_complete=complete_revision)
 @click.argument("path", default="")
 @click.option("-R", "--recursive", is_flag=True, help="Also list the subtrees.")

@@ -1,4 +1,4 @@
-"""The command `gradient`: finds the command's file, and turns errors into exit codes."""
+"""The command `gradient`: it imports the command's module, and maps errors to exit codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from gradient._version import __version__
 from gradient.cli import output, suggestions
 from gradient.cli.command_summaries import SUMMARIES
-from gradient.cli.repo_options import OPENED, place_options
+from gradient.cli.repo_options import OPENED, location_options
 from gradient.errors import GradientError, IntegrityError
 
 COMMANDS: dict[str, str] = {
@@ -52,7 +52,7 @@ COMMANDS: dict[str, str] = {
     "completion": "gradient.cli.completion",
     "help": "gradient.cli.help",
 }
-"""Each command's module, which has it under the name `command`; in the order of `--help`."""
+"""The module of each command, in the order of `--help`; its attribute `command` is the command."""
 
 EXIT_CODES: dict[int, str] = {
     0: "done",
@@ -64,7 +64,7 @@ EXIT_CODES: dict[int, str] = {
     75: "preempted, requeue the job",
     130: "interrupted",
 }
-"""What the command returns, unless it launched another one."""
+"""The exit codes of commands that do not launch another command."""
 
 LAUNCHED = (
     "resume, fork and run return the exit code of the command that they launch: 128 + N if signal "
@@ -72,11 +72,11 @@ LAUNCHED = (
 )
 
 LAUNCHING = ("resume", "fork", "run")
-"""The commands that do."""
+"""The commands to which `LAUNCHED` applies."""
 
 
 class Gradient(click.Group):
-    """Imports a command when it is asked for; maps errors to exit codes."""
+    """A group that imports a command when it is used, and maps errors to exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands in the table's order."""
@@ -89,28 +89,28 @@ class Gradient(click.Group):
             return None
         command = importlib.import_module(module).command
         assert isinstance(command, click.Command)
-        _tell_exit_codes(command, LAUNCHED if cmd_name in LAUNCHING else "")
+        _add_exit_codes(command, LAUNCHED if cmd_name in LAUNCHING else "")
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; of one that there is not, say what it is called here."""
+        """Return the command; raise UsageError with advice if it does not exist."""
         name = args[0]
         if name not in COMMANDS and name[:1].isalpha() and not ctx.resilient_parsing:
             raise click.UsageError(suggestions.unknown_command(name, COMMANDS), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands with their summaries, importing only those that have none noted."""
+        """Write the commands with their summaries; import only commands without a summary."""
         names = self.list_commands(ctx)
         room = formatter.width - 6 - max(map(len, names))
         rows = []
         for name in names:
             noted = SUMMARIES.get(name)
             command = self.get_command(ctx, name) if noted is None else None
-            told = command or click.Command(name, help=noted)
-            rows.append((name, told.get_short_help_str(room)))
+            shown = command or click.Command(name, help=noted)
+            rows.append((name, shown.get_short_help_str(room)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -123,7 +123,7 @@ class Gradient(click.Group):
             formatter.write_text(LAUNCHED)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error for damage learns which commits it affects."""
+        """Run the command; add the affected commits to an error about damage."""
         try:
             return super().invoke(ctx)
         except IntegrityError:
@@ -149,7 +149,7 @@ class Gradient(click.Group):
         except click.Abort:
             return 130
         except click.ClickException as error:
-            _tell(error)
+            _print_usage_error(error)
             return error.exit_code
         except GradientError as error:
             output.error(str(error))
@@ -160,8 +160,8 @@ class Gradient(click.Group):
         return code if isinstance(code, int) else 0
 
 
-def _tell(error: click.ClickException) -> None:
-    """Say what was wrong with the words that were typed: the usage, and the error as all others."""
+def _print_usage_error(error: click.ClickException) -> None:
+    """Print the usage, and then the error in the common form."""
     if isinstance(error, _HELP):
         error.show()
         return
@@ -170,23 +170,23 @@ def _tell(error: click.ClickException) -> None:
     if ctx is not None:
         output.note(f"{ctx.get_usage()}\nTry '{ctx.command_path} --help' for help.\n")
         if isinstance(error, click.NoSuchOption):
-            told = suggestions.unknown_option(ctx.command.name, error.option_name)
-            message = f"no such option {error.option_name!r}; {told}" if told else message
+            advice = suggestions.unknown_option(ctx.command.name, error.option_name)
+            message = f"no such option {error.option_name!r}; {advice}" if advice else message
     output.error(message[:1].lower() + message[1:])
 
 
 _HELP: type[click.ClickException] | tuple[()] = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""How a group without a command is answered; in click before 8.2 it is no error."""
+"""The error of a group without a command; click before 8.2 does not have it."""
 
 
-def _tell_exit_codes(command: click.Command, more: str) -> None:
-    """Let the help of a command, and of those in it, end with what they return."""
+def _add_exit_codes(command: click.Command, more: str) -> None:
+    """Add the exit codes to the help of a command and of its subcommands."""
     short = {code: text.partition(":")[0].partition(",")[0] for code, text in EXIT_CODES.items()}
     codes = ", ".join(f"{code} {text}" for code, text in short.items())
     command.epilog = " ".join([f"Exit codes: {codes}.", more])
     if isinstance(command, click.Group):
         for each in command.commands.values():
-            _tell_exit_codes(each, more)
+            _add_exit_codes(each, more)
 
 
 @click.group(
@@ -194,7 +194,7 @@ def _tell_exit_codes(command: click.Command, more: str) -> None:
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
-@place_options
+@location_options
 @click.pass_context
 def cli(ctx: click.Context) -> None:
     """Git for training runs: commit, resume and fork a PyTorch run, bit for bit."""
@@ -203,10 +203,10 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> None:
     """Run the command line: the entry point."""
-    # Reading a long history makes many objects and no garbage: looking for it took a fifth of the
+    # Reading a long history creates many objects and no garbage; the collector took a fifth of the
     # time.
     gc.set_threshold(100_000, 20, 20)
-    output.forgive(sys.stdout)
+    output.relax_encoding(sys.stdout)
     cli.main(prog_name="gradient")
 
 

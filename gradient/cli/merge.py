@@ -1,4 +1,4 @@
-"""`gradient merge`: several models into one, as a commit with several parents."""
+"""`gradient merge`: merge several models into a commit with several parents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.errors import ConfigError
 from gradient.objects.canonical import Json
 from gradient.repo.merge_commit import line_for, merge_commit
@@ -22,7 +22,7 @@ DECAY = 0.9
 
 
 @click.command("merge")
-@place_options
+@location_options
 @click.argument(
     "revs", nargs=-1, required=True, metavar="A B [C...]", shell_complete=complete_revision
 )
@@ -74,7 +74,7 @@ def command(
         raise click.UsageError("name the rule: --average, --slerp or --ema", ctx)
     if len(revs) < 2:
         raise click.UsageError("a merge needs two or more revisions", ctx)
-    factors, told = _factors(how, len(revs), weights, decay)
+    factors, record = _factors(how, len(revs), weights, decay)
     repo = find_repository(ctx)
     sources = [repo.resolve(rev, branch=active_branch(repo)) for rev in revs]
     if len({source.oid for source in sources}) < len(sources):
@@ -84,8 +84,8 @@ def command(
     for source in sources:
         repo.check_kept(source.oid, components=("model",))
     repo.check_writable()
-    line = line_for(repo, sources[0], branch)
-    # Here alone: it imports torch, which the checks above can do without.
+    writer = line_for(repo, sources[0], branch)
+    # Imported here because it needs torch, and the checks above do not.
     from gradient.checkpoint import merge
 
     models = [
@@ -97,17 +97,17 @@ def command(
     with output.progress("tensors", len(models[0].tensors)) as advance:
         made = merge_commit(
             repo,
-            line,
+            writer,
             sources,
             lambda transaction: merge.write_merged(transaction, models, rule, progress=advance),
-            how=told,
+            how=record,
             message=message or f"merge of {', '.join(revs)} by {how}",
         )
     for text in made.warnings:
         output.note(text)
     add_commit(repo, made.commit)
     revision = f"{made.branch}@{sources[0].commit.step}"
-    output.line(f"{output.strong(revision)} ({made.commit.short}) from {', '.join(revs)} by {how}")
+    output.line(f"{output.bold(revision)} ({made.commit.short}) from {', '.join(revs)} by {how}")
     output.note(
         f"it has no optimizer state; to train from it: engine.resume({revision!r}, "
         f'components=("model",)), or strict=False'
@@ -117,7 +117,7 @@ def command(
 def _factors(
     how: str, count: int, weights: str | None, decay: float | None
 ) -> tuple[list[float], dict[str, Json]]:
-    """Return each revision's factor, and what the commit records of the rule."""
+    """Return the factor of each revision, and the record of the rule for the commit."""
     if decay is not None and how != "ema":
         raise ConfigError("--decay needs --ema")
     if how == "ema":

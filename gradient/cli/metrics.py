@@ -1,4 +1,4 @@
-"""`gradient metrics`: what was measured, commit by commit."""
+"""`gradient metrics`: list the metrics of each commit."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gradient.cli import output
 from gradient.cli.commit_format import value
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 
 
 @click.command("metrics")
-@place_options
+@location_options
 @click.argument("revs", metavar="[REV|A..B]...", nargs=-1, shell_complete=complete_revision)
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @click.option(
-    "--metric", "wanted", multiple=True, metavar="NAME", help="Show only this metric. Repeatable."
+    "--metric", "selected", multiple=True, metavar="NAME", help="Show only this metric. Repeatable."
 )
 @click.option(
     "-n", "most", type=click.IntRange(0), metavar="N", help="Show only the newest N commits."
@@ -40,7 +40,7 @@ def command(
     ctx: click.Context,
     revs: tuple[str, ...],
     as_csv: bool,
-    wanted: tuple[str, ...],
+    selected: tuple[str, ...],
     most: int | None,
     as_json: bool,
 ) -> None:
@@ -61,7 +61,7 @@ def command(
         oids.update(dict.fromkeys(reversed(repo.resolve_range(text, branch=active).oids)))
     commits = [(oid, repo.read_commit(oid)) for oid in oids]
     found = {name for _, commit in commits for name in commit.metrics}
-    names = [name for name in wanted if name in found] if wanted else sorted(found)
+    names = [name for name in selected if name in found] if selected else sorted(found)
     chosen = [
         (oid, commit) for oid, commit in commits if not commit.metrics.keys().isdisjoint(names)
     ]
@@ -76,8 +76,8 @@ def command(
         rows = [(commit.revision, *_cells(commit, names)) for _, commit in chosen]
         output.pages(output.aligned([*head, *rows]))
     else:
-        there = f"no metric {', '.join(wanted)}; recorded: {', '.join(sorted(found))}"
-        output.note(there if wanted and found else "no metrics recorded")
+        there = f"no metric {', '.join(selected)}; recorded: {', '.join(sorted(found))}"
+        output.note(there if selected and found else "no metrics recorded")
 
 
 def _describe(oid: Oid, commit: CommitRecord, names: list[str]) -> dict[str, Any]:

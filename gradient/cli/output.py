@@ -1,4 +1,4 @@
-"""How the commands speak: text, tables, JSON, errors. Colour only where a terminal shows it."""
+"""The output of all commands: text, tables, JSON, errors, progress. Colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _BATCH = 256
 
 JSON_FIELDS = "__gradient_json_fields__"
-"""The attribute of a command's function that says what its ``--json`` prints."""
+"""The attribute of a command's function that describes its ``--json`` fields."""
 
 
 def colour() -> bool | None:
-    """Return False where NO_COLOR asks for none, None where click is to look for a terminal."""
+    """Return False if NO_COLOR is set, else None: click then checks for a terminal."""
     return False if os.environ.get("NO_COLOR") else None
 
 
-def forgive(stream: TextIO) -> None:
-    """Let a stream write what its encoding lacks as ``?``, and the bytes of file names as they are.
+def relax_encoding(stream: TextIO) -> None:
+    """Make a stream write ``?`` for characters that its encoding lacks, and file names unchanged.
 
-    Else a message in Greek, or an arrow, would end a command where the terminal knows Latin alone.
+    Otherwise an arrow or a Greek message would end the command on a terminal with Latin-1.
     """
     if isinstance(stream, io.TextIOWrapper):
         is_utf8 = codecs.lookup(stream.encoding).name == "utf-8"
@@ -42,12 +42,12 @@ def forgive(stream: TextIO) -> None:
 
 
 def error(message: str) -> None:
-    """Say what went wrong, on stderr."""
+    """Print an error on stderr."""
     click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=colour())
 
 
 def note(message: str) -> None:
-    """Say something about the work itself, on stderr: stdout is for results."""
+    """Print a note on stderr; stdout is for results."""
     click.echo(message, err=True, color=colour())
 
 
@@ -56,23 +56,23 @@ def line(text: str = "") -> None:
     click.echo(text)
 
 
-def raw(content: bytes) -> None:
-    """Print bytes as they are."""
+def write_bytes(content: bytes) -> None:
+    """Write bytes unchanged to stdout."""
     click.echo(content, nl=False)
 
 
-def strong(text: str) -> str:
-    """Set off a name."""
-    return f"\x1b[1m{text}\x1b[0m"  # click's own way takes ten times as long
+def bold(text: str) -> str:
+    """Return the text in bold."""
+    return f"\x1b[1m{text}\x1b[0m"  # click.style takes ten times as long
 
 
-def faint(text: str) -> str:
-    """Set back what is secondary."""
+def dim(text: str) -> str:
+    """Return the text dimmed, for secondary information."""
     return f"\x1b[2m{text}\x1b[0m"
 
 
 def table(rows: Iterable[Sequence[str]], *, indent: int = 2) -> None:
-    """Print rows with aligned columns, two blanks between."""
+    """Print rows with aligned columns, separated by two spaces."""
     for each in aligned(rows, indent=indent):
         line(each)
 
@@ -87,7 +87,7 @@ def aligned(rows: Iterable[Sequence[str]], *, indent: int = 0) -> Iterator[str]:
 
 
 def pages(lines: Iterable[str]) -> None:
-    """Print lines: on a terminal through the pager where they are more than it shows at once."""
+    """Print lines; on a terminal, use the pager if they do not fit on the screen."""
     source = iter(lines)
     if not sys.stdout.isatty():
         for batch in iter(lambda: list(islice(source, _BATCH)), []):
@@ -104,15 +104,15 @@ def pages(lines: Iterable[str]) -> None:
 
 
 def document(value: Mapping[str, Any]) -> None:
-    """Print one JSON object: indented, but the items of its lists on one line each.
+    """Print one indented JSON object, with each list item on one line.
 
-    Thousands of commits are written so in a third of the time, and can be searched line by line.
+    This takes a third of the time for thousands of commits, and lets grep find an item.
     """
-    fields = (f"  {json.dumps(name)}: {_spelled(each)}" for name, each in value.items())
+    fields = (f"  {json.dumps(name)}: {_json_text(each)}" for name, each in value.items())
     click.echo("{\n" + ",\n".join(fields) + "\n}")
 
 
-def _spelled(value: Any) -> str:
+def _json_text(value: Any) -> str:
     if type(value) is list and value:
         items = (f"    {json.dumps(each, ensure_ascii=False)}" for each in value)
         return "[\n" + ",\n".join(items) + "\n  ]"
@@ -120,7 +120,7 @@ def _spelled(value: Any) -> str:
 
 
 def json_option(fields: Mapping[str, str]) -> Callable[[_Function], _Function]:
-    """Add ``--json`` (as `as_json`) to a command that reads; `fields` describes what it prints."""
+    """Add ``--json`` (as `as_json`) to a command; `fields` describes the fields of its object."""
 
     def decorate(function: _Function) -> _Function:
         decorated = click.option(
@@ -133,7 +133,7 @@ def json_option(fields: Mapping[str, str]) -> Callable[[_Function], _Function]:
 
 
 def plain_numbers(metrics: Mapping[str, int | float]) -> dict[str, int | float | str]:
-    """Return metrics as JSON can hold them: what is not finite becomes text (``"nan"``)."""
+    """Return metrics for JSON: NaN and infinite values become text (``"nan"``)."""
     return {
         name: value if math.isfinite(value) else str(float(value))
         for name, value in metrics.items()
@@ -141,7 +141,7 @@ def plain_numbers(metrics: Mapping[str, int | float]) -> dict[str, int | float |
 
 
 def size(count: int) -> str:
-    """Write a number of bytes for people: ``3.2 MiB``."""
+    """Return a number of bytes in readable form: ``3.2 MiB``."""
     if count < 1024:
         return f"{count} B"
     value = float(count)
@@ -157,20 +157,20 @@ def ratio(stored: int, represented: int) -> str:
     return f", 1/{represented / stored:.1f}" if stored and represented > stored else ""
 
 
-def moment(time: str) -> str:
-    """Write a time as it is stored for people: to the second, and that it is UTC."""
+def utc(time: str) -> str:
+    """Return a stored time in readable form, to the second, with ``UTC``."""
     return f"{time.partition('.')[0].replace('T', ' ')} UTC"
 
 
-def amount(count: int, what: str) -> str:
-    """Write ``1 anchor``, ``2 anchors``, ``2 branches``."""
+def plural(count: int, what: str) -> str:
+    """Return a number with its noun: ``1 anchor``, ``2 anchors``, ``2 branches``."""
     plural = f"{what}es" if what.endswith("ch") else f"{what}s"
     return f"{count:,} {what if count == 1 else plural}"
 
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a counter on stderr, where that is a terminal; yields the function that moves it."""
+    """Show a counter on stderr if it is a terminal; yield the function that advances it."""
     shown = sys.stderr.isatty()
     done = 0
 
@@ -190,26 +190,25 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[int], No
 
 @contextmanager
 def stages(sizes: Container[str] = ()) -> Iterator[Callable[[str, int], None]]:
-    """Show on stderr, where that is a terminal, what is being done and how far it came.
+    """Show the current stage and its counter on stderr, if it is a terminal.
 
-    Yields the function that is told: a stage, and by how much it went on. The `sizes` are stages
-    that count bytes.
+    Yield the function to call with a stage and its advance. The stages in `sizes` count bytes.
     """
     shown = sys.stderr.isatty()
-    at, done, drawn = "", 0, 0.0
+    stage_name, done, drawn = "", 0, 0.0
 
     def draw(end: str) -> None:
-        told = size(done) if at in sizes else f"{done:,}"
-        click.echo(f"\r{at}: {told:<11}{end}", nl=False, err=True)
+        count = size(done) if stage_name in sizes else f"{done:,}"
+        click.echo(f"\r{stage_name}: {count:<11}{end}", nl=False, err=True)
 
     def advance(stage: str, count: int) -> None:
-        nonlocal at, done, drawn
+        nonlocal stage_name, done, drawn
         if not shown:
             return
-        if stage != at:
-            if at:
+        if stage != stage_name:
+            if stage_name:
                 draw("\n")
-            at, done, drawn = stage, 0, 0.0
+            stage_name, done, drawn = stage, 0, 0.0
         done += count
         now = time.monotonic()
         if now - drawn >= _REDRAW:
@@ -219,12 +218,12 @@ def stages(sizes: Container[str] = ()) -> Iterator[Callable[[str, int], None]]:
     try:
         yield advance
     finally:
-        if at:
+        if stage_name:
             draw("\n")
 
 
 _REDRAW = 0.1
-"""Seconds between two states of a counter that may change ten thousand times a second."""
+"""Seconds between two redraws; a counter may change ten thousand times a second."""
 
 
 def _width(cell: str) -> int:
@@ -233,9 +232,9 @@ def _width(cell: str) -> int:
 
 @contextmanager
 def log_lines(level: int = logging.WARNING) -> Iterator[None]:
-    """Show what the library logs, on stderr."""
+    """Show the library's log messages on stderr."""
     logger = logging.getLogger("gradient")
-    handler = _Notes()
+    handler = _NoteHandler()
     before = logger.level
     logger.addHandler(handler)
     logger.setLevel(level)
@@ -246,6 +245,6 @@ def log_lines(level: int = logging.WARNING) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Notes(logging.Handler):
+class _NoteHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         note(record.getMessage())

@@ -1,4 +1,4 @@
-"""`gradient reflog`: where a branch has stood, and why it moved."""
+"""`gradient reflog`: list the moves of a branch, with their reasons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from gradient.cli import output
 from gradient.cli.completion_words import complete_branch
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.errors import UnknownRevisionError
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository
@@ -17,7 +17,7 @@ from gradient.store.refs import RefRecord
 
 
 @click.command("reflog")
-@place_options
+@location_options
 @click.argument("branch", required=False, shell_complete=complete_branch)
 @click.option(
     "-n", "most", type=click.IntRange(0), default=100, metavar="N", help="Show the newest N (100)."
@@ -59,9 +59,9 @@ def command(ctx: click.Context, branch: str | None, most: int, as_json: bool) ->
 
 
 def _cells(row: dict[str, str | None]) -> tuple[str, ...]:
-    time = output.moment(row["time"]) if row["time"] else ""
+    time = output.utc(row["time"]) if row["time"] else ""
     name = row["at"] or row["kind"] or ""
-    oid = output.faint((row["id"] or "-")[:10])
+    oid = output.dim((row["id"] or "-")[:10])
     return oid, name, row["revision"] or "", time, row["reason"] or ""
 
 

@@ -8,7 +8,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import find_workspace, old_path_option, place_options
+from gradient.cli.repo_options import find_workspace, location_options, old_path_option
 from gradient.repo.config import check_folder_name
 from gradient.repo.workspace import load_repo
 from gradient.view.init_repo import init_repo
@@ -25,7 +25,7 @@ def command() -> None:
 
 
 @command.command("init")
-@place_options
+@location_options
 @click.argument("name")
 @click.option("-d", "--description", metavar="TEXT", help="A description of the model.")
 @click.pass_context
@@ -42,11 +42,11 @@ def init(ctx: click.Context, name: str, description: str | None) -> None:
     check_folder_name(name)
     path = str(PurePath(workspace.root_path, name))
     config = init_repo(path, name, description, workspace.root_path)
-    output.line(f"repo {output.strong(config.name)} at {config.repo_path}")
+    output.line(f"repo {output.bold(config.name)} at {config.repo_path}")
 
 
 @command.command("list")
-@place_options
+@location_options
 @old_path_option
 @json_option(
     {

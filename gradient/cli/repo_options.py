@@ -1,4 +1,4 @@
-"""Which workspace and repo a command means: its options, then the environment, then discovery."""
+"""The workspace and repo of a command: from its options, the environment, or discovery."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 OPENED = "gradient.cli.repo_options.opened"
-"""The key in a context's `meta` of the repo that its command opened."""
+"""The key in a context's `meta` for the repo that the command opened."""
 
 
 @dataclass
 class RepoOptions:
-    """What the options said; the ones after the command win over the ones before it."""
+    """The values of the options; options after the command override those before it."""
 
     workspace: str | None = None
     """``-w``: the workspace's folder."""
     repo: str | None = None
     """``-r``: the repo's name."""
     directory: str | None = None
-    """``-C``: where discovery starts."""
+    """``-C``: the folder where discovery starts."""
 
 
-def place_options(function: _Function) -> _Function:
+def location_options(function: _Function) -> _Function:
     """Add ``-w``, ``-r`` and ``-C``, which are accepted before and after the command's name."""
     folder = click.Path(file_okay=False)
     there = click.Path(file_okay=False, exists=True)
@@ -76,77 +76,77 @@ def place_options(function: _Function) -> _Function:
 
 
 def old_path_option(function: _Function) -> _Function:
-    """Add ``--path``, as the published package called ``-C`` on some commands."""
+    """Add ``--path``, the name of ``-C`` on some commands of the published package."""
     return click.option("--path", "directory", hidden=True, expose_value=False, callback=_remember)(
         function
     )
 
 
-def find_place(ctx: click.Context) -> Location:
-    """Return the repo that is meant, which need not exist; raises ContextError."""
-    wanted = ctx.ensure_object(RepoOptions)
+def find_location(ctx: click.Context) -> Location:
+    """Return the location of the repo, which need not exist; raises ContextError."""
+    options = ctx.ensure_object(RepoOptions)
     return locate(
-        wanted.directory or ".",
-        workspace=wanted.workspace or os.environ.get(launch_env.WORKSPACE) or None,
-        repo=wanted.repo or os.environ.get(launch_env.REPO) or None,
+        options.directory or ".",
+        workspace=options.workspace or os.environ.get(launch_env.WORKSPACE) or None,
+        repo=options.repo or os.environ.get(launch_env.REPO) or None,
     )
 
 
 def find_workspace(ctx: click.Context) -> WorkspaceConfig:
-    """Return the workspace that is meant; raises ContextError where it is none."""
-    wanted = ctx.ensure_object(RepoOptions)
-    named = wanted.workspace or os.environ.get(launch_env.WORKSPACE) or None
+    """Return the workspace; raises ContextError if it is not a workspace."""
+    options = ctx.ensure_object(RepoOptions)
+    named = options.workspace or os.environ.get(launch_env.WORKSPACE) or None
     return workspaces.open_workspace(
-        fs.absolute(named) if named else locate_workspace(wanted.directory or ".")
+        fs.absolute(named) if named else locate_workspace(options.directory or ".")
     )
 
 
 def find_repository(ctx: click.Context) -> Repository:
-    """Open the repo that is meant; raises ContextError where it does not exist."""
-    place = find_place(ctx)
-    if not workspaces.is_repo(place.repo):
-        check_workspace(place.workspace)
-        repos = workspaces.list_repos(place.workspace)
+    """Open the repo; raises ContextError if it does not exist."""
+    location = find_location(ctx)
+    if not workspaces.is_repo(location.repo):
+        check_workspace(location.workspace)
+        repos = workspaces.list_repos(location.workspace)
         there = f"it has: {', '.join(repos)}" if repos else "it has none yet"
         raise ContextError(
-            f"no repo {place.repo_name!r} in the workspace {place.workspace}; {there}", repos
+            f"no repo {location.repo_name!r} in the workspace {location.workspace}; {there}", repos
         )
-    repo = open_repository(place.repo)
+    repo = open_repository(location.repo)
     ctx.meta[OPENED] = repo
     return repo
 
 
 def open_repository(path: str) -> Repository:
-    """Open a repo, to be written to as far as the environment says that its owner is trusted."""
-    # Here alone: numpy is a third of what `gradient --help` would take.
+    """Open a repo; it is writable if the environment trusts its owner."""
+    # Imported here because numpy would take a third of the time of `gradient --help`.
     from gradient.repo.repository import Repository
 
     return Repository.open(path, trust=trust())
 
 
 def trust() -> Trust:
-    """Return whose repos the environment lets us write to."""
+    """Return the owners whose repos may be written to, from the environment."""
     return Trust.read(os.environ)
 
 
 def active_branch(repo: Repository) -> str:
-    """Return the branch that is meant where none is named."""
+    """Return the branch that applies if the command names none."""
     return repo.active_branch(os.environ.get(launch_env.BRANCH) or None)
 
 
 def is_named(ctx: click.Context) -> bool:
-    """Tell whether options or environment say which repo is meant."""
-    wanted = ctx.ensure_object(RepoOptions)
-    said = (wanted.workspace, wanted.repo, wanted.directory)
-    return any(said) or any(
+    """Return whether options or environment variables name the repo."""
+    options = ctx.ensure_object(RepoOptions)
+    given = (options.workspace, options.repo, options.directory)
+    return any(given) or any(
         os.environ.get(name) for name in (launch_env.WORKSPACE, launch_env.REPO)
     )
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    wanted = ctx.ensure_object(RepoOptions)
+    options = ctx.ensure_object(RepoOptions)
     if value is not None and param.name is not None:
-        setattr(wanted, param.name, value)
+        setattr(options, param.name, value)
 
 
 def _complete_repo(

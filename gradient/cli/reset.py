@@ -1,4 +1,4 @@
-"""`gradient reset`: let a branch stand on another commit."""
+"""`gradient reset`: move a branch to another commit."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import click
 
 from gradient.cli import output
 from gradient.cli.completion_words import complete_branch, complete_revision
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.repo import ref_edits
 from gradient.view.updates import follow_refs
 
 
 @click.command("reset")
-@place_options
+@location_options
 @click.argument("rev", shell_complete=complete_revision)
 @click.option(
     "-b",
@@ -41,7 +41,7 @@ def command(ctx: click.Context, rev: str, branch: str | None) -> None:
     aside = ref_edits.reset_branch(repo, name, found.oid, reason=reason)
     repo.store.tidy()
     follow_refs(repo)
-    revision = output.strong(f"{name}@{found.commit.step}")
+    revision = output.bold(f"{name}@{found.commit.step}")
     output.line(f"{name} is at {revision} ({found.oid.short})")
     if aside is not None:
         output.note(f"the old tip is set aside as {aside}; to go back: gradient reset {aside}")

@@ -1,4 +1,4 @@
-"""`gradient resume`: run a command from a commit on."""
+"""`gradient resume`: run a command that resumes from a commit."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from gradient.cli.completion_words import complete_revision
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.repo_options import (
     active_branch,
-    find_place,
+    find_location,
     find_repository,
-    place_options,
+    location_options,
 )
 from gradient.engine import launch_env
 from gradient.engine.launch_env import Handoff
 
 
 @click.command("resume", cls=LaunchCommand)
-@place_options
+@location_options
 @click.argument("ref", shell_complete=complete_revision)
 @click.option("--reset-optimizer", is_flag=True, help="Start with empty optimizer state.")
 @click.pass_context
@@ -43,18 +43,18 @@ def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
     active = active_branch(repo)
     found = repo.resolve(ref, branch=active)
     repo.check_kept(found.oid, components=() if reset_optimizer else ("optimizer",))
-    place = find_place(ctx)
-    told = Handoff(
-        workspace=place.workspace,
-        repo=place.repo_name,
+    location = find_location(ctx)
+    handoff = Handoff(
+        workspace=location.workspace,
+        repo=location.repo_name,
         branch=found.branch or active,
         resume=ref,
         reset_optimizer=reset_optimizer,
     )
-    words = launch.launched_command(ctx)
-    if words:
-        launch.start(ctx, place, replace(told, id=uuid.uuid4().hex), words)
-    variables = told.to_environ()
+    argv = launch.launched_command(ctx)
+    if argv:
+        launch.start(ctx, location, replace(handoff, id=uuid.uuid4().hex), argv)
+    variables = handoff.to_environ()
     for name in launch_env.OWNED:
         if name not in variables and name in os.environ:
             output.line(f"unset {name}")

@@ -1,4 +1,4 @@
-"""`gradient rev-parse`: the ids that revisions name, for scripts."""
+"""`gradient rev-parse`: print the commit ids of revisions, for scripts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import click
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.repo import revision_grammar
 from gradient.repo.repository import Repository
 from gradient.repo.revisions import Resolved
 
 
 @click.command("rev-parse")
-@place_options
+@location_options
 @click.argument("revs", metavar="REV...", nargs=-1, required=True, shell_complete=complete_revision)
 @click.option("--short", is_flag=True, help="Print only the first ten digits.")
 @click.option("--verify", is_flag=True, hidden=True, expose_value=False)

@@ -1,4 +1,4 @@
-"""`gradient run`: the line for a job that is requeued until it is done."""
+"""`gradient run`: resume a job that is requeued until it is done, or start it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from gradient.cli import launch
 from gradient.cli.completion_words import complete_branch
 from gradient.cli.launch import LaunchCommand
-from gradient.cli.repo_options import find_place, is_named, open_repository, place_options
+from gradient.cli.repo_options import find_location, is_named, location_options, open_repository
 from gradient.engine.launch_env import Handoff
 from gradient.errors import ContextError
 from gradient.repo import branch_names
@@ -20,7 +20,7 @@ from gradient.repo.discovery import locate
 
 
 @click.command("run", cls=LaunchCommand)
-@place_options
+@location_options
 @click.option(
     "--branch", metavar="BRANCH", shell_complete=complete_branch, help="The branch to train on."
 )
@@ -48,39 +48,39 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     Example:
       gradient run -- python train.py
     """
-    words = launch.launched_command(ctx)
-    if not words:
+    argv = launch.launched_command(ctx)
+    if not argv:
         raise click.UsageError("the command to run is missing: gradient run -- CMD", ctx)
     outer = Handoff.read(os.environ)
-    elsewhere = _is_elsewhere(ctx, outer)
-    branch = branch or (None if elsewhere else outer.branch)
+    other_repo = _names_other_repo(ctx, outer)
+    branch = branch or (None if other_repo else outer.branch)
     if branch is not None:
         branch_names.check_branch_name(branch)
-    begins = outer.id is not None and outer.resume not in (None, "auto")
-    if begins and not elsewhere and branch == outer.branch:
-        told = replace(outer, autocommit=autocommit or outer.autocommit)
-        # The outer launch is noted, and says how to go on.
-        ctx.exit(launch.run(words, launch.environment(os.environ, told)))
-    told = Handoff(branch=branch, resume="auto", autocommit=autocommit, id=uuid.uuid4().hex)
+    starts_from_revision = outer.id is not None and outer.resume not in (None, "auto")
+    if starts_from_revision and not other_repo and branch == outer.branch:
+        handoff = replace(outer, autocommit=autocommit or outer.autocommit)
+        # The outer launch is recorded already, and prints the hint how to go on.
+        ctx.exit(launch.run(argv, launch.environment(os.environ, handoff)))
+    handoff = Handoff(branch=branch, resume="auto", autocommit=autocommit, id=uuid.uuid4().hex)
     try:
-        place = find_place(ctx)
+        location = find_location(ctx)
     except ContextError:
         if is_named(ctx):
             raise
-        # What CMD attaches to will be made, or chosen, by itself.
-        launch.start(ctx, None, told, words)
+        # CMD chooses or creates the repo when it attaches.
+        launch.start(ctx, None, handoff, argv)
     if is_named(ctx):
-        if workspaces.is_repo(place.repo):
-            open_repository(place.repo).check_writable()  # before anything is launched
-        told = replace(told, workspace=place.workspace, repo=place.repo_name)
-    launch.start(ctx, place, told, words)
+        if workspaces.is_repo(location.repo):
+            open_repository(location.repo).check_writable()  # before anything is launched
+        handoff = replace(handoff, workspace=location.workspace, repo=location.repo_name)
+    launch.start(ctx, location, handoff, argv)
 
 
-def _is_elsewhere(ctx: click.Context, outer: Handoff) -> bool:
-    """Tell whether the launch around this one, if there is any, is of another repo."""
+def _names_other_repo(ctx: click.Context, outer: Handoff) -> bool:
+    """Return whether this launch names another repo than the launch around it."""
     if outer.id is None or outer.repo is None:
         return False
     try:
-        return find_place(ctx) != locate(workspace=outer.workspace, repo=outer.repo)
+        return find_location(ctx) != locate(workspace=outer.workspace, repo=outer.repo)
     except ContextError:
         return is_named(ctx)

@@ -1,4 +1,4 @@
-"""`gradient show`: all that is known of one commit."""
+"""`gradient show`: print the details of one commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradient.cli import output
 from gradient.cli.commit_format import JSON_FIELDS, Describer
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.maintenance.logical_size import node_bytes
 from gradient.objects import tree as trees
 from gradient.objects.oid import Kind
@@ -25,7 +25,7 @@ from gradient.repo.revisions import Resolved
 
 
 @click.command("show")
-@place_options
+@location_options
 @click.argument("rev", default="latest", shell_complete=complete_revision)
 @json_option(
     {
@@ -71,7 +71,7 @@ def command(ctx: click.Context, rev: str, as_json: bool) -> None:
 
 
 def _components(repo: Repository, found: Resolved) -> dict[str, dict[str, Any]]:
-    """Describe the components that are kept."""
+    """Describe the components that were not dropped."""
     dropped = repo.dropped().get(found.oid)
     if dropped is not None and dropped.components is None:
         return {}
@@ -103,7 +103,7 @@ def _table(components: dict[str, dict[str, Any]]) -> Iterator[str]:
             name,
             output.size(each["bytes"]),
             ", ".join(f"{dtype} {output.size(size)}" for dtype, size in each["dtypes"].items()),
-            output.faint((each["id"] or "")[:10]),
+            output.dim((each["id"] or "")[:10]),
         )
         for name, each in components.items()
     ]

@@ -1,4 +1,4 @@
-"""`gradient status`: where the repo stands, what it holds, and how to go on."""
+"""`gradient status`: the state of the repo, its contents, and the command that resumes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from gradient.cli.branch import describe
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import (
     active_branch,
-    find_place,
+    find_location,
     find_repository,
-    place_options,
+    location_options,
 )
 from gradient.cli.status_text import print_report
 from gradient.engine import launch_env
@@ -33,7 +33,7 @@ from gradient.storage import fs
 
 
 @click.command("status")
-@place_options
+@location_options
 @json_option(
     {
         "repo": "the repo's name",
@@ -103,7 +103,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 
 
 def pending_handoff(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables of a handoff that are set."""
+    """Return the variables of the launch environment that are set."""
     names = (*launch_env.OWNED, launch_env.AUTOCOMMIT)
     return {name: environ[name] for name in names if environ.get(name)}
 
@@ -114,14 +114,14 @@ def _gather(ctx: click.Context, repo: Repository) -> dict[str, Any]:
     rows = [describe(repo, history, each, active) for each in history.summaries()]
     weight = weigh(repo, history)
     components, measured = shares(repo, history, weight)
-    place = find_place(ctx)
+    location = find_location(ctx)
     last = resume_command.find(repo)
     free = fs.free_bytes(repo.path)
     view = _view(repo.path)
     return {
-        "repo": place.repo_name,
+        "repo": location.repo_name,
         "path": repo.path,
-        "workspace": place.workspace,
+        "workspace": location.workspace,
         "description": repo.config.description or "",
         "active_branch": active,
         "tip": _tip(repo, history, active),
@@ -168,14 +168,14 @@ def _tip(repo: Repository, history: History, branch: str) -> dict[str, Any] | No
 
 
 def _anchor(repo: Repository, tip: Oid) -> tuple[int, Oid]:
-    """Return how many commits ago the newest anchor of a line is, and the anchor.
+    """Return the distance in commits from `tip` to its newest anchor, and the anchor.
 
-    Where a line has none (its own history was let go of), its first commit stands for it.
+    If the history has no anchor, because older commits were forgotten, use its first commit.
     """
     for number, (oid, link) in enumerate(repo.walk_links(tip, on_damage="skip")):
         if link.anchored or link.parent is None:
             return number, oid
-    raise AssertionError  # pragma: no cover - a line has a first commit
+    raise AssertionError  # pragma: no cover - every history has a first commit
 
 
 def _component(share: ComponentSize) -> dict[str, Any]:
@@ -184,24 +184,24 @@ def _component(share: ComponentSize) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """How the files beside the store are."""
+    """The state of the view."""
 
     missing: int
-    """How many are not there."""
+    """The number of missing files."""
     elsewhere: bool
     """Whether the manifest names another folder."""
 
 
 def _view(repo_path: str) -> _View:
-    """Look at what the manifest lists; one listing, no stats."""
+    """Check which files of the manifest exist, with one listing of the folder."""
     raw = json_files.read_bytes(paths.beside(repo_path, paths.MANIFEST))
     if raw is None:
-        return _View(1, elsewhere=False)  # which files there were, nothing says
+        return _View(1, elsewhere=False)  # without it, the other files are unknown
     try:
         entries = json.loads(raw).get("checkpoints", [])
         listed = {PurePath(entry["file"]) for entry in entries if entry.get("file")}
     except (ValueError, TypeError, KeyError, AttributeError):
-        # A torn manifest: it is derived, and rewritten by the next commit.
+        # A torn manifest is no error: the next commit rewrites it.
         return _View(0, elsewhere=False)
     names = {path.name for path in listed}
     elsewhere = any(path.parent != PurePath(repo_path) for path in listed if path.is_absolute())

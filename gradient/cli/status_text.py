@@ -18,18 +18,18 @@ _STATES = {
 def print_report(report: dict[str, Any]) -> None:
     """Print a report of `gradient status`."""
     about = f"  {report['description']}" if report["description"] else ""
-    output.line(f"repo {output.strong(report['repo'])}{about}  {output.faint(report['path'])}")
+    output.line(f"repo {output.bold(report['repo'])}{about}  {output.dim(report['path'])}")
     tip = report["tip"]
     if tip is None:
-        output.line(f"on branch {output.strong(report['active_branch'])}, no commits on it yet")
+        output.line(f"on branch {output.bold(report['active_branch'])}, no commits on it yet")
     else:
         message = f": {tip['message'].splitlines()[0]}" if tip["message"] else ""
-        when = output.moment(tip["time"])
-        revision = output.strong(tip["revision"])
+        when = output.utc(tip["time"])
+        revision = output.bold(tip["revision"])
         output.line(f"on branch {report['active_branch']} at {revision}, {when}{message}")
-        since = output.amount(tip["since_anchor"], "commit")
+        since = output.plural(tip["since_anchor"], "commit")
         anchor = f"{since} after the anchor {tip['anchor']}" if tip["since_anchor"] else "an anchor"
-        output.line(output.faint(anchor))
+        output.line(output.dim(anchor))
         if tip["finite"] is False:
             last = f"{report['active_branch']}@last-finite"
             output.line(
@@ -44,7 +44,7 @@ def print_report(report: dict[str, Any]) -> None:
     _print_components(report)
     if report["missing_view_files"]:
         output.line(
-            f"\n{output.amount(report['missing_view_files'], 'view file')} missing. No commit is "
+            f"\n{output.plural(report['missing_view_files'], 'view file')} missing. No commit is "
             "lost, and deleting view files freed nothing in the store. To write them again: "
             "gradient view rebuild"
         )
@@ -69,7 +69,7 @@ def _print_unfinished(report: dict[str, Any]) -> None:
         (
             each["branch"],
             _STATES[each["state"]].format(**each),
-            f"since {output.moment(each['since'])}",
+            f"since {output.utc(each['since'])}",
         )
         for each in report["unfinished"]
     ]
@@ -92,8 +92,8 @@ def _print_unreadable(ids: list[str]) -> None:
 
 def _failed_cells(note: dict[str, Any]) -> tuple[str, str]:
     counts = [f"{note[how]} {how}" for how in ("failed", "skipped") if note[how]]
-    commits = output.amount(note["failed"] + note["skipped"], "commit")
-    last = f"the last one, step {note['step']}, at {output.moment(note['time'])}: {note['reason']}"
+    commits = output.plural(note["failed"] + note["skipped"], "commit")
+    last = f"the last one, step {note['step']}, at {output.utc(note['time'])}: {note['reason']}"
     return f"{commits} not written ({', '.join(counts)})", last
 
 
@@ -120,13 +120,13 @@ def _size(count: int) -> str:
 
 
 def _figures(report: dict[str, Any]) -> list[tuple[str, str]]:
-    anchors = output.amount(report["anchors"], "anchor")
-    deltas = output.amount(report["deltas"], "delta")
+    anchors = output.plural(report["anchors"], "anchor")
+    deltas = output.plural(report["deltas"], "delta")
     stored, represented = report["stored_bytes"], report["represented_bytes"]
     ratio = output.ratio(stored, represented)
     free = output.size(report["free_bytes"])
     if report["free_commits"] is not None:
-        free += f", about {output.amount(report['free_commits'], 'more commit')}"
+        free += f", about {output.plural(report['free_commits'], 'more commit')}"
     rows = [
         ("commits", f"{report['checkpoints']:,}: {anchors}, {deltas}"),
         ("stored", f"{output.size(stored)} for about {output.size(represented)} of state{ratio}"),

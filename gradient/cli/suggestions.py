@@ -1,4 +1,4 @@
-"""What people who know git type, where it is called something else here."""
+"""Advice for commands and options of git that Gradient does not have."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ COMMANDS: Final[dict[str, str]] = {
         "to list branches and tags: gradient branch --json, gradient tag --json",
     ),
 }
-"""By git's word, or the first one that comes to mind: what to type instead."""
+"""The advice for each unknown command: git's name, or another likely guess."""
 
 OPTIONS: Final[dict[str, dict[str, str]]] = {
     "branch": {
@@ -80,18 +80,20 @@ OPTIONS: Final[dict[str, dict[str, str]]] = {
         "--detach": "no state is detached; to train from a commit: gradient resume REV -- CMD",
     },
 }
-"""By command and git's option: what to type instead."""
+"""The advice for each unknown option, by command and by git's option."""
 
 
 def unknown_command(name: str, known: Iterable[str]) -> str:
-    """Say that there is no such command, and which one is meant."""
-    told = COMMANDS.get(name)
+    """Return the error for an unknown command, with advice or the nearest names."""
+    advice = COMMANDS.get(name)
     near = difflib.get_close_matches(name, known, n=3)
-    if told is None and near:
-        told = f"the nearest: {', '.join(near)}"
-    return f"no such command {name!r}" + (f"; {told}" if told else "; all of them: gradient --help")
+    if advice is None and near:
+        advice = f"the nearest: {', '.join(near)}"
+    return f"no such command {name!r}" + (
+        f"; {advice}" if advice else "; all of them: gradient --help"
+    )
 
 
 def unknown_option(command: str | None, option: str) -> str | None:
-    """Say what git's option is here, if it is one."""
+    """Return the advice for an unknown option; None if there is none."""
     return OPTIONS.get(command or "", {}).get(option)

@@ -9,7 +9,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.completion_words import complete_branch, complete_revision
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.engine import launch_env
 from gradient.errors import UnknownRevisionError
 from gradient.repo import branch_names, ref_edits
@@ -17,7 +17,7 @@ from gradient.view.updates import follow_refs
 
 
 @click.command("switch")
-@place_options
+@location_options
 @click.argument("branch", shell_complete=complete_branch)
 @click.argument("rev", required=False, shell_complete=complete_revision)
 @click.option(
@@ -51,7 +51,7 @@ def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> N
     tip = repo.resolve(f"{branch}@latest")
     repo.check_writable()
     repo.set_head(branch)
-    output.line(f"on branch {output.strong(branch)} at step {tip.commit.step}")
+    output.line(f"on branch {output.bold(branch)} at step {tip.commit.step}")
     override = os.environ.get(launch_env.BRANCH)
     if override and override != branch:
         output.note(f"{launch_env.BRANCH}={override} is set and takes precedence in this shell")

@@ -1,4 +1,4 @@
-"""`gradient tag`: names for commits that stay where they are."""
+"""`gradient tag`: list, create, move and delete tags."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import click
 from gradient.cli import output
 from gradient.cli.completion_words import complete_revision, complete_tag
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.repo import ref_edits
 from gradient.repo.repository import Repository
 
 
 @click.command("tag")
-@place_options
+@location_options
 @click.argument("name", required=False, shell_complete=complete_tag)
 @click.argument("rev", required=False, shell_complete=complete_revision)
 @click.option("-d", "--delete", is_flag=True, help="Delete the tag NAME; the commit stays.")
@@ -64,7 +64,7 @@ def command(
     found = repo.resolve(rev or "latest", branch=active_branch(repo))
     ref_edits.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
     repo.store.tidy()
-    output.line(f"{output.strong(name)} is {found.revision} ({found.oid.short})")
+    output.line(f"{output.bold(name)} is {found.revision} ({found.oid.short})")
     if name in repo.branches():
         output.note(
             f"{name} is also a branch, which takes precedence: name the tag's commit by its id"

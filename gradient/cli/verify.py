@@ -1,4 +1,4 @@
-"""`gradient verify`: run a stretch of training again, and compare every bit of where it ends."""
+"""`gradient verify`: repeat a part of a training run, and compare the result bit by bit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gradient.cli import launch, output
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.output import json_option
-from gradient.cli.repo_options import active_branch, find_repository, place_options
+from gradient.cli.repo_options import active_branch, find_repository, location_options
 from gradient.engine.launch_env import Handoff
 from gradient.errors import ConfigError, NotFoundError
 from gradient.objects.commit import CommitRecord
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 15.0
-"""How long the command may take to end after SIGTERM, before SIGKILL."""
+"""The time between SIGTERM and SIGKILL when the command is stopped."""
 
 _MOST_SHOWN = 10
 
 
 @click.command("verify", cls=LaunchCommand)
-@place_options
+@location_options
 @click.argument("revs", metavar="A..B", shell_complete=complete_revision)
 @click.option("--keep", is_flag=True, help="Keep the scratch repo, and print its path.")
 @click.option(
@@ -80,12 +80,12 @@ def command(ctx: click.Context, revs: str, keep: bool, scratch: str | None, as_j
       gradient verify main@100..main@200 -- python train.py
     """
     missing = "name the training command: gradient verify A..B -- CMD"
-    words = launch.required_command(ctx, missing)
+    argv = launch.required_command(ctx, missing)
     repo = find_repository(ctx)
     start, end = _resolve(repo, revs)
-    # The command is in a session of its own: nobody else ends it with us.
-    with launch.unwinding():
-        found = _verify(repo, start, end, words, scratch=scratch, keep=keep, as_json=as_json)
+    # The command has a session of its own, so the terminal does not end it with this process.
+    with launch.exit_on_signal():
+        found = _verify(repo, start, end, argv, scratch=scratch, keep=keep, as_json=as_json)
     ctx.exit(0 if found.identical else 1)
 
 
@@ -93,7 +93,7 @@ def _verify(
     repo: Repository,
     start: Oid,
     end: Oid,
-    words: Sequence[str],
+    argv: Sequence[str],
     *,
     scratch: str | None,
     keep: bool,
@@ -101,16 +101,16 @@ def _verify(
 ) -> VerifyResult:
     folder = tempfile.mkdtemp(prefix="gradient-verify-", dir=scratch)
     try:
-        again, began, ended = _repeat(repo, start, end, folder, words)
-        # Here alone: it imports torch, which all before can do without.
+        again, base, reached_oid = _run_again(repo, start, end, folder, argv)
+        # Imported here because it needs torch, and the code above does not.
         from gradient.engine.verify import Stretch, outcome
 
-        found = outcome(Stretch(repo, start, end), Stretch(again, began, ended))
-        facts = _facts(repo, start, end, again.read_commit(ended), found)
+        found = outcome(Stretch(repo, start, end), Stretch(again, base, reached_oid))
+        report = _report(repo, start, end, again.read_commit(reached_oid), found)
         if as_json:
-            output.document(facts)
+            output.document(report)
         else:
-            _print(facts, found)
+            _print(report, found)
         return found
     finally:
         if keep:
@@ -130,44 +130,47 @@ def _resolve(repo: Repository, revs: str) -> tuple[Oid, Oid]:
     return start.oid, end.oid
 
 
-def _repeat(
-    repo: Repository, start: Oid, end: Oid, folder: str, words: Sequence[str]
+def _run_again(
+    repo: Repository, start: Oid, end: Oid, folder: str, argv: Sequence[str]
 ) -> tuple[Repository, Oid, Oid]:
-    """Run the command from a copy of `start`; return where it is, the copy, and where it ended."""
-    wanted = repo.read_commit(end)
+    """Run the command in a scratch repo from a copy of `start`.
+
+    Return the scratch repo, the copy, and the commit that the command reached.
+    """
+    target = repo.read_commit(end)
     with output.progress("bytes copied") as advance:
-        scratch, began = make_scratch(repo, start, wanted.branch, folder, progress=advance)
-    told = Handoff(
+        scratch, base = make_scratch(repo, start, target.branch, folder, progress=advance)
+    handoff = Handoff(
         workspace=folder,
         repo=PurePath(repo.path).name,
-        branch=wanted.branch,
-        resume=str(began),
+        branch=target.branch,
+        resume=str(base),
         id=uuid.uuid4().hex,
     )
-    # A step that was committed several times must be committed as often.
+    # If the recorded run committed the step several times, the command must do the same.
     line = line_between(repo, start, end)
-    count = sum(repo.read_commit(oid).step == wanted.step for oid in line)
+    count = sum(repo.read_commit(oid).step == target.step for oid in line)
 
     def reached() -> Oid | None:
-        return _committed(scratch, began, wanted.step, count)
+        return _committed(scratch, base, target.step, count)
 
-    code = _run_until(words, launch.environment(os.environ, told), lambda: reached() is not None)
-    ended = reached()
-    if ended is None:
+    code = _run_until(argv, launch.environment(os.environ, handoff), lambda: reached() is not None)
+    reached_oid = reached()
+    if reached_oid is None:
         raise NotFoundError(
-            f"the command exited with {code} before it committed step {wanted.step}: it must "
+            f"the command exited with {code} before it committed step {target.step}: it must "
             f"resume the commit in GRADIENT_RESUME_REF, and commit the same steps as the recorded "
             f"run (GRADIENT_AUTOCOMMIT)"
         )
-    return scratch, began, ended
+    return scratch, base, reached_oid
 
 
-def _committed(scratch: Repository, began: Oid, step: int, count: int) -> Oid | None:
-    """Return the `count`-th commit of a step on any line, without the one that it began with."""
+def _committed(scratch: Repository, base: Oid, step: int, count: int) -> Oid | None:
+    """Return the `count`-th commit of a step on any branch, not counting `base`."""
     for tip in scratch.tips().values():
         found: list[Oid] = []
         for oid, commit in scratch.walk(tip):
-            if oid == began or commit.step < step:
+            if oid == base or commit.step < step:
                 break
             if commit.step == step:
                 found.append(oid)
@@ -177,16 +180,16 @@ def _committed(scratch: Repository, began: Oid, step: int, count: int) -> Oid | 
 
 
 def _run_until(
-    words: Sequence[str], environ: Mapping[str, str], done: Callable[[], bool]
+    argv: Sequence[str], environ: Mapping[str, str], done: Callable[[], bool]
 ) -> int | None:
-    """Run a command until it ends or `done` says so; return its exit code in the first case.
+    """Run a command until it ends or `done` returns True; return its exit code in the first case.
 
-    Its output goes to stderr. All of its process group is stopped with it.
+    Its output goes to stderr. Its whole process group is stopped.
     """
     if sys.stdout is not None:
         sys.stdout.flush()
     process = subprocess.Popen(
-        list(words), env=dict(environ), stdout=sys.stderr.fileno(), start_new_session=True
+        list(argv), env=dict(environ), stdout=sys.stderr.fileno(), start_new_session=True
     )
     try:
         while process.poll() is None:
@@ -203,15 +206,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         try:
             os.killpg(process.pid, number)
         except (ProcessLookupError, PermissionError):
-            break  # all of the group has ended
+            break  # the whole group has ended
         try:
             process.wait(seconds)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # Ctrl-C out of impatience
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):  # the user pressed Ctrl-C again
             continue
     process.wait()
 
 
-def _facts(
+def _report(
     repo: Repository, start: Oid, end: Oid, again: CommitRecord, found: VerifyResult
 ) -> dict[str, Any]:
     recorded = repo.read_commit(end)
@@ -246,19 +249,19 @@ def _figures(change: TensorChange) -> dict[str, Any]:
     return {"name": change.name, "status": change.status, **dict.fromkeys(figures), **plain}
 
 
-def _print(facts: Mapping[str, Any], found: VerifyResult) -> None:
+def _print(report: Mapping[str, Any], found: VerifyResult) -> None:
     if found.identical:
         output.line(
-            f"{output.strong('bit-identical')}: from {facts['from']}, the command reproduced "
-            f"{facts['to']}"
+            f"{output.bold('bit-identical')}: from {report['from']}, the command reproduced "
+            f"{report['to']}"
         )
-        output.line(f"  tree {facts['tree']}")
+        output.line(f"  tree {report['tree']}")
         return
-    output.line(f"{output.strong('differs')} from {facts['to']}, starting from {facts['from']}")
-    if facts["first_differing_step"] is not None:
-        output.line(f"  the first commit that differs: step {facts['first_differing_step']}")
+    output.line(f"{output.bold('differs')} from {report['to']}, starting from {report['from']}")
+    if report["first_differing_step"] is not None:
+        output.line(f"  the first commit that differs: step {report['first_differing_step']}")
     for change in found.components:
-        output.line(f"\n{output.strong(change.name)}")
+        output.line(f"\n{output.bold(change.name)}")
         rows = [_row(each) for each in change.tensors[:_MOST_SHOWN]]
         rows += [(name, "differs", "", "") for name in change.others[: _MOST_SHOWN - len(rows)]]
         output.table(rows)

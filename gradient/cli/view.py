@@ -1,4 +1,4 @@
-"""`gradient view rebuild`: the files that other tools open, written anew."""
+"""`gradient view rebuild`: rewrite the files that other tools open."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import click
 
 from gradient.cli import output
-from gradient.cli.repo_options import find_repository, place_options
+from gradient.cli.repo_options import find_repository, location_options
 from gradient.repo.config import VIEW_MODES, ViewMode
 
 
@@ -22,7 +22,7 @@ def command() -> None:
 
 
 @command.command("rebuild")
-@place_options
+@location_options
 @click.option(
     "--mode",
     type=click.Choice(VIEW_MODES),
@@ -39,10 +39,10 @@ def rebuild(ctx: click.Context, mode: ViewMode) -> None:
       gradient view rebuild
     """
     repo = find_repository(ctx)
-    # Here alone: full files need torch, which everything above can do without.
+    # Imported here because full files need torch, and the code above does not.
     from gradient.view.rebuild import rebuild as rebuild_view
 
     with output.log_lines(logging.WARNING), output.progress("files") as advance:
         done = rebuild_view(repo, mode=mode, progress=lambda *_: advance(1))
-    files = output.amount(len(done.written), "file")
+    files = output.plural(len(done.written), "file")
     output.line(f"{files} written, {done.kept:,} kept; manifest.json is current")

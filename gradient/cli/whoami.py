@@ -1,4 +1,4 @@
-"""`gradient whoami`: whose access token is kept."""
+"""`gradient whoami`: show the account of the stored access token."""
 
 from __future__ import annotations
 

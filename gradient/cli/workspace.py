@@ -12,8 +12,8 @@ from gradient.cli.output import json_option
 from gradient.cli.repo_options import (
     RepoOptions,
     find_workspace,
+    location_options,
     old_path_option,
-    place_options,
 )
 from gradient.errors import GradientError
 from gradient.maintenance.logical_size import weigh
@@ -45,17 +45,17 @@ def init(ctx: click.Context, path: str | None, name: str | None) -> None:
     Example:
       gradient workspace init runs --name experiments
     """
-    wanted = ctx.ensure_object(RepoOptions)
-    folder = path or wanted.workspace or "."
-    config = init_workspace(PurePath(wanted.directory or ".", folder), name)
-    output.line(f"workspace {output.strong(config.name)} at {config.root_path}")
+    options = ctx.ensure_object(RepoOptions)
+    folder = path or options.workspace or "."
+    config = init_workspace(PurePath(options.directory or ".", folder), name)
+    output.line(f"workspace {output.bold(config.name)} at {config.root_path}")
     if not config.repos:
-        there = str(PurePath(wanted.directory or ".", folder))
+        there = str(PurePath(options.directory or ".", folder))
         output.note(f"next: gradient{'' if there == '.' else f' -C {there}'} repo init NAME")
 
 
 @command.command("status")
-@place_options
+@location_options
 @old_path_option
 @json_option(
     {
@@ -87,7 +87,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
             }
         )
         return
-    output.line(f"workspace {output.strong(config.name)} at {config.root_path}")
+    output.line(f"workspace {output.bold(config.name)} at {config.root_path}")
     if not repos:
         output.line("no repos yet: gradient repo init NAME")
     for repo in repos:
@@ -96,7 +96,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
 
 
 def _describe(path: str) -> dict[str, Any]:
-    """Return what the JSON says of one repo; a repo that cannot be read says why."""
+    """Return the JSON fields of one repo; `error` gives the reason if it cannot be read."""
     found: dict[str, Any] = {"name": PurePath(path).name, "path": path, "description": None}
     numbers = ("checkpoints", "anchors", "deltas", "stored_bytes", "branches")
     try:
@@ -118,15 +118,15 @@ def _describe(path: str) -> dict[str, Any]:
 
 def _print(repo: dict[str, Any]) -> None:
     about = f"  {repo['description']}" if repo["description"] else ""
-    output.line(f"{output.strong(repo['name'])}{about}")
+    output.line(f"{output.bold(repo['name'])}{about}")
     if repo["error"] is not None:
         output.line(f"  cannot be read: {repo['error']}")
         return
     if not repo["branches"]:
         output.line("  no commits yet")
         return
-    counts = output.amount(repo["checkpoints"], "commit")
-    kinds = f"{output.amount(repo['anchors'], 'anchor')}, {output.amount(repo['deltas'], 'delta')}"
+    counts = output.plural(repo["checkpoints"], "commit")
+    kinds = f"{output.plural(repo['anchors'], 'anchor')}, {output.plural(repo['deltas'], 'delta')}"
     output.line(f"  {counts} ({kinds}), {output.size(repo['stored_bytes'])}")
     output.table(
         [(name, f"step {step}") for name, step in repo["branches"].items()],

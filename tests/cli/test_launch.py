@@ -18,7 +18,9 @@ from tests.cli.command import ROOT, call, finish, spawn
 if TYPE_CHECKING:
     from tests.cli.plain_repo import PlainRepo
 
-TELL = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:], dict(os.environ)]))"
+PRINT_ENVIRONMENT = (
+    "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:], dict(os.environ)]))"
+)
 
 WAIT = """
 import signal, sys, time
@@ -51,13 +53,13 @@ print(model.weight.detach().numpy().tobytes().hex())
 PYTHON = [sys.executable, "-c"]
 
 
-def told(out: str) -> dict[str, str]:
+def child_environment(out: str) -> dict[str, str]:
     environment: dict[str, str] = json.loads(out.splitlines()[-1])[2]
     return environment
 
 
 def test_resume_hands_over(history: PlainRepo) -> None:
-    words = ["resume", "main@50", "--", *PYTHON, TELL, "--lr", "1", "--", "-w", "x"]
+    words = ["resume", "main@50", "--", *PYTHON, PRINT_ENVIRONMENT, "--lr", "1", "--", "-w", "x"]
     user = {
         "GRADIENT_AUTOCOMMIT": "7",
         "GRADIENT_FORK": "{}",
@@ -77,16 +79,16 @@ def test_resume_hands_over(history: PlainRepo) -> None:
 
 
 def test_every_launch_has_an_id_of_its_own(history: PlainRepo) -> None:
-    words = ["resume", "latest", "--", *PYTHON, TELL]
-    first, second = (told(finish(spawn(*words))[0]) for _ in range(2))
+    words = ["resume", "latest", "--", *PYTHON, PRINT_ENVIRONMENT]
+    first, second = (child_environment(finish(spawn(*words))[0]) for _ in range(2))
     assert first["GRADIENT_HANDOFF_ID"] != second["GRADIENT_HANDOFF_ID"]
 
 
 def test_fork_hands_all_its_options_over(history: PlainRepo) -> None:
     options = ["--reset-optimizer", "--reset-scheduler", "--seed", "0", "--set", "lr=1e-2"]
     options += ["--set", "eps=1", "--scale-lr", "10", "--partial", "-m", "hot"]
-    words = ["fork", "main@50", "hot", *options, "--", *PYTHON, TELL]
-    handed = Handoff.read(told(finish(spawn(*words))[0]))
+    words = ["fork", "main@50", "hot", *options, "--", *PYTHON, PRINT_ENVIRONMENT]
+    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.resume, handed.branch) == ("main@50", "hot")
     assert handed.fork == ForkOptions(
         reset_optimizer=True,
@@ -102,22 +104,24 @@ def test_fork_hands_all_its_options_over(history: PlainRepo) -> None:
 
 
 def test_run_says_auto(history: PlainRepo) -> None:
-    words = ["run", "--autocommit", "5", "--", *PYTHON, TELL]
-    handed = Handoff.read(told(finish(spawn(*words))[0]))
+    words = ["run", "--autocommit", "5", "--", *PYTHON, PRINT_ENVIRONMENT]
+    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.resume, handed.autocommit) == ("auto", 5)
     # Which repo, the script decides by what it attaches to.
     assert (handed.workspace, handed.repo, handed.branch) == (None, None, None)
 
 
 def test_run_hands_over_what_was_named(history: PlainRepo) -> None:
-    words = ["-C", "ws", "run", "--branch", "exp", "--", *PYTHON, TELL]
-    handed = Handoff.read(told(finish(spawn(*words))[0]))
+    words = ["-C", "ws", "run", "--branch", "exp", "--", *PYTHON, PRINT_ENVIRONMENT]
+    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.workspace, handed.repo) == (str(history.workspace), "gpt")
     assert handed.branch == "exp"
 
 
 def test_run_needs_no_repo() -> None:
-    handed = Handoff.read(told(finish(spawn("run", "--", *PYTHON, TELL))[0]))
+    handed = Handoff.read(
+        child_environment(finish(spawn("run", "--", *PYTHON, PRINT_ENVIRONMENT))[0])
+    )
     assert (handed.resume, handed.workspace) == ("auto", None)
 
 
@@ -363,8 +367,8 @@ def test_a_job_script_that_runs_does_what_the_launch_around_it_says(
 
 def test_a_run_that_names_another_branch_is_a_launch_of_its_own(history: PlainRepo) -> None:
     inner = [sys.executable, "-m", "gradient.cli.main", "run", "--branch", "exp", "--"]
-    out, _ = finish(spawn("resume", "main@50", "--", *inner, *PYTHON, TELL))
-    handed = Handoff.read(told(out))
+    out, _ = finish(spawn("resume", "main@50", "--", *inner, *PYTHON, PRINT_ENVIRONMENT))
+    handed = Handoff.read(child_environment(out))
     assert (handed.branch, handed.resume) == ("exp", "auto")
 
 
@@ -372,8 +376,8 @@ def test_a_run_that_names_another_repo_does_not_take_the_branch_of_the_launch_ar
     history: PlainRepo,
 ) -> None:
     inner = [sys.executable, "-m", "gradient.cli.main", "-w", "other", "-r", "more", "run", "--"]
-    out, _ = finish(spawn("fork", "main@50", "hot", "--", *inner, *PYTHON, TELL))
-    handed = Handoff.read(told(out))
+    out, _ = finish(spawn("fork", "main@50", "hot", "--", *inner, *PYTHON, PRINT_ENVIRONMENT))
+    handed = Handoff.read(child_environment(out))
     assert (handed.branch, handed.resume, handed.repo) == (None, "auto", "more")
 
 

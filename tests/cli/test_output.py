@@ -53,11 +53,11 @@ def test_size(count: int, text: str) -> None:
     [(1, "anchor", "1 anchor"), (0, "delta", "0 deltas"), (12345, "branch", "12,345 branches")],
 )
 def test_amount(count: int, what: str, text: str) -> None:
-    assert output.amount(count, what) == text
+    assert output.plural(count, what) == text
 
 
 def test_table_aligns_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
-    output.table([(output.strong("a"), "1"), ("long", "2"), ("", "")], indent=1)
+    output.table([(output.bold("a"), "1"), ("long", "2"), ("", "")], indent=1)
     assert capsys.readouterr().out == " a     1\n long  2\n\n"
 
 
