@@ -35,7 +35,7 @@ READS_ENVIRONMENT = {"engine/attach_request.py"}
 SPEAKS = {"engine/shutdown/progress_line.py", "engine/maintenance_worker.py"}
 """Who else writes to the standard streams: the line of a long end, and a child to its parent."""
 
-EXITS = {"engine/commit/commit_future.py", "state/dataloader_workers.py"}
+EXITS = {"engine/shutdown/exit_status.py", "state/dataloader_workers.py"}
 """Who else may end a process: a failure told to nobody, a loader's worker told to by its parent."""
 
 

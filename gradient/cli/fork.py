@@ -15,7 +15,8 @@ from gradient.cli.repo_options import (
     find_repository,
     location_options,
 )
-from gradient.engine.launch_env import ForkOptions, Handoff
+from gradient.engine.fork_options import ForkOptions
+from gradient.engine.launch_env import Handoff
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
 from gradient.view.updates import add_commit
@@ -47,18 +48,25 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # generic from click 
 @click.argument("branch")
 @click.option("--reset-optimizer", is_flag=True, help="Start with empty optimizer state.")
 @click.option("--reset-scheduler", is_flag=True, help="Start the schedule from its beginning.")
-@click.option("--seed", type=int, metavar="N", help="Reseed every random generator with N.")
+@click.option(
+    "--reset-rng-seed", type=int, metavar="N", help="Reseed every random generator with N."
+)
+@click.option("--seed", type=int, hidden=True)
 @click.option(
     "--set",
-    "settings",
     type=Setting(),
     multiple=True,
     help="Replace a param-group option, such as lr=1e-2. May be repeated.",
 )
 @click.option("--scale-lr", type=float, metavar="X", help="Multiply every learning rate by X.")
 @click.option(
-    "--partial", is_flag=True, help="Load the state that fits the model, and report the rest."
+    "--no-strict",
+    "strict",
+    flag_value=False,
+    default=True,
+    help="Load the state that fits the model, and report the rest.",
 )
+@click.option("--partial", is_flag=True, hidden=True)
 @click.option(
     "-m", "--message", default="", metavar="TEXT", help="The message of the fork's commit."
 )
@@ -69,9 +77,11 @@ def command(
     branch: str,
     reset_optimizer: bool,
     reset_scheduler: bool,
+    reset_rng_seed: int | None,
     seed: int | None,
-    settings: tuple[tuple[str, int | float], ...],
+    set: tuple[tuple[str, int | float], ...],
     scale_lr: float | None,
+    strict: bool,
     partial: bool,
     message: str,
 ) -> None:
@@ -88,10 +98,11 @@ def command(
     options = ForkOptions(
         reset_optimizer=reset_optimizer,
         reset_scheduler=reset_scheduler,
-        reset_rng_seed=seed,
-        set=dict(settings) or None,
+        # `--seed` and `--partial` are the former spellings.
+        reset_rng_seed=seed if reset_rng_seed is None else reset_rng_seed,
+        set=dict(set) or None,
         scale_lr=scale_lr,
-        partial=partial,
+        strict=strict and not partial,
         message=message,
     )
     argv = launch.launched_command(ctx)

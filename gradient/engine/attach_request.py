@@ -101,9 +101,9 @@ def open_repository(asked: Request) -> Repository:
     return opened
 
 
-def tell_outside(run: LiveObjects) -> None:
-    """Log which of the optimizer's parameters the model does not own: nobody captures them."""
-    outside = ParameterNames(run.model, run.optimizer).outside
+def warn_of_foreign_parameters(objects: LiveObjects) -> None:
+    """Warn if the optimizer has parameters that the model does not own: commits lack them."""
+    outside = ParameterNames(objects.model, objects.optimizer).outside
     if outside:
         _LOG.warning(
             "the optimizer has %d parameters that the model does not own (%s): commits hold their "

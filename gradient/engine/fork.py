@@ -9,10 +9,11 @@ from typing import Any
 
 from gradient.checkpoint import reader, writer
 from gradient.checkpoint.delta_bases import DeltaBases
+from gradient.engine import ranks
 from gradient.engine.commit.commit_writer import CommitWriter
-from gradient.engine.commit.disk_full import DiskFullPolicy
-from gradient.engine.launch_env import ForkOptions
+from gradient.engine.fork_options import ForkOptions
 from gradient.engine.restore import Restored, restore_run
+from gradient.engine.session import Session
 from gradient.errors import ConfigError
 from gradient.objects.canonical import Json
 from gradient.objects.oid import Oid
@@ -38,74 +39,68 @@ class Forked:
     """The same commit (or the source), as what the run stands at."""
 
 
-def fork_run(
-    repo: Repository,
-    run: LiveObjects,
-    recorder: CommitWriter | None,
-    room: DiskFullPolicy,
-    line: BranchWriter,
-    source: Oid,
-    baseline: Baseline,
-    options: ForkOptions,
-) -> Forked:
-    """Put a run back to `source`, apply the options, and record the result on a new line.
+def fork_run(session: Session, writer: BranchWriter, source: Oid, options: ForkOptions) -> Forked:
+    """Restore `source`, apply the options, and record the result on a new branch.
 
-    Without a recorder nothing is recorded. Raises what `restore_run` and the recorder raise, and
+    Only the first rank records it. Raises what `restore_run` and the commit writer raise, and
     ConfigError for an option that does not fit; the run is then as it was.
 
-    On a full disk, `room` may wait, but never leave the commit out: the branch would not be there.
+    On a full disk the fork may wait, but it is never skipped: the branch would not exist.
     """
-    _check(run, options)
+    repo, objects, baseline = session.repo, session.objects, session.baseline
+    _check(objects, options)
     without = {"optimizer"} if options.reset_optimizer else set()
     without |= {"scheduler"} if options.reset_scheduler else set()
     done: list[Forked] = []
 
     def finish(restored: Restored) -> None:
-        changed = _edit(repo, run, restored, baseline, options)
-        apart = _reseed(repo, run, restored, options.reset_rng_seed)
-        state = capture(run) | apart
-        changed |= dict.fromkeys(apart, True)
+        changed = _edit(repo, objects, restored, baseline, options)
+        reseeded_states = _reseed(repo, objects, restored, options.reset_rng_seed)
+        state = capture(objects) | reseeded_states
+        changed |= dict.fromkeys(reseeded_states, True)
         published = None
-        if recorder is not None:
-            record = partial(_record, repo, recorder, line, restored, state, changed, options)
-            published = room.fit(record, optional=False)
-            failed_commits.clear(repo.path, line.branch, published.branch)
+        if ranks.commits():
+            record = partial(
+                _record, repo, session.commit_writer, writer, restored, state, changed, options
+            )
+            published = session.disk_full.fit(record, optional=False)
+            failed_commits.clear(repo.path, writer.branch, published.branch)
         at = restored if published is None else Restored.of(repo, published.commit)
         at.generators = state["rng"]
         done.append(Forked(published, at))
 
-    settled = set(options.set or {})
+    decided = set(options.set or {})
     if options.reset_scheduler:
-        settled |= {name for group in baseline.groups for name in group}
+        decided |= {name for group in baseline.groups for name in group}
     restore_run(
         repo,
-        run,
+        objects,
         source,
-        strict=not options.partial,
+        strict=options.strict,
         without=without,
         then=finish,
-        settled=settled,
+        settled=decided,
     )
     return done[0]
 
 
 def _record(
     repo: Repository,
-    recorder: CommitWriter,
-    line: BranchWriter,
+    commit_writer: CommitWriter,
+    branch_writer: BranchWriter,
     source: Restored,
     state: Mapping[str, Any],
     changed: Mapping[str, bool],
     options: ForkOptions,
 ) -> Published:
     def write_tree(transaction: Transaction, _: DeltaBases | None) -> Oid:
-        if options.partial:
+        if not options.strict:
             carried = {k: node for k, node in source.entries.items() if k not in state}
             return writer.write_state(transaction, state, carried=carried)
         return _rewrite(repo, transaction, source, state, changed)
 
-    return recorder.record(
-        line,
+    return commit_writer.record(
+        branch_writer,
         source.commit.step,
         write_tree,
         sharing=True,

@@ -6,12 +6,11 @@ The one place that knows their names, for both sides: `gradient resume REF -- CM
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
+from gradient.engine.fork_options import FORK, ForkOptions
 from gradient.errors import ConfigError
 
 WORKSPACE = "GRADIENT_WORKSPACE"
@@ -21,67 +20,12 @@ RESUME_REF = "GRADIENT_RESUME_REF"
 RESET_OPTIMIZER = "GRADIENT_RESET_OPTIMIZER"
 AUTOCOMMIT = "GRADIENT_AUTOCOMMIT"
 BACKGROUND = "GRADIENT_BACKGROUND"
-FORK = "GRADIENT_FORK"
 HANDOFF_ID = "GRADIENT_HANDOFF_ID"
 
 OWNED = (WORKSPACE, REPO, BRANCH, RESUME_REF, RESET_OPTIMIZER, FORK, HANDOFF_ID)
 """What a launch replaces; everything else of the user's environment stays as it is."""
 
 _consumed: set[str] = set()
-
-
-@dataclass(frozen=True, slots=True)
-class ForkOptions:
-    """What a fork changes beside the branch."""
-
-    reset_optimizer: bool = False
-    """Start with empty optimizer state."""
-    reset_scheduler: bool = False
-    """Start the schedule again, with the learning rates noted at attach."""
-    reset_rng_seed: int | None = None
-    """Reseed every generator."""
-    set: Mapping[str, int | float] | None = None
-    """Param-group options to replace, such as ``{"lr": 1e-2}``."""
-    scale_lr: float | None = None
-    """Factor on every learning rate."""
-    partial: bool = False
-    """Load what fits (``strict=False``)."""
-    message: str = ""
-    """The fork commit's message."""
-
-    def __post_init__(self) -> None:
-        seed, factor = self.reset_rng_seed, self.scale_lr
-        if self.set is not None and not isinstance(self.set, Mapping):
-            raise ConfigError(f'set={self.set!r:.80}: write {{"lr": 1e-2}}')
-        if seed is not None and (type(seed) is not int or not 0 <= seed < 1 << 63):
-            raise ConfigError(f"reset_rng_seed={seed!r}: a seed is a whole number from 0 to 2^63-1")
-        if factor is not None:
-            number = type(factor) in (int, float)
-            if not number or not math.isfinite(factor) or factor <= 0:
-                raise ConfigError(f"scale_lr={factor!r}: a factor is a finite number above 0")
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What the commit says about the fork: the options that are not at their default."""
-        # By identity: a seed of 0 equals False.
-        values = {k: v for k, v in asdict(self).items() if v is not None and v is not False}
-        return {k: v for k, v in values.items() if v not in ("", {})}
-
-    def to_json(self) -> str:
-        """Encode for `GRADIENT_FORK`."""
-        return json.dumps(self.record)
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Decode; raises ConfigError for anything `to_json` would not write."""
-        try:
-            body = json.loads(text)
-            unknown = set(body) - {item.name for item in fields(cls)}
-        except (ValueError, TypeError):
-            raise ConfigError(f"{FORK} is not a JSON object: {text!r:.80}") from None
-        if unknown or not isinstance(body, dict):
-            raise ConfigError(f"{FORK} has unknown options: {', '.join(sorted(unknown))}")
-        return cls(**body)
 
 
 @dataclass(frozen=True, slots=True)

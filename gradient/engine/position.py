@@ -1,4 +1,4 @@
-"""Where a run stands: on which line, at which step, after which commit."""
+"""The position of a run: its branch, its step, and the commit that it was restored from."""
 
 from __future__ import annotations
 
@@ -17,71 +17,76 @@ from gradient.repo.branch_writer import BranchWriter
 
 @dataclass(slots=True)
 class Position:
-    """One run's place. It refers to no live object of the script's, and so keeps none alive."""
+    """One run's position. It refers to none of the script's live objects."""
 
-    line: BranchWriter
-    """Where the next commit goes."""
+    branch_writer: BranchWriter
+    """Publishes the next commit."""
     step: int = 0
-    """0 on a fresh run, the restored step, then the last commit's."""
+    """0 on a fresh run, the restored step after a resume, then the last commit's step."""
     restored: Restored | None = None
-    """The commit that the run was put back to."""
+    """The commit that the run was restored from."""
     last: Revision | None = None
-    """What was committed last, since then."""
+    """The last commit since then."""
     origin: dict[str, Any] | None = None
-    """What a warm start took from where, until it is recorded."""
+    """The source of a warm start, until a commit records it."""
     claimed: set[str] = field(default_factory=set)
-    """Registered states that are live: they are as new as the model, or newer than `restored`."""
-    behind: Background | None = None
-    """What writes its commits behind the loop."""
+    """The registered states that are live: as new as the model, or newer than `restored`."""
+    background: Background | None = None
+    """Writes the run's commits in the background."""
     pid: int = field(default_factory=os.getpid)
-    """The process it is about."""
-    _asked: str = ""
-    _told: set[str] = field(default_factory=set)
+    """The process of the run."""
+    _first_branch: str = ""
+    _noticed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._asked = self.line.branch
+        self._first_branch = self.branch_writer.branch
 
-    def goes_on(self, line: BranchWriter) -> bool:
-        """Whether a second attach, asking for this line, means the run that stands here.
+    @property
+    def branch(self) -> str:
+        """The branch of the next commit."""
+        return self.branch_writer.branch
 
-        It does where it asks for the branch that this run is on, or for the one that it began
-        with; then the run stands on the second one's repo.
+    def continues_on(self, writer: BranchWriter) -> bool:
+        """Return whether a second attach to this branch continues the run at this position.
+
+        It does if the branch is the run's current branch or the one that it started on. The run
+        then uses the second attach's repo.
         """
-        if line.repo.path != self.line.repo.path:
+        if writer.repo.path != self.branch_writer.repo.path:
             return False
-        if line.branch not in (self.line.branch, self._asked):
+        if writer.branch not in (self.branch, self._first_branch):
             return False
-        self.line.repo = line.repo
+        self.branch_writer.repo = writer.repo
         return True
 
-    def moved(self, line: BranchWriter, restored: Restored, *, claimed: Iterable[str]) -> None:
-        """Stand at a commit that the run, with its registered states, was put back to."""
-        self.line, self.restored, self.step = line, restored, restored.commit.step
+    def moved(self, writer: BranchWriter, restored: Restored, *, claimed: Iterable[str]) -> None:
+        """Move to a commit that the run and its registered states were restored from."""
+        self.branch_writer, self.restored, self.step = writer, restored, restored.commit.step
         self.claimed = set(claimed)
         self.last = self.origin = None
 
     def committed(self, revision: Revision) -> None:
-        """Stand at a commit that was just made."""
+        """Move to a new commit."""
         self.last, self.step, self.origin = revision, revision.step, None
 
-    def failed(self, outcome: CommitFuture, *, idle: bool) -> None:
-        """Take back a commit in the background that was not made; `idle`: no later one pends."""
+    def failed(self, future: CommitFuture, *, idle: bool) -> None:
+        """Undo a background commit that failed; `idle` means that no later one is pending."""
         if self.origin is None:
-            self.origin = outcome.origin
-        if self.last is not None and self.last.is_of(outcome):
+            self.origin = future.origin
+        if self.last is not None and self.last.is_of(future):
             self.last = None
         if idle:
-            self.step = self.line.last_step()
+            self.step = self.branch_writer.last_step()
 
     def carried(self, captured: Collection[str]) -> dict[str, Json]:
-        """Return the restored components that nobody captures: the next commit takes them over."""
+        """Return the restored components that were not captured: the next commit keeps them."""
         entries = {} if self.restored is None else self.restored.entries
         return {name: node for name, node in entries.items() if name not in captured}
 
-    def unclaimed(self, carried: Iterable[str]) -> Iterator[str]:
-        """Yield what to say about carried components: once for each, however often it resumes."""
-        fresh = sorted(set(carried) - self._told)
-        self._told.update(fresh)
+    def carried_notices(self, carried: Iterable[str]) -> Iterator[str]:
+        """Yield the warning about carried components, once for each of them."""
+        fresh = sorted(set(carried) - self._noticed)
+        self._noticed.update(fresh)
         if fresh and self.restored is not None:
             yield (
                 f"{', '.join(fresh)} of {self.restored.commit.revision}: nobody registered it in "

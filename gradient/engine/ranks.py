@@ -1,4 +1,4 @@
-"""Several processes that hold the same model: which one commits, and what is not the same model."""
+"""Several ranks with replicas of one model: rank 0 commits, and sharded models are refused."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _SHARDING_MODULES = ("FullyShardedDataParallel",)
 
 
 def commits() -> bool:
-    """Whether this process commits: of several ranks the first does."""
+    """Return whether this process commits: it is the only process, or rank 0."""
     return not are_several() or torch.distributed.get_rank() == 0
 
 
 def are_several() -> bool:
-    """Whether this process is one of several ranks."""
+    """Return whether this process is one of several ranks."""
     distributed = torch.distributed
     initialized = distributed.is_available() and distributed.is_initialized()
     return initialized and distributed.get_world_size() > 1
 
 
-def tell_generators() -> None:
-    """Log, on the ranks after the first, whose generators a resume has put back."""
+def warn_of_shared_generators() -> None:
+    """Warn, on every rank but the first, that a resume has restored rank 0's generators."""
     if not commits():
         _LOG.warning(
             "rank %d goes on with the generators of rank 0, the only ones that were committed, and "
@@ -37,9 +37,9 @@ def tell_generators() -> None:
 
 
 def refuse_sharded(model: torch.nn.Module) -> None:
-    """Refuse a model of which each rank holds a part: raises UnsupportedValueError, on every rank.
+    """Raise UnsupportedValueError, on every rank, if the model is sharded across ranks.
 
-    The first rank could commit its own part only, or would wait for the others for ever.
+    The first rank could commit only its own part, or would wait for the others forever.
     """
     for name, module in model.named_modules():
         if type(module).__name__ in _SHARDING_MODULES:

@@ -1,4 +1,4 @@
-"""Which engine a model is attached to: one per model and process."""
+"""The engine that each model is attached to: one per model and process."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from gradient.engine.position import Position
 
 
 class Closable(Protocol):
-    """What is known here of an engine."""
+    """An attached session."""
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Detach from the model."""
 
 
 _attached: weakref.WeakKeyDictionary[Any, tuple[weakref.ref[Closable], Position]] = (
     weakref.WeakKeyDictionary()
 )
-# Where an engine stands outlives the engine: a script may drop it and attach the model again.
+# The position outlives the session: a script may drop its engine and attach the model again.
 
 
-def remember(model: object, engine: Closable, standing: Position) -> None:
-    """Note that an engine is attached to a model; neither is kept alive by it."""
-    _attached[model] = weakref.ref(engine), standing
+def remember(model: object, session: Closable, position: Position) -> None:
+    """Register the session of a model; this keeps neither of them alive."""
+    _attached[model] = weakref.ref(session), position
 
 
 def forget(model: object) -> None:
-    """Note that the model's engine was closed."""
+    """Unregister a model whose session was closed."""
     _attached.pop(model, None)
 
 
 def detach(model: object) -> Position | None:
-    """Close the engine that a model is attached to in this process; says where it stood."""
-    reference, standing = _attached.get(model, (None, None))
-    if standing is None or standing.pid != os.getpid():
+    """Close the session that a model is attached to in this process; returns its position."""
+    reference, position = _attached.get(model, (None, None))
+    if position is None or position.pid != os.getpid():
         return None
-    engine = None if reference is None else reference()
+    session = None if reference is None else reference()
     try:
-        if engine is not None:
-            engine.close()
-        elif standing.behind is not None:
-            standing.behind.flush()
-            standing.behind.tell(standing)
+        if session is not None:
+            session.close()
+        elif position.background is not None:
+            position.background.flush()
+            position.background.report(position)
     except BaseException:
-        if reference is not None:  # attaching once more goes on from here
-            _attached[model] = reference, standing
+        if reference is not None:  # a later attach continues from here
+            _attached[model] = reference, position
         raise
     _attached.pop(model, None)
-    return standing
+    return position

@@ -49,7 +49,7 @@ class Mismatch:
         lines += [f"  unexpected in the checkpoint: {name}" for name in self.unexpected]
         lines += [f"  different: {name}: {text}" for name, text in self.mismatched.items()]
         lines.append(
-            "  strict=False loads what matches (gradient fork … --partial); components=(…) "
+            "  strict=False loads what matches (gradient fork … --no-strict); components=(…) "
             "restores only those named"
         )
         return MisfitError(

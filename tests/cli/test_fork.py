@@ -55,9 +55,11 @@ def test_a_view_file_is_added_where_there_are_some(history: PlainRepo) -> None:
     [
         ["--reset-optimizer"],
         ["--reset-scheduler"],
+        ["--reset-rng-seed", "0"],
         ["--seed", "0"],
         ["--set", "lr=1"],
         ["--scale-lr", "10"],
+        ["--no-strict"],
         ["--partial"],
     ],
     ids=lambda option: option[0],

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.cli import launch
-from gradient.engine.launch_env import OWNED, ForkOptions, Handoff
+from gradient.engine.fork_options import ForkOptions
+from gradient.engine.launch_env import OWNED, Handoff
 from tests.cli.command import ROOT, call, finish, spawn
 
 if TYPE_CHECKING:
@@ -85,8 +86,8 @@ def test_every_launch_has_an_id_of_its_own(history: PlainRepo) -> None:
 
 
 def test_fork_hands_all_its_options_over(history: PlainRepo) -> None:
-    options = ["--reset-optimizer", "--reset-scheduler", "--seed", "0", "--set", "lr=1e-2"]
-    options += ["--set", "eps=1", "--scale-lr", "10", "--partial", "-m", "hot"]
+    options = ["--reset-optimizer", "--reset-scheduler", "--reset-rng-seed", "0"]
+    options += ["--set=lr=1e-2", "--set=eps=1", "--scale-lr", "10", "--no-strict", "-m", "hot"]
     words = ["fork", "main@50", "hot", *options, "--", *PYTHON, PRINT_ENVIRONMENT]
     handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.resume, handed.branch) == ("main@50", "hot")
@@ -96,11 +97,18 @@ def test_fork_hands_all_its_options_over(history: PlainRepo) -> None:
         reset_rng_seed=0,
         set={"lr": 0.01, "eps": 1},
         scale_lr=10.0,
-        partial=True,
+        strict=False,
         message="hot",
     )
     assert history.reopen().head is None
     assert "hot" not in history.reopen().branches()
+
+
+def test_the_former_spellings_of_a_forks_options_still_work(history: PlainRepo) -> None:
+    options = ["--seed", "7", "--partial"]
+    words = ["fork", "main@50", "hot", *options, "--", *PYTHON, PRINT_ENVIRONMENT]
+    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
+    assert handed.fork == ForkOptions(reset_rng_seed=7, strict=False)
 
 
 def test_run_says_auto(history: PlainRepo) -> None:

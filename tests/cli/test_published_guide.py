@@ -306,7 +306,7 @@ def test_gradient_fork(hundred: Repository, launched: list[str]) -> None:
 
 def test_gradient_fork_with_its_published_options(hundred: Repository, launched: list[str]) -> None:
     Path("train.py").write_text(TRAIN)
-    words = ["main@50", "fresh", "--reset-optimizer", "--seed", "7"]
+    words = ["main@50", "fresh", "--reset-optimizer", "--reset-rng-seed", "7"]
     call("fork", *words, "--", "python", "train.py")
     assert steps("fresh") == [0, 50, 50, 60]
 

@@ -39,7 +39,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 
 def rounds(engine: object) -> AutoMaintenance:
-    found = engine._upkeep  # type: ignore[attr-defined]
+    found = engine._session.maintenance  # type: ignore[attr-defined]
     assert isinstance(found, AutoMaintenance)
     return found
 

@@ -194,7 +194,7 @@ def test_at_most_so_many_are_unfinished(most: int) -> None:
         assert revisions[0].done
         timer.join()
     engine.flush()
-    snapshots = engine._background.snapshots  # type: ignore[union-attr]
+    snapshots = engine._session.background.snapshots  # type: ignore[union-attr]
     assert len(snapshots._free) <= most
 
 
@@ -228,7 +228,7 @@ def test_after_a_resume_only_what_changed_is_copied() -> None:
     with torch.no_grad():
         rig.model[3].weight.add_(1)
     engine.commit(2).wait()
-    (buffer,) = engine._background.snapshots._free  # type: ignore[union-attr]
+    (buffer,) = engine._session.background.snapshots._free  # type: ignore[union-attr]
     assert rig.model[3].weight.nbytes <= buffer.nbytes < 2 * rig.model[3].weight.nbytes
 
 
@@ -317,7 +317,7 @@ def test_a_fault_at_any_call_is_told(told: str) -> None:
         number += 1 if told in OFTEN else 7
         repo = Repository.open("work/run")
         tip = repo.resolve("main").commit
-        if revision._outcome is not None and revision._outcome.error is None:
+        if revision._future is not None and revision._future.error is None:
             # The view's own calls: the commit was acknowledged by then.
             assert tip.step == step + 1
             engine.flush()
@@ -382,7 +382,7 @@ def test_an_interrupt_after_a_commit_was_queued_is_not_counted_wrong() -> None:
     engine = rig.attach(config=config(background=True, max_pending=2))
     rig.train(engine, 1)
     engine.flush()
-    behind = engine._background
+    behind = engine._session.background
     assert behind is not None
     tasks, behind._tasks = behind._tasks, Interrupting()
     with pytest.raises(KeyboardInterrupt):
@@ -523,4 +523,4 @@ def test_a_failure_keeps_no_memory() -> None:
         live = gc.get_objects()
         assert not [each for each in live if type(each) is Snapshot and each.buffer is not None]
         assert not [each for each in live if type(each) is Draft and each.slots]
-        assert caught.value is revision._outcome.error  # type: ignore[union-attr]
+        assert caught.value is revision._future.error  # type: ignore[union-attr]

@@ -136,7 +136,7 @@ def test_the_run_waits_for_room(background: bool, caplog: pytest.LogCaptureFixtu
         if len(naps) == 3:
             fs.observer = None
 
-    engine._room.sleep = nap
+    engine._session.disk_full.sleep = nap
     rig.step()
     with observed(fault):
         revision = engine.commit(2).wait()
@@ -182,7 +182,7 @@ def test_a_fork_waits_for_room_wherever_there_is_none(move: str) -> None:
                 naps.append(seconds)
                 fs.observer = None
 
-            engine._room.sleep = nap
+            engine._session.disk_full.sleep = nap
             with observed(fault):
                 revision = MOVES[move](engine)
             if not fault.hits:
@@ -271,7 +271,7 @@ def test_a_run_that_is_to_end_does_not_wait(background: bool) -> None:
         if len(naps) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    engine._room.sleep = nap
+    engine._session.disk_full.sleep = nap
     with full(), pytest.raises(GradientIOError):
         engine.commit(2).wait()
     assert len(naps) < 100

@@ -10,7 +10,8 @@ import pytest
 
 from gradient import ConfigError, GradientEngine
 from gradient.engine import launch_env
-from gradient.engine.launch_env import ForkOptions, Handoff
+from gradient.engine.fork_options import ForkOptions
+from gradient.engine.launch_env import Handoff
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, assert_same, trained
 
@@ -147,3 +148,13 @@ def test_a_restart_finds_the_branch_that_its_launch_was_diverted_to(
     assert (engine.branch, engine.current_step) == ("main.run2", 3)
     again.train(engine, 4)
     assert steps("main.run2") == [1, 2, 3, 4]
+
+
+def test_the_former_name_of_an_option_is_read() -> None:
+    assert ForkOptions.parse('{"partial": true, "scale_lr": 2.0}') == ForkOptions(
+        strict=False, scale_lr=2.0
+    )
+    assert ForkOptions(strict=False, reset_rng_seed=0).record == {
+        "strict": False,
+        "reset_rng_seed": 0,
+    }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gradient import GradientConfig, GradientEngine, GradientIOError, UnknownRevisionError
-from gradient.engine import moving, restore
+from gradient.engine import restore, resume
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, trained
 from tests.fork_server import ForkServer
@@ -132,7 +132,7 @@ def test_a_commit_during_a_resume_is_another_writers(monkeypatch: pytest.MonkeyP
         return done
 
     with monkeypatch.context() as patch:
-        patch.setattr(moving, "restore_run", slow)
+        patch.setattr(resume, "restore_run", slow)
         second.resume("main@1")
     with pytest.warns(UserWarning, match="another writer"):
         two.train(second, 5)

@@ -41,7 +41,7 @@ def test_every_kind_of_revision_leads_to_the_same_bits() -> None:
 )
 def test_a_branch_moves_the_engine_a_tag_or_an_id_does_not(ref: str, branch: str) -> None:
     _, exp = trained(1, 2, branch="exp")
-    ids = {"id": exp._at.last.id if exp._at.last else ""}
+    ids = {"id": exp._session.position.last.id if exp._session.position.last else ""}
     engine = Rig().attach("main")
     engine.resume(ids.get(ref, ref)[:64])
     assert engine.branch == branch

@@ -250,7 +250,7 @@ def test_a_commit_that_fails_while_the_last_one_waits_for_it() -> None:
                 settle(failing)
                 fs.observer = None
 
-            failing = engine._at.last
+            failing = engine._session.position.last
             assert failing is not None
             signal.raise_signal(signal.SIGTERM)
             healer = threading.Timer(0.05, heal)

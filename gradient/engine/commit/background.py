@@ -1,15 +1,15 @@
-"""Commits behind the training loop.
+"""Background commits: written by a thread while the training loop continues.
 
-Goals: the loop waits for a copy of the state at most, the copies are bounded in number, and no
-failure and no commit is ever lost without a word.
+Goals: the loop waits for a copy of the state at most, the number of copies is bounded, and every
+failed or lost commit is reported.
 
 Rules
-1. A commit is written from memory of its own, by one thread, in the order of the calls.
-2. At most `most` commits are unfinished; before the next is copied, one of them must end.
-3. The thread is no daemon, and ends when there is nothing to write: so the interpreter waits for
-   it at its end, and there is nothing to be shut down. In a forked child it does not exist.
-4. A failed commit is nobody's parent: the line moves with a commit that was published alone.
-   The numbers that it was to record go into the next one.
+1. One thread writes the commits, each from a copy of the state, in the order of the calls.
+2. At most `max_pending` commits are unfinished. Before the next one is copied, one must end.
+3. The thread is not a daemon, and it ends when nothing is left to write. The interpreter therefore
+   waits for it at exit, and no shutdown call is needed. A forked child does not have the thread.
+4. A failed commit never becomes a parent, because a branch moves only to a published commit. The
+   metrics of a failed commit go into the next one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Protocol, TypeAlias
 
 from gradient.checkpoint.snapshots import Snapshot, Snapshots
 from gradient.engine.commit.commit_future import CommitFuture, CommitResult
-from gradient.engine.commit.pending_commit import PendingCommit, acknowledged
+from gradient.engine.commit.pending_commit import PendingCommit, acknowledge
 from gradient.engine.shutdown import exit_hook
 from gradient.engine.shutdown.progress_line import INTERVAL, ProgressLine
 from gradient.engine.warning import warn
@@ -35,63 +35,63 @@ _Task: TypeAlias = "tuple[PendingCommit, Snapshot, CommitFuture]"
 
 
 class FailureSink(Protocol):
-    """What a run stands at, as far as failures change it."""
+    """The position of a run, which failed commits move back."""
 
-    def failed(self, outcome: CommitFuture, *, idle: bool) -> None:
-        """Take back a commit that was not made; `idle`: no later one is pending."""
+    def failed(self, future: CommitFuture, *, idle: bool) -> None:
+        """Undo a commit that failed; `idle` means that no later one is pending."""
 
 
 class Background:
-    """Writes the commits of one run. Used by one thread, beside its own."""
+    """Writes the commits of one run. One thread submits, another one writes."""
 
-    def __init__(self, snapshots: Snapshots, most: int) -> None:
+    def __init__(self, snapshots: Snapshots, max_pending: int) -> None:
         self.snapshots = snapshots
-        """Where the copies of the state come from."""
-        self._most = most
+        """Copies the state."""
+        self._max_pending = max_pending
         self._changed = threading.Condition()
         self._tasks: deque[_Task] = deque()
         self._writing = False
-        self._writer: threading.Thread | None = None  # until it has found nothing more to do
+        self._writer: threading.Thread | None = None  # None once it has found the queue empty
         self._failures: list[CommitFuture] = []
         self.unrecorded: dict[str, int | float] = {}
-        """The numbers of commits that were not made since the last one that was."""
+        """The metrics of the commits that failed since the last one that succeeded."""
         self._notices: deque[str] = deque()
-        self._last: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
         exit_hook.wait_for(self)
 
     @property
     def unfinished(self) -> int:
-        """How many commits have not ended."""
-        # Not a number of its own: a Ctrl-C may come between any two steps of the caller.
+        """The number of commits that have not ended."""
+        # Derived, not counted: a Ctrl-C may come between any two steps of the caller.
         return len(self._tasks) + self._writing
 
     @property
     def is_idle(self) -> bool:
-        """Whether every commit has ended."""
+        """True if every commit has ended."""
         return not self.unfinished
 
-    def room(self) -> None:
-        """Return when another commit may be submitted."""
-        self._see_to_it()
+    def wait_for_slot(self) -> None:
+        """Wait until another commit may be submitted."""
+        self._ensure_writer()
         with self._changed:
-            while self.unfinished >= self._most:
+            while self.unfinished >= self._max_pending:
                 self._changed.wait()
 
-    def submit(self, job: PendingCommit) -> CommitFuture:
-        """Copy what a job would read of live objects, and write it when its turn comes.
+    def submit(self, pending: PendingCommit) -> CommitFuture:
+        """Copy the state of a commit and queue it; call `wait_for_slot` first.
 
-        There is `room`. Raises MemoryError where there is not.
+        Raises MemoryError if the copy does not fit into memory.
         """
-        snapshot = self.snapshots.take(job.draft)
-        outcome = CommitFuture(f"{job.line.branch}@{job.step}", job.origin)
+        snapshot = self.snapshots.take(pending.draft)
+        future = CommitFuture(f"{pending.branch_writer.branch}@{pending.step}", pending.origin)
         with self._changed:
-            self._tasks.append((job, snapshot, outcome))
-        self._see_to_it()
-        return outcome
+            self._tasks.append((pending, snapshot, future))
+        self._ensure_writer()
+        return future
 
     def flush(self, timeout: float | None = None) -> None:
-        """Return when every commit has ended; raises PendingError after `timeout` seconds."""
-        self._see_to_it()
+        """Wait until every commit has ended; raise PendingError after `timeout` seconds."""
+        self._ensure_writer()
         with self._changed:
             self._log_unfinished()
             if not self._changed.wait_for(lambda: self.is_idle, timeout):
@@ -100,8 +100,8 @@ class Background:
                 )
 
     def finish(self) -> None:
-        """Return when every commit has ended; a terminal shows what there is to wait for."""
-        self._see_to_it()
+        """Wait until every commit has ended, and show progress on a terminal."""
+        self._ensure_writer()
         with self._changed, ProgressLine() as line:
             self._log_unfinished()
             while not self._changed.wait_for(lambda: self.is_idle, INTERVAL):
@@ -111,37 +111,37 @@ class Background:
         if self.unfinished:
             _LOG.info("waiting for %d commits to be written", self.unfinished)
 
-    def tell(self, at: FailureSink, *, quietly: bool = False) -> None:
-        """Say what happened since the last call: warn, take back failures, and raise them.
+    def report(self, position: FailureSink, *, quietly: bool = False) -> None:
+        """Emit the warnings since the last call, undo the failed commits, and raise their errors.
 
-        Of several failures the first is raised, with notes about the others; one that a handle
-        has raised already is not raised again. `quietly` leaves it at what is in the log: for a
-        run that ends, and whose last commit is what counts.
+        Raises the first failure, with a note for each other one. A failure that a revision handle
+        has raised already is not raised again. With `quietly`, failures are only logged: the run
+        ends, and its last commit must still be made.
         """
         while self._notices:
             warn(self._notices.popleft())
         with self._changed:
             failures, self._failures = self._failures, []
-        for outcome in failures:
-            at.failed(outcome, idle=self.is_idle)
-        untold = [outcome.tell() for outcome in failures if not outcome.told]
-        if untold and not quietly:
-            for other in untold[1:]:
-                untold[0].add_note(f"after it: {other}")
-            raise untold[0]
+        for future in failures:
+            position.failed(future, idle=self.is_idle)
+        errors = [future.take_error() for future in failures if not future.reported]
+        if errors and not quietly:
+            for other in errors[1:]:
+                errors[0].add_note(f"after it: {other}")
+            raise errors[0]
 
-    def end(self, last: Callable[[], None]) -> None:
-        """Do something after the last commit; never waits."""
+    def end(self, callback: Callable[[], None]) -> None:
+        """Call a function after the last commit; never waits."""
         with self._changed:
             if self.unfinished:
-                self._last.append(last)
+                self._callbacks.append(callback)
                 return
-        last()
+        callback()
 
-    def _see_to_it(self) -> None:
-        """Start the thread if there is something to write and nobody who does.
+    def _ensure_writer(self) -> None:
+        """Start the thread if commits are queued and no thread writes them.
 
-        A Ctrl-C may have come between the two: so whoever waits looks, too.
+        Every waiting method calls this, because a Ctrl-C may come between queueing and starting.
         """
         with self._changed:
             if not self._tasks or (self._writer is not None and self._writer.is_alive()):
@@ -154,7 +154,7 @@ class Background:
                     self._writer.start()
                     return
                 except RuntimeError:
-                    pass  # the interpreter is so near its end that it starts no thread
+                    pass  # the interpreter is shutting down and starts no thread
             self._writer = threading.current_thread()
         try:
             self._work()
@@ -167,7 +167,7 @@ class Background:
             try:
                 self._write(*task)
             finally:
-                del task  # its memory is back with the others
+                del task  # its buffers are free again
                 with self._changed:
                     self._writing = False
                     self._changed.notify_all()
@@ -178,42 +178,42 @@ class Background:
                 if self._tasks:
                     self._writing = True
                     return self._tasks.popleft()
-                last, self._last = self._last, []
-                if not last:
+                callbacks, self._callbacks = self._callbacks, []
+                if not callbacks:
                     self._writer = None
                     return None
-            for each in last:
+            for each in callbacks:
                 each()
 
-    def _write(self, job: PendingCommit, snapshot: Snapshot, outcome: CommitFuture) -> None:
+    def _write(self, pending: PendingCommit, snapshot: Snapshot, future: CommitFuture) -> None:
         if exit_hook.has_begun():
-            _say(
+            _log_safely(
                 logging.INFO,
                 "the script has ended; writing %s before the process does",
-                outcome.revision,
+                future.revision,
             )
         try:
-            facts = self._written(job, snapshot)
-            if facts.skipped:
-                # The run does not stand at it, and nobody is to be told.
-                outcome.told = True
+            result = self._record(pending, snapshot)
+            if result.skipped:
+                # The run's position moves back, but a skipped commit raises no error.
+                future.reported = True
                 with self._changed:
-                    self._failures.append(outcome)
-            outcome.succeed(facts)
-        except BaseException as error:  # noqa: BLE001 - raised where somebody can act on it
-            _say(logging.ERROR, "%s was not written: %s", outcome.revision, error)
-            _let_go(error)
-            outcome.fail(error)
+                    self._failures.append(future)
+            future.succeed(result)
+        except BaseException as error:  # noqa: BLE001 - `report` or the handle raises it
+            _log_safely(logging.ERROR, "%s was not written: %s", future.revision, error)
+            _clear_frames(error)
+            future.fail(error)
             with self._changed:
-                self._failures.append(outcome)
+                self._failures.append(future)
 
-    def _written(self, job: PendingCommit, snapshot: Snapshot) -> CommitResult:
-        job.metrics = self.unrecorded = self.unrecorded | job.metrics
+    def _record(self, pending: PendingCommit, snapshot: Snapshot) -> CommitResult:
+        pending.metrics = self.unrecorded = self.unrecorded | pending.metrics
         try:
-            published = job.record()
+            published = pending.record()
             if published is None:
                 self.snapshots.forget_stored()
-                return CommitResult(job.line.branch, skipped=True)
+                return CommitResult(pending.branch_writer.branch, skipped=True)
             self.snapshots.remember_stored(snapshot)
         except BaseException:
             self.snapshots.forget_stored()
@@ -222,17 +222,17 @@ class Background:
             self.snapshots.release(snapshot)
         self.unrecorded = {}
         self._notices.extend(published.warnings)
-        return acknowledged(job.view, job.upkeep, published, None)
+        return acknowledge(pending.view, pending.maintenance, published, None)
 
 
-def _say(level: int, text: str, *arguments: object) -> None:
-    """Log; the handlers are the script's, and what one of them raises must not end the thread."""
+def _log_safely(level: int, text: str, *arguments: object) -> None:
+    """Log; an exception from one of the script's log handlers must not end the thread."""
     with contextlib.suppress(Exception):
         _LOG.log(level, text, *arguments)
 
 
-def _let_go(error: BaseException) -> None:
-    """Take the variables out of an error's frames: they would keep a whole snapshot alive."""
+def _clear_frames(error: BaseException) -> None:
+    """Clear the local variables in an error's frames, which would keep a snapshot alive."""
     each: BaseException | None = error
     while each is not None:
         traceback.clear_frames(each.__traceback__)

@@ -1,77 +1,78 @@
-"""What becomes of a commit that is written behind the training loop.
+"""The result of a background commit: available once it is written.
 
-A failure is told: by the handle, or by the engine's next call. One that nobody was told of when
-the process ends makes its exit status 1, and so does a commit that was cut off.
+The revision handle or the engine's next call reports a failure. If neither does before the process
+ends, the exit status is 1; the same holds for a commit that was cut off
+(`engine/shutdown/exit_status.py`).
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
+from gradient.engine.shutdown.exit_status import OPEN
 from gradient.errors import EngineClosedError, PendingError
 
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """What is known of a commit once it is acknowledged."""
+    """The facts about an acknowledged commit."""
 
     branch: str
-    """The branch it ended on."""
+    """The branch that it was published on."""
     id: str = ""
-    """Its id; empty on a rank that does not commit, and where it was skipped."""
+    """Its id; empty on a rank that does not commit, and for a skipped commit."""
     type: str = "anchor"
     """``"anchor"`` or ``"delta"``."""
     path: str | None = None
-    """Its view file, where there is one."""
+    """Its view file, if it has one."""
     skipped: bool = False
-    """Whether there is no such commit: the disk was full, and it was to be left out then."""
+    """True if the commit was skipped because the disk was full."""
 
 
 class CommitFuture:
-    """Facts or a failure, once there is one. Settled by one thread; any may wait."""
+    """A result or an error, once there is one. One thread settles it; any thread may wait."""
 
-    __slots__ = ("__weakref__", "_done", "error", "facts", "origin", "pid", "revision", "told")
+    __slots__ = ("__weakref__", "_done", "error", "origin", "pid", "reported", "result", "revision")
 
     def __init__(self, revision: str, origin: dict[str, Any] | None = None) -> None:
         self.revision = revision
-        """What was to be committed."""
+        """The revision to be committed."""
         self.origin = origin
-        """What the commit was to say of a warm start."""
-        self.facts: CommitResult | None = None
+        """The source of a warm start, which the commit is to record."""
+        self.result: CommitResult | None = None
         self.error: BaseException | None = None
-        self.told = False
-        """Whether somebody was told of the failure."""
+        self.reported = False
+        """True once the failure was raised somewhere."""
         self._done = threading.Event()
         self.pid = os.getpid()
-        """The process that has to answer for it."""
-        _OPEN.add(self)
+        """The process that is responsible for the commit."""
+        OPEN.add(self)
 
     @property
     def done(self) -> bool:
-        """Whether it is settled."""
-        return self.facts is not None or self.error is not None
+        """True once it is settled."""
+        return self.result is not None or self.error is not None
 
-    def succeed(self, facts: CommitResult) -> None:
-        """Settle it well."""
-        self.facts = facts
-        _OPEN.discard(self)
+    def succeed(self, result: CommitResult) -> None:
+        """Settle it with a result."""
+        self.result = result
+        OPEN.discard(self)
         self._done.set()
 
     def fail(self, error: BaseException) -> None:
-        """Settle it badly."""
+        """Settle it with an error."""
         error.add_note(f"{self.revision} was written in the background when this happened")
         self.error = error
         self._done.set()
 
     def wait(self, timeout: float | None = None) -> CommitResult:
-        """Return the facts once they are known.
+        """Return the result once it is known.
 
-        Raises what the commit failed with, PendingError after `timeout` seconds, EngineClosedError
-        in a forked child, where nobody writes it.
+        Raises the error of a failed commit, PendingError after `timeout` seconds, and
+        EngineClosedError in a forked child, which does not write the commit.
         """
         if not self.done:
             if self.pid != os.getpid():
@@ -80,39 +81,13 @@ class CommitFuture:
                 )
             if not self._done.wait(timeout):
                 raise PendingError(f"{self.revision} is not written yet after {timeout} seconds")
-        if self.facts is None:
-            raise self.tell()
-        return self.facts
+        if self.result is None:
+            raise self.take_error()
+        return self.result
 
-    def tell(self) -> BaseException:
-        """Return the failure for somebody to raise."""
+    def take_error(self) -> BaseException:
+        """Return the error to raise, and mark it as reported."""
         assert self.error is not None
-        self.told = True
-        _OPEN.discard(self)
+        self.reported = True
+        OPEN.discard(self)
         return self.error
-
-
-_OPEN: Final[set[CommitFuture]] = set()
-"""What is not settled, or a failure that nobody was told of."""
-
-
-class _LastWord:
-    """Ends the process with status 1 for a commit that is not made, if nobody was told.
-
-    It speaks when the interpreter takes this module apart: after all the threads, exit handlers
-    and streams of others had their turn, which an exit any earlier would take from them.
-    """
-
-    def __init__(self) -> None:
-        # Its own references: the module's names may be gone by then.
-        self._open = _OPEN
-        self._process: Callable[[], int] = os.getpid
-        self._leave: Callable[[int], object] = os._exit
-
-    def __del__(self) -> None:
-        process = self._process()
-        if any(outcome.pid == process for outcome in self._open):
-            self._leave(1)
-
-
-_last_word: Final = _LastWord()

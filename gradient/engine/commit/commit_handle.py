@@ -15,12 +15,12 @@ class Revision(str):
     raise what it failed with. Its text names the branch that it was meant for.
     """
 
-    __slots__ = ("_facts", "_outcome", "step")
+    __slots__ = ("_future", "_result", "step")
 
     step: int
     """The step it was committed at."""
-    _facts: CommitResult
-    _outcome: CommitFuture | None
+    _result: CommitResult
+    _future: CommitFuture | None
 
     def __new__(
         cls, branch: str, step: int, *, of: CommitResult | CommitFuture | None = None
@@ -28,8 +28,8 @@ class Revision(str):
         """Spell the revision of a commit; without facts, of one that another rank makes."""
         self = super().__new__(cls, f"{branch}@{step}")
         self.step = step
-        self._facts = of if isinstance(of, CommitResult) else CommitResult(branch)
-        self._outcome = of if isinstance(of, CommitFuture) else None
+        self._result = of if isinstance(of, CommitResult) else CommitResult(branch)
+        self._future = of if isinstance(of, CommitFuture) else None
         return self
 
     @property
@@ -60,11 +60,11 @@ class Revision(str):
     @property
     def done(self) -> bool:
         """Whether the commit is durable, or has failed; never waits."""
-        return self._outcome is None or self._outcome.done
+        return self._future is None or self._future.done
 
-    def is_of(self, outcome: CommitFuture) -> bool:
-        """Whether it names the commit that this becomes of."""
-        return self._outcome is outcome
+    def is_of(self, future: CommitFuture) -> bool:
+        """Return whether this is the revision of the future's commit."""
+        return self._future is future
 
     def wait(self, timeout: float | None = None) -> Self:
         """Return when the commit is durable.
@@ -79,12 +79,12 @@ class Revision(str):
         return f"{self.branch}@{self.step}"
 
     def _known(self, timeout: float | None = None) -> CommitResult:
-        return self._facts if self._outcome is None else self._outcome.wait(timeout)
+        return self._result if self._future is None else self._future.wait(timeout)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        facts = self._known()
-        parts = (facts.id, facts.type, facts.path, facts.skipped)
-        return _rebuilt, (self.step, facts.branch, *parts)
+        result = self._known()
+        parts = (result.id, result.type, result.path, result.skipped)
+        return _rebuilt, (self.step, result.branch, *parts)
 
 
 def settled(revision: Any) -> Any:

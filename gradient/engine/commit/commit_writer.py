@@ -60,7 +60,7 @@ class CommitWriter:
     """Recorded with each commit: versions, host, command line."""
     reason: str
     """What the refs' logs say about the moves."""
-    anchoring: DeltaPolicy
+    delta_policy: DeltaPolicy
     """Decides which commits are anchors."""
     plans: CodecCache = field(default_factory=CodecCache)
     """Remembers how the chunks were coded."""
@@ -71,7 +71,7 @@ class CommitWriter:
 
     def record(
         self,
-        line: BranchWriter,
+        branch_writer: BranchWriter,
         step: int,
         write_tree: Callable[[Transaction, DeltaBases | None], Oid],
         *,
@@ -103,11 +103,11 @@ class CommitWriter:
         # Called again where a second writer was faster, or a pack was collected meanwhile: then
         # most chunks are known already.
         def write(branch: str, parent: Oid | None) -> Oid:
-            bases = None if sharing else self.anchoring.bases(parent)
+            bases = None if sharing else self.delta_policy.bases(parent)
             plain = bases is None and not sharing
             with self.repo.store.begin(mode=self.mode, plain=plain) as transaction:
                 tree = write_tree(transaction, bases)
-                anchor = self.anchoring.anchor_of(parent) if transaction.leans else None
+                anchor = self.delta_policy.anchor_of(parent) if transaction.leans else None
                 oid = builder.write(
                     transaction,
                     branch,
@@ -123,12 +123,12 @@ class CommitWriter:
                 self.least = min(known, transaction.coded)
             self._has_begun = True
             if not sharing:
-                self.anchoring.committed(
+                self.delta_policy.committed(
                     oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
                 )
             return oid
 
-        return line.publish(step, write, reason=self.reason)
+        return branch_writer.publish(step, write, reason=self.reason)
 
 
 def _value(transaction: Transaction, value: Mapping[str, Any] | None, name: str) -> Oid | None:

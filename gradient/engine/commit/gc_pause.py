@@ -1,8 +1,8 @@
-"""Python's collector of reference cycles, kept out of a commit.
+"""A pause of Python's cyclic garbage collector during a commit.
 
-A commit makes some thousands of small objects, none of them in a cycle, and drops them when it is
-done. The collector would count them, and look at every object of the process for it: a tenth of a
-second and more where torch is loaded, as often as each fifth commit.
+A commit creates some thousands of small objects, none of them in a cycle, and drops them when it
+is done. The collector would count them and traverse every object of the process: a tenth of a
+second or more once torch is loaded, in about every fifth commit.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Let the collector rest meanwhile, unless it is off anyway."""
+def gc_paused() -> Iterator[None]:
+    """Disable the collector during the block, unless it is disabled already."""
     if not gc.isenabled():
         yield
         return
-    try:  # before it is off: a Ctrl-C may come right after that
+    try:  # entered before the collector is off, because a Ctrl-C may come right after that
         gc.disable()
         yield
     finally:

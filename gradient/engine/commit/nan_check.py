@@ -31,9 +31,9 @@ class NanCheck:
 
     policy: OnNonfinite
     """Warn (the default), raise, or not look."""
-    _told: bool = False
+    _warned: bool = False
 
-    def look(self, model: Mapping[str, Any], revision: str) -> tuple[bool | None, tuple[str, ...]]:
+    def check(self, model: Mapping[str, Any], revision: str) -> tuple[bool | None, tuple[str, ...]]:
         """Return whether all weights are finite (None: nobody looked), and what to warn of.
 
         It is said once, until they are finite again. Raises NonfiniteError where the policy is to.
@@ -42,17 +42,17 @@ class NanCheck:
             return None, ()
         bad = nonfinite(model)
         if not bad:
-            self._told = False
+            self._warned = False
             return True, ()
         if self.policy == "raise":
             text = f"{revision} was not made: NaN or infinite are {_spell(bad)}"
             raise NonfiniteError(text, tuple(bad))
-        told, self._told = self._told, True
+        warned, self._warned = self._warned, True
         text = (
             f"{revision} has weights that are not finite: {_spell(bad)}. To go back to the last "
             f"commit before that: engine.rollback(scale_lr=…), or gradient fork BRANCH@last-finite"
         )
-        return False, () if told else (text,)
+        return False, () if warned else (text,)
 
 
 def nonfinite(model: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""One commit, from the moment its state is fixed: written now, or behind the training loop."""
+"""One commit whose state is fixed: written at once, or by the background thread."""
 
 from __future__ import annotations
 
@@ -23,69 +23,69 @@ _LOG = logging.getLogger("gradient")
 
 @dataclass(slots=True)
 class PendingCommit:
-    """Everything that a commit needs; of the run's objects, at most the tensors of its draft."""
+    """Everything that a commit needs. Of the live objects it holds the draft's tensors at most."""
 
-    recorder: CommitWriter
-    """Writes it."""
-    room: DiskFullPolicy
-    """Decides what becomes of it on a full disk."""
+    commit_writer: CommitWriter
+    """Writes it into the store."""
+    disk_full: DiskFullPolicy
+    """Decides what happens when the disk is full."""
     view: ViewUpdater
-    """Shows it."""
-    upkeep: AutoMaintenance
-    """Looks after the repo, now and then."""
-    line: BranchWriter
-    """Where it goes."""
+    """Adds it to the view."""
+    maintenance: AutoMaintenance
+    """Counts it, and runs maintenance now and then."""
+    branch_writer: BranchWriter
+    """Publishes it on its branch."""
     draft: Draft
     """The state."""
     carried: Mapping[str, Json]
-    """Components that are taken over as they are stored."""
+    """Components that are carried forward as they are stored."""
     step: int
-    """The step it was called for."""
+    """The step of the commit."""
     message: str
-    """What the user says about it."""
+    """The user's message."""
     metrics: dict[str, int | float]
-    """Its numbers."""
+    """The numbers to record."""
     origin: dict[str, Any] | None
-    """What a warm start took from where."""
+    """The source of a warm start."""
     time: str
-    """When `commit` was called."""
+    """The time at which `commit` was called."""
     finite: bool | None
-    """Whether all weights are; None where nobody looked."""
+    """True if all weights are finite; None if they were not checked."""
     optional: bool
-    """Whether it may be skipped; not where the run ends with it."""
+    """True if it may be skipped; the last commit of a run may not."""
 
     def record(self) -> Published | None:
-        """Make it durable; None where it was skipped.
+        """Make the commit durable; returns None if it was skipped.
 
-        Raises what `Recorder.record` raises. Of what was not made, it leaves a note.
+        Raises what `CommitWriter.record` raises. A failed or skipped commit leaves a note in the
+        repo, which `gradient status` shows.
         """
-        repo, branch = self.recorder.repo.path, self.line.branch
+        repo, branch = self.commit_writer.repo.path, self.branch_writer.branch
         try:
-            published = self.room.fit(
-                self._record, least=self.recorder.least, optional=self.optional
+            published = self.disk_full.fit(
+                self._record, least=self.commit_writer.least, optional=self.optional
             )
         except SkippedError as skipped:
             _LOG.warning("%s@%d was skipped: %s", branch, self.step, skipped)
             failed_commits.note(repo, branch, self.step, "skipped", str(skipped))
             return None
         except BaseException as error:
-            failed_commits.note(
-                repo, branch, self.step, "failed", str(error) or type(error).__name__
-            )
+            reason = str(error) or type(error).__name__
+            failed_commits.note(repo, branch, self.step, "failed", reason)
             raise
         failed_commits.clear(repo, branch, published.branch)
         return published
 
     def _record(self) -> Published:
-        return self.recorder.record(
-            self.line,
+        return self.commit_writer.record(
+            self.branch_writer,
             self.step,
             lambda transaction, bases: writer.write_draft(
                 transaction,
                 self.draft,
                 carried=self.carried,
                 delta_bases=bases,
-                codec_cache=self.recorder.plans,
+                codec_cache=self.commit_writer.plans,
             ),
             message=self.message,
             metrics=self.metrics,
@@ -95,14 +95,14 @@ class PendingCommit:
         )
 
 
-def acknowledged(
+def acknowledge(
     view: ViewUpdater,
-    upkeep: AutoMaintenance,
+    maintenance: AutoMaintenance,
     published: Published,
     state: Mapping[str, Any] | None,
 ) -> CommitResult:
-    """Bring the view up to date with a commit that is durable; returns what is known of it."""
+    """Update the view and count a commit that is durable; returns its result."""
     path = view.add(published.commit, state)
-    upkeep.committed()
+    maintenance.committed()
     commit = view.repo.read_commit(published.commit)
     return CommitResult(published.branch, str(published.commit), commit.type, path)
