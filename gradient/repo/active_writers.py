@@ -1,8 +1,8 @@
-"""Writers in the middle of a commit, as another process can tell: by the leases they hold.
+"""Writers in the middle of a commit, found by the leases that they hold.
 
-A lease of a process that is gone stays until a collection. It counts here while the branch has not
-moved since: then what was being written was cut off. (That looks at clocks, and may: it is for
-people, and nothing follows from it.)
+The lease of a dead process stays until the next garbage collection. It counts here until its branch
+moves: until then, its commit was cut off. This compares clocks of several machines, because the
+result is only shown to people.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from gradient.repo.repository import Repository
 from gradient.store.leases import Held
 
 State: TypeAlias = Literal["writing", "cut off", "unknown"]
-"""The writer runs; it ended before its branch moved; it belongs to another machine."""
+"""The writer runs; it ended before its branch moved; it is on another machine."""
 _STATES: Final[dict[bool | None, State]] = {True: "writing", False: "cut off", None: "unknown"}
 _HEADS: Final = "heads/"
 
 
 @dataclass(frozen=True, slots=True)
 class ActiveWriter:
-    """A commit that was begun and has not been acknowledged."""
+    """A commit that was started and is not acknowledged."""
 
     branch: str
-    """Where it goes."""
+    """The branch of the commit."""
     state: State
-    """How its writer is."""
+    """The state of its writer."""
     process: int
-    """The writer's number on its machine."""
+    """The process id of the writer on its machine."""
     since: str
-    """When it began; UTC, by the writer's clock."""
+    """The time it started, in UTC, by the writer's clock."""
 
 
 def unfinished(repo: Repository) -> list[ActiveWriter]:
-    """Return what is being written, and what was cut off; the oldest first."""
-    found = []
+    """Return the commits being written and those that were cut off, the oldest first."""
+    writers = []
     for held in sorted(repo.leases.held(), key=lambda held: held.since):
         state = _STATES[held.owner.runs()]
-        # A lease tells whole seconds: what the branch did within its first one came before it.
+        # A lease has whole seconds: moves within its first second came before it.
         after = timestamp.from_seconds(held.since + 1)
         for branch in _branches(repo, held):
             if state == "writing" or not _moved(repo, branch, after):
                 since = timestamp.from_seconds(held.since)
-                found.append(ActiveWriter(branch, state, held.owner.process, since))
-    return found
+                writers.append(ActiveWriter(branch, state, held.owner.process, since))
+    return writers
 
 
 def _branches(repo: Repository, held: Held) -> list[str]:

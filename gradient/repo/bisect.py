@@ -1,8 +1,9 @@
-"""Which commit of a line is the first bad one: a search by halves, kept in a small file.
+"""A binary search for the first bad commit, with its state in a small file.
 
-The line is the first parents from a bad commit back to a good one. Between the newest commit known
-to be good and the oldest known to be bad lies the first bad one; each verdict moves one of the two.
-The file is replaced as a whole and never synced: losing it costs a `start`, not a commit.
+The search covers the first parents from a bad commit back to a good one. The first bad commit comes
+after the newest commit known to be good, up to the oldest known to be bad; each verdict moves one
+of the two. The file is replaced as a whole and never synced: losing it costs a `start`, not a
+commit.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ class Judged:
     commit: str
     """The commit's id."""
     revision: str
-    """What it is called."""
+    """Its revision."""
     time: str
-    """When it was judged; UTC."""
+    """The time of the verdict, in UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class BisectState:
-    """How far the search has come."""
+    """The state of a search."""
 
     bad: str
     """The oldest commit known to be bad."""
@@ -52,29 +53,29 @@ class BisectState:
 
     @property
     def skipped(self) -> frozenset[str]:
-        """The commits that could not be judged."""
+        """The commits without a verdict of good or bad."""
         return frozenset(each.commit for each in self.log if each.verdict == "skip")
 
 
 @dataclass(frozen=True, slots=True)
 class BisectResult:
-    """How the search ended."""
+    """The result of a search."""
 
     first_bad: Oid
-    """The first bad commit; the newest of `candidates` where there are several."""
+    """The first bad commit; the newest of `candidates` if there are several."""
     before: Oid
-    """The commit before it, or the newest that is known to be good."""
+    """The commit before it, or the newest known to be good."""
     candidates: tuple[Oid, ...]
-    """Each that may be the first bad one: more than one where some were skipped."""
+    """The possible first bad commits: several if some were skipped."""
 
 
 class Bisection:
-    """A search that was begun. Its line is walked once."""
+    """A search in progress. Its history is walked once."""
 
     def __init__(self, repo: Repository, state: BisectState) -> None:
         self._repo = repo
         self.state = state
-        # The oldest first: the one known to be good, the open ones, the one known to be bad.
+        # The oldest first: the one known to be good, the undecided ones, the one known to be bad.
         self._line = line_between(repo, Oid.parse(state.good), Oid.parse(state.bad))
         self._places = {oid: place for place, oid in enumerate(self._line)}
         self._low, self._high = 0, len(self._line) - 1
@@ -85,31 +86,31 @@ class Bisection:
 
     @classmethod
     def start(cls, repo: Repository, bad: Oid, good: Oid) -> Bisection:
-        """Begin a search, in place of an earlier one; raises ConflictError without such a line."""
+        """Start a search and replace an earlier one; raises ConflictError as `line_between`."""
         log = tuple(_judged(repo, word, oid) for word, oid in (("bad", bad), ("good", good)))
-        begun = cls(repo, BisectState(str(bad), str(good), log))
-        begun._save()
-        return begun
+        search = cls(repo, BisectState(str(bad), str(good), log))
+        search._save()
+        return search
 
     @classmethod
     def load(cls, repo: Repository) -> Bisection:
-        """Go on with the search of this repo; raises NotFoundError where there is none."""
+        """Continue the search of this repo; raises NotFoundError if there is none."""
         return cls(repo, load_state(repo))
 
     @property
     def open(self) -> int:
-        """How many commits may still be the first bad one."""
+        """The number of commits that may be the first bad one."""
         return self._high - self._low
 
     @property
     def rounds(self) -> int:
-        """About how many more commits are to be judged."""
+        """The approximate number of verdicts to come."""
         return max(self.open - 1, 0).bit_length()
 
     def next(self) -> Oid | None:
-        """Return the commit to judge: the middle one, or the nearest to it; None at the end.
+        """Return the commit to judge next, the one nearest to the middle; None at the end.
 
-        One that was forgotten can not be judged.
+        Forgotten commits are left out, because their state is dropped.
         """
         skipped = self.state.skipped | self._forgotten
         middle = (self._low + self._high) // 2
@@ -121,23 +122,23 @@ class Bisection:
         return None
 
     def found(self) -> BisectResult | None:
-        """Return the end of the search; None while there is a commit left to judge."""
+        """Return the result; None while there is a commit left to judge."""
         if self.next() is not None:
             return None
         candidates = tuple(self._line[self._low + 1 : self._high + 1])
         return BisectResult(self._line[self._high], self._line[self._low], candidates)
 
     def judge(self, verdict: Verdict, oid: Oid) -> None:
-        """Take a verdict in and write it down.
+        """Apply a verdict and save the search.
 
-        Raises ConflictError for a commit off the line, or a verdict that contradicts another.
+        Raises ConflictError for a commit outside the search, or a contradictory verdict.
         """
         place = self._places.get(oid)
         commit = self._repo.read_commit(oid)
         if place is None:
             raise ConflictError(
-                f"{commit.revision} ({oid.short}) does not lie between the good commit and the bad "
-                f"one; begin anew: gradient bisect start BAD GOOD"
+                f"{commit.revision} ({oid.short}) is not between the good commit and the bad one; "
+                f"start again: gradient bisect start BAD GOOD"
             )
         wrong = (verdict == "good" and place >= self._high) or (
             verdict == "bad" and place <= self._low
@@ -145,7 +146,7 @@ class Bisection:
         if wrong:
             raise ConflictError(
                 f"{commit.revision} ({oid.short}) cannot be {verdict}: an earlier verdict says the "
-                f"opposite (gradient bisect log); begin anew: gradient bisect start BAD GOOD"
+                f"opposite (gradient bisect log); start again: gradient bisect start BAD GOOD"
             )
         if verdict == "good":
             self._low = max(self._low, place)
@@ -167,7 +168,7 @@ class Bisection:
 def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
     """Return the first parents from `bad` back to `good`, the oldest first, with both.
 
-    Raises ConflictError where `good` is not among them.
+    Raises ConflictError if `good` is not among them.
     """
     line: list[Oid] = []
     first = repo.link(good).step
@@ -178,41 +179,41 @@ def line_between(repo: Repository, good: Oid, bad: Oid) -> list[Oid]:
         if oid == good and len(line) > 1:
             return line[::-1]
         if link.step < first:
-            break  # steps never go down, so it does not lie further back
+            break  # steps never go down, so no older commit is the good one
     one, other = (repo.read_commit(each).revision for each in (good, bad))
     raise ConflictError(
-        f"{one} ({good.short}) is not before {other} ({bad.short}) on one line; the bad commit "
+        f"{one} ({good.short}) is not before {other} ({bad.short}) in its history; the bad commit "
         f"comes first: gradient bisect start BAD GOOD"
     )
 
 
 def load_state(repo: Repository) -> BisectState:
-    """Read the search of this repo; raises NotFoundError where there is none."""
+    """Read the search of this repo; raises NotFoundError if there is none."""
     try:
         body = json_files.read(_path(repo), limit=_MAX_BYTES)
         if body is None:
-            raise NotFoundError("no search was begun; begin one: gradient bisect start BAD GOOD")
+            raise NotFoundError("no search was started; start one: gradient bisect start BAD GOOD")
         log = tuple(Judged(**each) for each in body["log"])
         return BisectState(str(Oid.parse(body["bad"])), str(Oid.parse(body["good"])), log)
     except (ValueError, TypeError, KeyError, MalformedObjectError):
         raise MalformedObjectError(
-            f"{_path(repo)} is damaged; begin anew: gradient bisect start BAD GOOD"
+            f"{_path(repo)} is damaged; start again: gradient bisect start BAD GOOD"
         ) from None
 
 
 def reset(repo: Repository) -> bool:
-    """End the search of this repo; returns whether there was one."""
+    """End the search of this repo; return whether there was one."""
     repo.check_writable()
     return fs.remove(_path(repo))
 
 
 def search(bisection: Bisection, judge: Callable[[Oid], Verdict]) -> BisectResult:
-    """Ask a function about one commit after the other, to the end."""
+    """Judge commits with a function until the search ends; return the result."""
     while (oid := bisection.next()) is not None:
         bisection.judge(judge(oid), oid)
-    found = bisection.found()
-    assert found is not None
-    return found
+    result = bisection.found()
+    assert result is not None
+    return result
 
 
 def _judged(repo: Repository, verdict: str, oid: Oid) -> Judged:

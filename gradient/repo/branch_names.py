@@ -1,4 +1,4 @@
-"""Which names branches may have, and the names that lines get when they are set aside."""
+"""The rules for branch names, and the names of tips that are set aside or diverted."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ASIDE = re.compile(r"(.+)\.(?:old|run)([1-9][0-9]*)", re.DOTALL)
 
 
 def check_branch_name(name: str, existing: Iterable[str] = ()) -> None:
-    """Refuse a name that no branch or tag may have; raises InvalidNameError.
+    """Raise InvalidNameError for a name that a branch or tag cannot have.
 
-    Also one that an existing name, other than itself, collides with.
+    A name that collides with another existing name is refused too.
     """
     check_name(name, existing)
     if _FULL_ID.fullmatch(name) is not None:
@@ -25,7 +25,7 @@ def check_branch_name(name: str, existing: Iterable[str] = ()) -> None:
 
 
 def is_branch_name(name: str, existing: Iterable[str] = ()) -> bool:
-    """Whether a branch or tag may have this name."""
+    """Return whether a branch or tag can have this name."""
     try:
         check_branch_name(name, existing)
     except InvalidNameError:
@@ -39,14 +39,14 @@ def set_aside(branch: str) -> Iterator[str]:
 
 
 def diverted(branch: str) -> Iterator[str]:
-    """Yield the names for runs that met another writer: ``B.run2``, ``B.run3``, …"""
+    """Yield the names for runs that diverted: ``B.run2``, ``B.run3``, …"""
     match = _RUN.fullmatch(branch)
     base = match[1] if match else branch
     return (_joined(base, f".run{number}") for number in count(2))
 
 
 def lines_beside(branch: str, existing: Collection[str]) -> list[str]:
-    """Return the lines that were set aside or diverted from a branch, oldest first."""
+    """Return the branches that were set aside or diverted from a branch, oldest first."""
     found = []
     for name in existing:
         match = _ASIDE.fullmatch(name)
@@ -56,12 +56,12 @@ def lines_beside(branch: str, existing: Collection[str]) -> list[str]:
 
 
 def is_beside(name: str) -> bool:
-    """Whether the name is that of a line that was set aside or diverted."""
+    """Return whether the name is that of a tip that was set aside or of a diverted run."""
     return _ASIDE.fullmatch(name) is not None
 
 
 def _joined(base: str, suffix: str) -> str:
-    """Append the suffix; a base that leaves no room for it loses its end."""
+    """Append the suffix; a base that is too long for it is cut."""
     while len(quote(base)) + len(suffix) > MAX_QUOTED:
         base = base[:-1].rstrip("./")
     return base + suffix

@@ -1,4 +1,4 @@
-"""What a commit says of its circumstances, as plain data: read without torch."""
+"""The hyperparameters, environment and fork of a commit as plain data, read without torch."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _MAPPINGS = ("dict", "OrderedDict")
 
 
 def read_facts(store: TreeReader, oid: Oid | None) -> dict[str, Any] | None:
-    """Return the hyperparameters, environment or fork of a commit; None where it has none.
+    """Return the hyperparameters, environment or fork of a commit; None for `oid` None.
 
-    What JSON cannot say stands as it does in the tree.
+    Values without a form in JSON stay as the tree has them.
     """
     if oid is None:
         return None
@@ -27,7 +27,7 @@ def read_facts(store: TreeReader, oid: Oid | None) -> dict[str, Any] | None:
 
 
 def component_names(store: TreeReader, root: Oid) -> list[str]:
-    """Return what a root tree consists of."""
+    """Return the names of the components in a root tree."""
     tree = trees.parse(store.read(root, Kind.TREE))
     return list(tree.entries) if isinstance(tree, Tree) else []
 

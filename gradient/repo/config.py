@@ -1,4 +1,4 @@
-"""The settings of a run, and what the two config files on disk say."""
+"""The settings of a run, and the contents of the two config files on disk."""
 
 from __future__ import annotations
 
@@ -18,73 +18,73 @@ OnNonfinite: TypeAlias = Literal["warn", "raise", "ignore"]
 OnFull: TypeAlias = Literal["raise", "wait", "skip"]
 
 COMPRESSIONS: Final[tuple[Compression, ...]] = ("off", "auto", "aggressive")
-"""How hard chunks are encoded; every choice restores the same bits."""
+"""The effort of encoding chunks; every choice restores the same bits."""
 
 VIEW_MODES: Final[tuple[ViewMode, ...]] = ("auto", "full", "thin", "off")
-"""Which ``ckpt_*.pt`` files are written beside the store."""
+"""The kinds of ``ckpt_*.pt`` files in the visible folder."""
 
 ON_NONFINITE: Final[tuple[OnNonfinite, ...]] = ("warn", "raise", "ignore")
-"""What to do about weights that are NaN or infinite."""
+"""The reactions to weights with NaN or infinite values."""
 
 ON_FULL: Final[tuple[OnFull, ...]] = ("raise", "wait", "skip")
-"""What to do where a commit has no room."""
+"""The reactions to a full disk."""
 
 _MAX_NAME_BYTES = 200
 
 
 class _Unset(str):
-    """A default that reads like its value and can still be told from a choice."""
+    """A default that equals its value and can be distinguished from an explicit choice."""
 
     __slots__ = ()
 
 
 DEFAULT_BRANCH: Final[str] = _Unset("main")
-"""The branch where neither environment, config nor HEAD names one."""
+"""The branch used if neither environment, config nor HEAD names one."""
 
 
 @dataclass
 class GradientConfig:
-    """What `GradientEngine.attach` may be told about a run."""
+    """The settings of a run, for `GradientEngine.attach`."""
 
     workspace_path: str | os.PathLike[str] | None = None
     """The workspace folder; None: discovered from the current directory."""
     repo_name: str | None = None
     """The repo's folder name inside the workspace; None: discovered."""
     branch: str = DEFAULT_BRANCH
-    """The branch to commit to. Left at its default, HEAD decides, and ``main`` without one; an
-    explicit value, ``"main"`` included, overrides HEAD."""
+    """The branch to commit to. By default, HEAD decides, or ``main`` if HEAD is not set. An
+    explicit value overrides HEAD, including ``"main"``."""
     reanchor_interval: int | None = None
-    """Write a self-contained anchor after this many deltas; None: when deltas stop paying."""
+    """The number of deltas after which an anchor is written; None: as soon as deltas do not pay."""
     compression: Compression = "auto"
     """``"off"``, ``"auto"`` or ``"aggressive"``."""
     view: ViewMode = "auto"
     """``"auto"``, ``"full"``, ``"thin"`` or ``"off"``."""
     background: bool = False
-    """Whether `commit` returns after a copy of the state, which is written behind the loop."""
+    """True to return from `commit` once the state is copied, and write it while training runs."""
     max_pending: int = 1
-    """In the background, how many commits may be unfinished: each holds a copy of the state."""
+    """The most background commits that are pending; each holds a copy of the state."""
     workers: int | None = None
-    """Threads that encode and decode; None: one for each core that this process may use."""
+    """The number of threads that encode and decode; None: one per available core."""
     on_nonfinite: OnNonfinite = "warn"
-    """What to do where a weight is NaN or infinite: ``"warn"`` and mark the commit, ``"raise"``
-    instead of making it, or ``"ignore"``: not look."""
+    """The reaction to weights with NaN or infinite values: ``"warn"`` and mark the commit,
+    ``"raise"`` instead of committing, or ``"ignore"``, which does not check."""
     on_full: OnFull = "raise"
-    """What to do where the disk has no room for a commit, after full view files were made thin:
-    ``"raise"``, ``"wait"`` until there is, or ``"skip"`` the commit and go on training. A fork,
-    a rollback and the last commit of a preempted run are not skipped, but raised."""
+    """The reaction to a full disk, after full view files were replaced by thin ones: ``"raise"``,
+    ``"wait"`` for space, or ``"skip"`` the commit and continue training. A fork, a rollback and the
+    last commit of a preempted run raise instead of being skipped."""
     keep: Keep | None = None
-    """Which commits stay whole as the run goes on; None: all. See `Keep`."""
+    """The rules for commits that stay whole while the run continues; None: all. See `Keep`."""
     maintenance: int | None = None
-    """Look after the repo after so many commits (merge packs, collect, keep to the rules of
-    `keep`), in a process of its own; 0: never. None: 16 where there are rules, else 256."""
+    """The number of commits between two runs of maintenance, in a process of its own: it merges
+    packs, collects garbage and applies `keep`. 0: never; None: 16 with `keep`, else 256."""
 
     def __post_init__(self) -> None:
         self.check()
 
     def check(self) -> None:
-        """Refuse values that are not allowed; raises ConfigError naming those that are.
+        """Raise ConfigError for a value that is not allowed; the message lists those that are.
 
-        A name that no branch or repo may have raises InvalidNameError.
+        Raises InvalidNameError for a name that a branch or repo cannot have.
         """
         _choice("compression", self.compression, COMPRESSIONS)
         _choice("view", self.view, VIEW_MODES)
@@ -116,12 +116,12 @@ class GradientConfig:
 
     @property
     def explicit_branch(self) -> str | None:
-        """The branch that was asked for; None where the default was left."""
+        """The requested branch; None for the default."""
         return None if isinstance(self.branch, _Unset) else self.branch
 
     @property
     def repo_path(self) -> str:
-        """The repo's folder; raises ConfigError until workspace and repo are both known."""
+        """The repo's folder; raises ConfigError if workspace or repo is None."""
         if self.workspace_path is None or self.repo_name is None:
             raise ConfigError("repo_path needs workspace_path and repo_name")
         return str(PurePath(fs.absolute(self.workspace_path), self.repo_name))
@@ -129,36 +129,36 @@ class GradientConfig:
 
 @dataclass
 class WorkspaceConfig:
-    """A workspace as it is found: only its name and date are stored."""
+    """A workspace; only its name and date are stored."""
 
     name: str
-    """What people call it; the folder's name unless another was given."""
+    """Its name; by default the folder's name."""
     root_path: str
-    """Where it lies now, absolute."""
+    """Its absolute path."""
     repos: list[str] = field(default_factory=list)
-    """The folder names of its repos, sorted, found by looking."""
+    """The folder names of its repos, sorted."""
     created_at: str | None = None
-    """When it was made, ``YYYY-MM-DDTHH:MM:SS.ffffff``, UTC."""
+    """The time it was made, in UTC: ``YYYY-MM-DDTHH:MM:SS.ffffff``."""
 
 
 @dataclass
 class RepoConfig:
-    """A repo as it is found: name, description and date are stored, the paths are where it lies."""
+    """A repo; name, description and date are stored, the paths are those of its present place."""
 
     name: str
-    """What people call it; the folder's name unless another was given."""
+    """Its name; by default the folder's name."""
     repo_path: str
-    """Where it lies now, absolute."""
+    """Its absolute path."""
     workspace_path: str | None = None
-    """The workspace around it; None outside of one."""
+    """The workspace that contains it; None outside of a workspace."""
     description: str | None = None
-    """What its maker said about it."""
+    """Its description."""
     created_at: str | None = None
-    """When it was made, ``YYYY-MM-DDTHH:MM:SS.ffffff``, UTC."""
+    """The time it was made, in UTC: ``YYYY-MM-DDTHH:MM:SS.ffffff``."""
 
 
 def check_folder_name(name: str) -> None:
-    """Refuse a repo name that could leave its workspace; raises InvalidNameError."""
+    """Raise InvalidNameError for a repo name that could leave its workspace."""
     if type(name) is not str or not name:
         raise InvalidNameError(repr(name), "a name is non-empty text")
     if any(ord(char) < 32 or ord(char) == 127 or char in '/\\:*?"<>|' for char in name):

@@ -1,12 +1,12 @@
-"""Commits that were asked for and not made, as another process can know of them.
+"""Failed and skipped commits, recorded for other processes.
 
-An engine that fails to write a commit, or skips it, leaves a note beside the store; the next commit
-of that branch takes the note away. So a note says: since the branch's newest commit, this went
-wrong. One file for each branch, for there is one writer to a line.
+An engine that fails to write a commit, or skips it, writes a note; the branch's next commit removes
+it. So a note describes the failures since the newest commit of the branch. There is one file per
+branch, because a branch has one writer.
 
-A note is derived: replaced as a whole, never synced, harmless to lose, and neither writing nor
-removing one ever fails a commit. Where a disk has not even room for the note, none is left: the log
-and the process's exit status tell of the failure nevertheless.
+A note is derived: it is replaced as a whole, never synced and harmless to lose, and neither writing
+nor removing it ever fails a commit. If the disk is too full for a note, only the log and the exit
+status report the failure.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ _FOLDER: Final = "missed"
 _MOST_LETTERS: Final = 500
 
 How: TypeAlias = Literal["failed", "skipped"]
-"""What became of a commit: writing it raised an error, or it was left out on purpose."""
+"""The fate of a commit: writing it raised an error, or the engine skipped it."""
 _HOW: Final[dict[str | None, How]] = {"failed": "failed", "skipped": "skipped"}
 
 
 @dataclass(frozen=True, slots=True)
 class FailedCommit:
-    """What a branch lacks since its newest commit."""
+    """The failed and skipped commits since a branch's newest commit."""
 
     branch: str
-    """The branch that the commits were meant for."""
+    """The branch of the commits."""
     step: int
     """The step of the last one."""
     how: How
-    """What became of that one."""
+    """The fate of the last one."""
     reason: str
-    """Why, in one line."""
+    """The reason, in one line."""
     time: str
-    """When; UTC."""
+    """The time of the last one, in UTC."""
     failed: int
-    """How many failed since the newest commit."""
+    """The number of failed commits since the newest commit."""
     skipped: int
-    """How many were skipped since the newest commit."""
+    """The number of skipped commits since the newest commit."""
 
 
 def note(repo_path: str, branch: str, step: int, how: How, reason: str) -> None:
-    """Leave a note that one more commit was not made; never fails."""
+    """Record one more commit that was not made; never fails."""
     path = _path(repo_path, branch)
     before = _read(path, branch)
     failed, skipped = (0, 0) if before is None else (before.failed, before.skipped)
     first = (reason.strip().splitlines() or [""])[0][:_MOST_LETTERS]
-    found = FailedCommit(
+    noted = FailedCommit(
         branch,
         step,
         how,
@@ -67,30 +67,30 @@ def note(repo_path: str, branch: str, step: int, how: How, reason: str) -> None:
         failed + (how == "failed"),
         skipped + (how == "skipped"),
     )
-    facts = {name: value for name, value in asdict(found).items() if name != "branch"}
+    facts = {name: value for name, value in asdict(noted).items() if name != "branch"}
     try:
         fs.make_folders(str(PurePath(path).parent), within=paths.inside(repo_path))
         json_files.write(path, facts)
     except GradientIOError as error:
-        _LOG.debug("no note of the commit that is missing: %s", error)
+        _LOG.debug("the failed commit was not recorded: %s", error)
 
 
 def clear(repo_path: str, *branches: str) -> None:
-    """Take away what was noted of branches: they have a newer commit, or are gone; never fails."""
+    """Remove the notes of branches that have a newer commit or are deleted; never fails."""
     for branch in set(branches):
         fs.discard(_path(repo_path, branch))
 
 
 def noted(repo_path: str) -> list[FailedCommit]:
-    """Return all notes, sorted by branch; one that cannot be read is as good as none."""
+    """Return all notes, sorted by branch; unreadable ones are left out."""
     folder = paths.inside(repo_path, _FOLDER)
-    found = []
+    notes = []
     for name in fs.names(folder):
         branch = unquote(name)
         each = None if branch is None else _read(str(PurePath(folder, name)), branch)
         if each is not None:
-            found.append(each)
-    return sorted(found, key=lambda each: each.branch)
+            notes.append(each)
+    return sorted(notes, key=lambda each: each.branch)
 
 
 def _path(repo_path: str, branch: str) -> str:

@@ -1,4 +1,4 @@
-"""What to say where somebody wants the state of a commit that retention has let go of."""
+"""The error for a commit whose state was dropped, with the nearest commits that were kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.store.retention_log import Dropped
 
 
 def check(repo: Graph, oid: Oid, components: Collection[str] | None) -> None:
-    """Raise ForgottenError where a commit, or one of the components, is not kept any more."""
+    """Raise ForgottenError if the state of a commit, or one of `components`, was dropped."""
     if oid not in repo.retention.table():
         return
     table = repo.dropped()
@@ -36,7 +36,7 @@ def check(repo: Graph, oid: Oid, components: Collection[str] | None) -> None:
 
 
 def _nearest(repo: Graph, oid: Oid, table: Mapping[Oid, Dropped]) -> tuple[str, tuple[str, ...]]:
-    """Return a branch whose line has the commit, and what is kept around it: the nearer first."""
+    """Return a branch with the commit in its history, and the kept ones around it by distance."""
     commit = repo.read_commit(oid)
     for branch in sorted(repo.branches(), key=lambda name: (name != commit.branch, name)):
         around = _around(repo, branch, oid, table)
@@ -49,13 +49,13 @@ def _nearest(repo: Graph, oid: Oid, table: Mapping[Oid, Dropped]) -> tuple[str, 
 def _around(
     repo: Graph, branch: str, oid: Oid, table: Mapping[Oid, Dropped]
 ) -> dict[str, int] | None:
-    """Name the kept commits next to one on a line, with their steps; None if it is not on it."""
+    """Return the kept neighbours of a commit with their steps; None if the branch lacks it."""
     found: dict[str, int] = {}
     after: dict[str, int] = {}
     newer: set[int] = set()
     passed = False
     for at, step in _steps(repo, branch):
-        # Two commits of a line may have one step, and the newer one is meant by it.
+        # Two commits of a branch may have one step, which names the newer one.
         name = at.short if step in newer else f"{branch}@{step}"
         newer.add(step)
         if at == oid:

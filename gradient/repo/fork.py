@@ -1,4 +1,4 @@
-"""A new branch at an existing commit, without a run: nothing but one small commit is written."""
+"""Forks made without a run: a new branch whose first commit has the state of an existing one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from gradient.repo.revisions import Resolved
 
 
 def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str = "") -> Published:
-    """Begin `branch` with a commit of the source's whole state, durably.
+    """Start `branch` with a commit of the source's whole state, durably.
 
-    Raises BranchExistsError, InvalidNameError, ForgottenError.
+    Only the commit itself is written. Raises BranchExistsError, InvalidNameError, ForgottenError.
     """
     repo.check_kept(source.oid)
     step = source.commit.step
@@ -33,7 +33,7 @@ def fork_commit(repo: Repository, source: Resolved, branch: str, *, message: str
                 fork=transaction.put(Kind.TREE, origin.to_bytes()),
             )
 
-    line = BranchWriter.create(repo, branch).moved_to(source.oid)
+    writer = BranchWriter.create(repo, branch).moved_to(source.oid)
     reason = f"fork of {source.commit.revision}"
-    # The new commit takes over the whole tree: all of it must be there until a ref names it.
-    return line.publish(step, build, reason=reason, others=[source.oid])
+    # The new commit shares the whole tree, which must exist until a ref points to the commit.
+    return writer.publish(step, build, reason=reason, others=[source.oid])

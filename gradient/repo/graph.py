@@ -1,4 +1,4 @@
-"""The commits of a store as refs and parents connect them: tips, lines, what is kept of each."""
+"""The graph of commits: tips, first-parent histories, and the states that were dropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OnDamage: TypeAlias = Literal["raise", "skip"]
 
 
 class Graph:
-    """Commits and the branches that lead to them. Reads only; may be shared by threads."""
+    """Commits and the branches that point to them. Read-only; may be shared by threads."""
 
     def __init__(self, store: ObjectStore, refs: Refs, retention: Retention) -> None:
         self.store = store
@@ -38,31 +38,31 @@ class Graph:
         return self.refs.names()
 
     def tip(self, branch: str) -> Oid | None:
-        """Return the commit a branch stands on; None where there is no such branch.
+        """Return the commit that a branch points to; None if the branch does not exist.
 
-        Where that commit was lost (a power cut on a disk that lies about syncing), the newest one
-        before it that is there stands in for it, with a logged warning.
+        If that commit is lost (a power cut on a disk that lies about syncing), the newest one
+        before it that exists is its substitute, with a logged warning.
         """
         record = self.refs.read(branch)
-        return None if record is None else self._standing(branch, record)
+        return None if record is None else self._existing(branch, record)
 
-    def _standing(self, branch: str, record: RefRecord) -> Oid | None:
+    def _existing(self, branch: str, record: RefRecord) -> Oid | None:
         if record.commit is None or record.commit in self.store:
             return record.commit
         moves = (each.commit for each in self.refs.backwards(branch))
         forgotten = self.retention.table()
-        there = (oid for oid in moves if oid is not None and oid in self.store)
-        found = next((oid for oid in there if oid not in forgotten), None)
-        if found is not None and record.commit not in self._reported:
+        existing = (oid for oid in moves if oid is not None and oid in self.store)
+        substitute = next((oid for oid in existing if oid not in forgotten), None)
+        if substitute is not None and record.commit not in self._reported:
             self._reported.add(record.commit)
             _LOG.warning(
-                "the newest commit of branch %r (%s) is lost or its pack damaged; %s stands in "
-                "for it. Nothing was deleted",
+                "the newest commit of branch %r (%s) is lost or its pack is damaged; %s is used "
+                "instead. Nothing was deleted",
                 branch,
                 record.commit.short,
-                found.short,
+                substitute.short,
             )
-        return found or record.commit
+        return substitute or record.commit
 
     def check_tip(self, branch: str) -> None:
         """Raise IntegrityError if the newest commit of a branch is lost or damaged."""
@@ -71,13 +71,13 @@ class Graph:
             self.read_commit(record.commit)
 
     def tips(self) -> dict[str, Oid]:
-        """Return every branch with the commit it stands on."""
+        """Return every branch with its tip."""
         records = self.refs.tips()
-        found = ((branch, self._standing(branch, record)) for branch, record in records.items())
-        return {branch: oid for branch, oid in found if oid is not None}
+        pairs = ((branch, self._existing(branch, record)) for branch, record in records.items())
+        return {branch: oid for branch, oid in pairs if oid is not None}
 
     def read_commit(self, oid: Oid) -> CommitRecord:
-        """Return a commit, verified when it is first read; raises IntegrityError for damage."""
+        """Return a commit, checked on the first read; raises IntegrityError for damage."""
         commit = self._commits.get(oid)
         if commit is None:
             known = self.store.known_commit(oid)
@@ -89,13 +89,13 @@ class Graph:
         return commit
 
     def named(self) -> set[Oid]:
-        """Return the commits that a branch or tag names: nothing of these is ever let go of."""
+        """Return the commits that a branch or tag points to, which retention always keeps whole."""
         spaces = (self.refs.tips("heads"), self.refs.tips("tags"))
         records = (record for found in spaces for record in found.values())
         return {record.commit for record in records if record.commit is not None}
 
     def dropped(self) -> Mapping[Oid, Dropped]:
-        """Return what retention has let go of, by commit."""
+        """Return the states and components that retention dropped, by commit."""
         table = self.retention.table()
         if table:
             named = self.named()
@@ -103,7 +103,7 @@ class Graph:
         return table
 
     def link(self, oid: Oid) -> Link:
-        """Return a commit's place in history, without reading more of it than needed."""
+        """Return a commit's link, without reading the commit if an index has it."""
         link = self._links.get(oid)
         if link is None:
             link = self.store.known_link(oid) or self.read_commit(oid).link

@@ -1,14 +1,14 @@
-"""Every commit that a branch leads to, once, with the branch it belongs to.
+"""The commits of all branches, each once, with the branch that owns it.
 
-Lines share their beginnings: a fork's line contains its source's. Each commit is owned by one
-branch, so that a listing shows it once and under a revision that resolves to it:
+Histories share their beginnings: that of a fork contains that of its source. Each commit has one
+owner, so that a listing shows it once and under a revision that resolves to it:
 
-1. the branch it was made on, where it is still on that branch's line;
-2. else the line that was set aside from that branch and has it;
-3. else any branch whose line has it (the branch it was made on is gone).
+1. the branch that it was made on, if it is still in that branch's history;
+2. else the branch that was set aside from it and has the commit;
+3. else any branch with the commit in its history (the branch it was made on is deleted).
 
-Each commit is visited once: lines are cut into segments that join another line's segment, and
-"is this commit on that line?" climbs the joins.
+Each commit is visited once. Histories are cut into segments, and each segment joins a segment of
+another history. Membership is decided by following the joins.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def commit(self) -> CommitRecord:
-        """Its content, read when it is asked for."""
+        """Its content, read on access."""
         return self.repo.read_commit(self.oid)
 
     @property
@@ -57,62 +57,62 @@ class Entry:
 
 @dataclass(slots=True)
 class _Segment:
-    """The part of a line, newest first, that no earlier line had."""
+    """The part of a history, newest first, that no earlier history contains."""
 
     branch: str
     oids: list[Oid] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     joins: tuple[_Segment, int] | None = None
-    """Where the rest of the line continues: in which segment, from which place on."""
+    """The segment with the rest of the history, and the index of its first commit there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What one branch looks like from outside."""
+    """The figures of one branch."""
 
     branch: str
     """Its name."""
     tip: Oid
-    """The commit it stands on."""
+    """Its tip."""
     step: int
     """That commit's step."""
     commits: int
-    """How many commits it owns."""
+    """The number of commits that it owns."""
     anchors: int
-    """How many of those are anchors."""
+    """The number of anchors among them."""
     source: Oid | None
-    """The commit it left another branch's line at; None where it begins at a root."""
+    """The commit at which it left another branch; None if it begins with a root."""
 
     @property
     def deltas(self) -> int:
-        """How many of its commits are deltas."""
+        """The number of deltas among its commits."""
         return self.commits - self.anchors
 
 
 class History:
-    """The commits of a repo at one moment."""
+    """The commits of a repo at one point in time."""
 
     def __init__(self, repo: Repository, *, on_damage: OnDamage = "raise") -> None:
         """Walk the history of each branch; `on_damage` as for `Graph.walk_links`."""
         self._on_damage: OnDamage = on_damage
         self.tips = repo.tips()
-        """The branches and where they stood."""
+        """The branches and their tips."""
         self.dropped: Mapping[Oid, Dropped] = repo.dropped()
-        """What retention has let go of, by commit."""
+        """The states and components that retention dropped, by commit."""
         self._repo = repo
         self._places: dict[Oid, tuple[_Segment, int]] = {}
         self._depths: dict[Oid, int] = {}
         self._segments: dict[str, _Segment] = {}
-        self._beside: dict[str, list[str]] = {}
+        self._set_aside: dict[str, list[str]] = {}
         for branch in sorted(self.tips, key=lambda name: (branch_names.is_beside(name), name)):
             self._segments[branch] = self._cut(branch)
         self.entries: dict[Oid, Entry] = {
             oid: self._entry(oid, segment, index) for oid, (segment, index) in self._places.items()
         }
-        """Every commit with its owner; a line's commits newest first, lines one after another."""
+        """Every commit with its owner; branch by branch, the newest first."""
 
     def has(self, branch: str, oid: Oid) -> bool:
-        """Whether a branch's line contains the commit."""
+        """Return whether a branch's history contains the commit."""
         segment: _Segment | None = self._segments.get(branch)
         place = self._places.get(oid)
         start = 0
@@ -123,7 +123,7 @@ class History:
         return False
 
     def forks(self) -> Iterator[Oid]:
-        """Yield the commits at which lines part."""
+        """Yield the commits at which histories diverge."""
         for segment in self._segments.values():
             if segment.joins is not None and segment.oids:
                 joined, index = segment.joins
@@ -131,11 +131,11 @@ class History:
 
     def newest(self) -> Iterator[Entry]:
         """Yield the entries that their revision resolves to, oldest first within each branch."""
-        found: dict[tuple[str, int], Entry] = {}
-        # All commits of one owner lie on one line, where the deepest is the newest.
+        newest: dict[tuple[str, int], Entry] = {}
+        # All commits of one owner are in one history, in which the deepest is the newest.
         for entry in sorted(self.entries.values(), key=lambda entry: self._depths[entry.oid]):
-            found[entry.branch, entry.step] = entry
-        yield from sorted(found.values(), key=lambda entry: (entry.branch, entry.step))
+            newest[entry.branch, entry.step] = entry
+        yield from sorted(newest.values(), key=lambda entry: (entry.branch, entry.step))
 
     def summaries(self) -> list[Summary]:
         """Return a summary of every branch, sorted by name."""
@@ -153,7 +153,7 @@ class History:
         return summaries
 
     def _source(self, branch: str, tip: Oid) -> Oid | None:
-        """Return the newest commit on the line that another branch owns."""
+        """Return the newest commit in the history that another branch owns."""
         segment, start = self._places[tip]
         while True:
             for oid in islice(segment.oids, start, None):
@@ -181,7 +181,7 @@ class History:
         return segment
 
     def _depth_at(self, segment: _Segment, index: int) -> int:
-        """Return how many commits a line has from its root up to this place."""
+        """Return the number of commits from the root up to this one."""
         return self._depths[segment.oids[index]]
 
     def _entry(self, oid: Oid, segment: _Segment, index: int) -> Entry:
@@ -191,7 +191,7 @@ class History:
     def _owner(self, oid: Oid, made_on: str, segment: _Segment) -> str:
         if segment.branch == made_on or self.has(made_on, oid):
             return made_on
-        if made_on not in self._beside:
-            self._beside[made_on] = branch_names.lines_beside(made_on, self.tips)
-        found = (beside for beside in self._beside[made_on] if self.has(beside, oid))
-        return next(found, segment.branch)
+        if made_on not in self._set_aside:
+            self._set_aside[made_on] = branch_names.lines_beside(made_on, self.tips)
+        owners = (name for name in self._set_aside[made_on] if self.has(name, oid))
+        return next(owners, segment.branch)

@@ -1,6 +1,7 @@
-"""The command line that trained here last, so that it can be typed again after a crash.
+"""The last command line that trained in a repo, which can be repeated after a crash.
 
-A note for people, beside the store: replaced as a whole, never synced, harmless to lose.
+``last-run.json`` is written for people. It is replaced as a whole, never synced, and harmless to
+lose.
 """
 
 from __future__ import annotations
@@ -19,41 +20,41 @@ from gradient.repo.repository import Repository
 
 _NAME: Final = "last-run.json"
 MOST_COMMITS: Final = 50
-"""So many commits are looked through for one that a run made."""
+"""The number of commits searched for one that a run made."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """One command line."""
+    """A command line."""
 
     command: str
-    """As a shell would take it."""
+    """The command, quoted for a shell."""
     cwd: str
-    """The folder it ran in."""
+    """The folder that it ran in."""
     time: str
-    """When it was started, or the commit made that says so; UTC."""
+    """The time of its start, or of the commit that records it; UTC."""
     launch: str | None = None
-    """What launched it (``resume main@100``), where that is known."""
+    """The launch (``resume main@100``); None if unknown."""
 
 
 def record(repo_path: str, run: LastRun) -> None:
-    """Note a command that is about to run."""
+    """Record a command that is about to run."""
     json_files.write(paths.inside(repo_path, _NAME), asdict(run))
 
 
 def last_run(repo: Repository, commits: Sequence[CommitRecord]) -> LastRun | None:
-    """Return the newest command known: the note, or what one of the commits says it came from.
+    """Return the newest known command: the recorded one, or that of a commit's environment.
 
-    `commits` are looked through for one that a run made, in the order given.
+    The first of `commits` that a run made counts.
     """
     known = [run for run in (noted(repo.path), *_committed(repo, commits)) if run is not None]
     return max(known, key=lambda run: run.time, default=None)
 
 
 def branch_moved_by(repo: Repository, reason: str) -> str | None:
-    """Return the branch that was moved last for `reason`; None where none ever was.
+    """Return the branch that was moved last for `reason`; None if no branch was.
 
-    With a launch's reason it is where that launch stands, also after it diverted to a new branch.
+    With the reason of a launch, it is the branch of that launch, even after the run diverted.
     """
     times = {
         branch: max((r.time for r in repo.refs.log(branch) if r.reason == reason), default="")
@@ -64,7 +65,7 @@ def branch_moved_by(repo: Repository, reason: str) -> str | None:
 
 
 def noted(repo_path: str) -> LastRun | None:
-    """Return the note; None where there is none that can be read."""
+    """Return the recorded command; None if the file is missing or damaged."""
     try:
         note = json_files.read(paths.inside(repo_path, _NAME))
     except MalformedObjectError:

@@ -1,4 +1,4 @@
-"""A commit with several parents: whose line it continues, and what it says about itself."""
+"""Merge commits: the branch that they continue, and the facts that they record."""
 
 from __future__ import annotations
 
@@ -17,50 +17,51 @@ from gradient.store.transaction import Transaction
 
 
 def line_for(repo: Repository, first: Resolved, branch: str | None) -> BranchWriter:
-    """Return the line that a merge goes to: a new branch, or one whose newest commit is the first.
+    """Return a writer to the branch of a merge: a new one, or one with `first` as its tip.
 
-    Without `branch`, the one that the first was named by. Raises BranchExistsError, ConflictError,
-    ConfigError, InvalidNameError.
+    Without `branch`, the branch by which `first` was named is used. Raises BranchExistsError,
+    ConflictError, ConfigError, InvalidNameError.
     """
-    wanted = branch or first.branch
-    if wanted is None:
+    name = branch or first.branch
+    if name is None:
         raise ConfigError(
             f"{first.oid.short} was named without a branch; name the one to merge on: -b BRANCH"
         )
-    line = BranchWriter.open(repo, wanted)
-    tip = repo.tip(wanted)  # after that: a commit that is made in between was not seen
+    writer = BranchWriter.open(repo, name)
+    tip = repo.tip(name)  # read after `open`: a commit made in between does not count as seen
     if tip is None:
-        return BranchWriter.create(repo, wanted).moved_to(first.oid)
+        return BranchWriter.create(repo, name).moved_to(first.oid)
     if tip == first.oid:
-        return line.moved_to(first.oid)
+        return writer.moved_to(first.oid)
     if branch is not None:
         raise BranchExistsError(branch)
     raise ConflictError(
-        f"{first.commit.revision} is not the newest commit of {wanted!r}, so a merge cannot "
+        f"{first.commit.revision} is not the newest commit of {name!r}, so a merge cannot "
         f"continue that branch; name a new one: -b BRANCH"
     )
 
 
 def merge_commit(
     repo: Repository,
-    line: BranchWriter,
+    writer: BranchWriter,
     sources: Sequence[Resolved],
     write_tree: Callable[[Transaction], Oid],
     *,
     how: dict[str, Json],
     message: str,
 ) -> Published:
-    """Commit the tree that a function writes, with all sources as parents, durably.
+    """Commit the tree that `write_tree` writes, with all sources as parents, durably.
 
-    `how` says by which rule; it is recorded. Raises what the function and `Line.publish` raise.
+    `how` is the rule of the merge, which the commit records. Raises the errors of `write_tree` and
+    `BranchWriter.publish`.
     """
     first = sources[0].commit
     others = [source.oid for source in sources[1:]]
     builder = CommitBuilder(step=first.step, message=message)
 
     def build(branch: str, parent: Oid | None) -> Oid:
-        # Without bases: what the merge takes over from its first parent must not lean on an anchor
-        # that the new commit does not name.
+        # Without bases: a chunk shared with the first parent must not depend on an anchor that
+        # the new commit does not name.
         with repo.store.begin(mode=Mode.AUTO, plain=True) as transaction:
             tree = write_tree(transaction)
             origin: dict[str, Json] = {
@@ -79,4 +80,4 @@ def merge_commit(
             )
 
     reason = message.splitlines()[0]
-    return line.publish(first.step, build, reason=reason, others=others)
+    return writer.publish(first.step, build, reason=reason, others=others)

@@ -1,8 +1,9 @@
-"""What is kept of a commit's tree where retention has let go of some of its components.
+"""The parts of a commit's tree that stay after retention dropped some of its components.
 
-A component's own tree stays, so that what is missing below it is told from damage. Of an optimizer
-(a component with ``param_groups`` and ``state``) the state goes and the options stay, for they are
-small, and starting afresh needs them; of any other component all below its tree goes.
+The tree of a dropped component stays, so that the missing objects below it do not look like damage.
+An optimizer (a component with ``param_groups`` and ``state``) loses its state and keeps its
+options, because they are small and a restart needs them. Any other component loses everything below
+its tree.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from gradient.objects.tree_reader import TreeReader
 from gradient.store.retention_log import Dropped
 
 STATE: Final = "state"
-"""The entry of an optimizer's tree that is let go of."""
+"""The entry of an optimizer's tree that is dropped."""
 _OPTIONS: Final = "param_groups"
 
 
 def remaining(
     store: TreeReader, root: Oid, dropped: Dropped, parts: set[Oid]
 ) -> Iterator[tuple[Kind, Oid]]:
-    """Yield what stays under a root tree; the trees of which only a part stays go into `parts`.
+    """Yield the objects below a root tree that stay; add trees that stay in part to `parts`.
 
-    Raises an IntegrityError for a tree that is missing or damaged.
+    Raises IntegrityError for a tree that is missing or damaged.
     """
     if dropped.components is None:
         return
@@ -47,12 +48,12 @@ def remaining(
 
 
 def is_optimizer(tree: Tree | ValueTree) -> bool:
-    """Tell whether a component's tree is an optimizer's: of which the state alone goes."""
+    """Return whether a component's tree is that of an optimizer, which loses only its state."""
     return isinstance(tree, Tree) and {STATE, _OPTIONS} <= tree.entries.keys()
 
 
 def _options(tree: Tree | ValueTree) -> ValueTree:
-    """Return what stays of an optimizer's tree, with its shared memory where it lies in that."""
+    """Return the part of an optimizer's tree that stays, with the shared memory that it uses."""
     rest: Json = [node for key, node in _entries(tree) if key != STATE]
     shared = b'"storage":' in canonical.dumps(rest)
     return ValueTree(rest, tree.storages if shared else ())

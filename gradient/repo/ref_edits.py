@@ -1,7 +1,7 @@
-"""Refs that a person moves: branches and tags made, renamed, deleted, set back. No commit is lost.
+"""Edits of refs by a person: making, renaming, deleting and resetting branches and tags.
 
-IMPORTANT: what a branch stood on gets its new name *before* the branch moves or ends, so that a
-kill in between leaves two names for a commit, never none.
+No commit is lost. IMPORTANT: the old tip gets its new name *before* the branch moves or is deleted,
+so that a kill in between leaves two names for a commit, never none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gradient.store.refs import RefRecord, Space
 
 
 def create_branch(repo: Repository, name: str, commit: Oid, *, reason: str = "branch") -> RefRecord:
-    """Let a new branch stand on a commit; raises BranchExistsError, InvalidNameError."""
+    """Make a branch at a commit; raises BranchExistsError, InvalidNameError."""
     existing = repo.branches()
     if name in existing:
         raise BranchExistsError(name)
@@ -25,7 +25,10 @@ def create_branch(repo: Repository, name: str, commit: Oid, *, reason: str = "br
 
 
 def rename_branch(repo: Repository, old: str, new: str) -> None:
-    """Give a branch another name; HEAD goes along. Raises like the others here."""
+    """Rename a branch and update HEAD.
+
+    Raises UnknownRevisionError, BranchExistsError, InvalidNameError.
+    """
     record = _existing(repo, old, "heads")
     existing = repo.branches()
     if new in existing:
@@ -42,9 +45,9 @@ def rename_branch(repo: Repository, old: str, new: str) -> None:
 
 
 def delete_branch(repo: Repository, name: str) -> Oid:
-    """End a branch; returns what it stood on, which its log still names.
+    """Delete a branch; return its former tip, which its log still names.
 
-    Raises ConflictError for the active branch, UnknownRevisionError where there is none.
+    Raises ConflictError for the active branch, UnknownRevisionError if it does not exist.
     """
     record = _existing(repo, name, "heads")
     if repo.active_branch() == name:
@@ -58,7 +61,7 @@ def delete_branch(repo: Repository, name: str) -> Oid:
 
 
 def create_tag(repo: Repository, name: str, commit: Oid, *, reason: str, force: bool) -> None:
-    """Name a commit for good; with `force` a tag that is there moves. Raises ConflictError."""
+    """Tag a commit; with `force`, an existing tag moves, else this raises ConflictError."""
     existing = repo.refs.tips("tags")
     branch_names.check_branch_name(name, existing)
     before = existing.get(name)
@@ -72,7 +75,7 @@ def create_tag(repo: Repository, name: str, commit: Oid, *, reason: str, force: 
 
 
 def delete_tag(repo: Repository, name: str) -> Oid:
-    """End a tag; returns what it named. Raises UnknownRevisionError where there is none."""
+    """Delete a tag; return its commit. Raises UnknownRevisionError if it does not exist."""
     record = _existing(repo, name, "tags")
     repo.refs.delete(name, after=record, reason="deleted", space="tags")
     assert record.commit is not None
@@ -80,16 +83,16 @@ def delete_tag(repo: Repository, name: str) -> Oid:
 
 
 def reset_branch(repo: Repository, branch: str, commit: Oid, *, reason: str) -> str | None:
-    """Let a branch stand on another commit; returns the name that its old tip was given.
+    """Move a branch to another commit; return the new name of its old tip.
 
-    None where nothing was left behind: the old tip is on the new one's line. Raises
-    RefConflictError where a writer was faster.
+    Returns None if the old tip needs no name, because it is in the history of the new one. Raises
+    RefConflictError if another writer moved the branch first.
     """
     record = _existing(repo, branch, "heads")
     tip = repo.tip(branch)
     if record.commit == commit:
         return None
-    # First it must be certain that the commit is there: else the tip is set aside for nothing.
+    # The commit must be known to exist before the tip is set aside.
     with relying(repo, branch, commit) as last:
         aside = None
         # A damaged tip is skipped, so it counts as left behind: it keeps a name then.
@@ -102,11 +105,11 @@ def reset_branch(repo: Repository, branch: str, commit: Oid, *, reason: str) -> 
 
 def _set_aside(repo: Repository, branch: str, tip: Oid) -> str:
     existing = repo.refs.tips()
-    beside = [
+    named = [
         name for name in branch_names.lines_beside(branch, existing) if existing[name].commit == tip
     ]
-    if beside:
-        return beside[0]
+    if named:
+        return named[0]
     for name in branch_names.set_aside(branch):
         if name not in existing and branch_names.is_branch_name(name, existing):
             with relying(repo, name, tip) as last:
@@ -119,6 +122,6 @@ def _existing(repo: Repository, name: str, space: Space) -> RefRecord:
     record = repo.refs.read(name, space) if branch_names.is_branch_name(name) else None
     if record is None:
         what = "branch" if space == "heads" else "tag"
-        there = repo.refs.names(space)[:5]
-        raise UnknownRevisionError(name, f"there is no {what} {name!r}", there)
+        existing = repo.refs.names(space)[:5]
+        raise UnknownRevisionError(name, f"there is no {what} {name!r}", existing)
     return record

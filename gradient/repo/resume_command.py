@@ -1,4 +1,4 @@
-"""The exact command that goes on with the last run of a repo, wherever it is typed."""
+"""The exact command that continues the last run of a repo, from any folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gradient.repo.repository import Repository
 
 @dataclass(frozen=True, slots=True)
 class ResumeCommand:
-    """The last run, and how to go on with it."""
+    """The last run, and the command that continues it."""
 
     run: LastRun
     """Its command line."""
     branch: str | None
-    """The branch that has the newest commit; None where there is none yet."""
+    """The branch with the newest commit; None without commits."""
     revision: str | None
-    """The newest commit; None where there is none yet."""
+    """The newest commit; None without commits."""
     resume: str
-    """What to type here."""
+    """The command for the current folder."""
 
 
 def find(
@@ -34,24 +34,24 @@ def find(
     run: LastRun | None = None,
     committed: bool = False,
 ) -> ResumeCommand | None:
-    """Return how to go on with the last run; None where none is known.
+    """Return the command that continues the last run; None if no run is known.
 
-    Several may train in one repo at a time. Who knows more than the repo says it: which `run` is
-    meant, which `branch` it stands on, and whether it has `committed`.
+    Several runs may train in one repo at a time. A caller that knows its run passes it, with its
+    `branch` and whether it has `committed`.
     """
     tips = repo.tips()
     newest = branch if branch in tips else None
     if branch is None:
         newest = max(tips, key=lambda name: repo.read_commit(tips[name]).time, default=None)
-    line = repo.walk(None if newest is None else tips[newest], on_damage="skip")
-    commits = [commit for _, commit in islice(line, last_run.MOST_COMMITS)]
+    history = repo.walk(None if newest is None else tips[newest], on_damage="skip")
+    commits = [commit for _, commit in islice(history, last_run.MOST_COMMITS)]
     last = run or last_run.last_run(repo, commits)
     if last is None:
         return None
     revision = f"{newest}@{commits[0].step}" if commits else None
     behind = not commits or commits[0].time < last.time
     if last.launch is not None and behind and not committed:
-        how = last.launch  # it has not committed: nothing but itself leads there again
+        how = last.launch  # without a commit, only the same launch gives this state
     else:
         how = f"resume {shlex.quote(revision)}" if revision is not None else "run"
     words = shlex.join(["gradient", *_options(repo, last.cwd)])
@@ -83,16 +83,16 @@ def hint(
 
 
 def on_branch(repo: Repository, branch: str, last: ResumeCommand | None) -> str | None:
-    """Return what goes on on a branch, where the last run stood on another; else None."""
+    """Return the command for a branch; None if the last run was on it, or it has no commits."""
     if last is None or last.branch == branch or repo.tip(branch) is None:
         return None
     own = find(repo, branch=branch, committed=True)
-    found = own or find(repo, branch=branch, run=last.run, committed=True)
-    return None if found is None else found.resume
+    command = own or find(repo, branch=branch, run=last.run, committed=True)
+    return None if command is None else command.resume
 
 
 def _options(repo: Repository, start: str) -> list[str]:
-    """Return the options without which a command in `start` would not find this repo."""
+    """Return the options that a command in `start` needs to find this repo."""
     try:
         if discovery.locate(start).repo == repo.path:
             return []

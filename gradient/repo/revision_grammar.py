@@ -1,4 +1,4 @@
-"""What a person types to name a commit: a small grammar, and where each form leads.
+"""The grammar of revisions, the names of commits for people.
 
     revision = base { "~" [ digits ] | "^" }
     base     = "latest" | "HEAD" | "@" | [ branch ] "@" at | branch | tag | id
@@ -6,10 +6,11 @@
     id       = 4 to 64 hex digits
     range    = [ revision ] ".." [ revision ]
 
-A branch comes before a tag of the same name, and both before an id. ``~`` and ``^`` step back along
-first parents. ``@`` alone is ``HEAD``, and before an `at` a branch left out is the active one.
-``B@N`` is the newest commit of step N on the line that B stands on, ``B@{N}`` where B stood N moves
-ago. ``A..B`` is what B's line has and A's has not; an end left out is ``latest``.
+A branch precedes a tag of the same name, and both precede an id. ``~`` and ``^`` step back along
+first parents. ``@`` alone is ``HEAD``. An `at` without a branch means the active branch. ``B@N`` is
+the newest commit of step N in the history of B, ``B@{N}`` the tip of B before its last N moves.
+``A..B`` are the commits in the history of B that are not in that of A; an end that is left out is
+``latest``.
 """
 
 from __future__ import annotations
@@ -38,22 +39,22 @@ _DIGITS = re.compile(r"[0-9]{1,17}")
 
 @dataclass(frozen=True, slots=True)
 class ParsedRevision:
-    """A revision that was parsed and not looked up yet."""
+    """A revision that is parsed but not resolved."""
 
     text: str
-    """What was typed."""
+    """The text as it was typed."""
     base: str
     """``latest``, ``HEAD``, a branch (empty: the active one), a tag, or an id."""
     at: int | str | None = None
-    """The step or word behind the ``@``."""
+    """The step or word after the ``@``."""
     back: int = 0
-    """How many first parents to go back."""
+    """The number of first parents to go back."""
     more: str | None = None
-    """What follows the word: the metric of ``best``."""
+    """The text after the word: the metric of ``best``."""
 
 
 def parse(text: str) -> ParsedRevision:
-    """Parse a revision; raises MalformedRevisionError naming the forms there are."""
+    """Parse a revision; raises MalformedRevisionError, which lists the forms."""
     if not isinstance(text, str):
         raise _malformed(text, "it is not text, as in 'main@100'")
     match = _BASE.fullmatch(text)
@@ -71,7 +72,7 @@ def parse(text: str) -> ParsedRevision:
         and not branch_names.is_branch_name(base)
         and not ID.fullmatch(base)
     ):
-        raise _malformed(text, f"{base!r} can not be the name of a branch or tag")
+        raise _malformed(text, f"{base!r} cannot be the name of a branch or tag")
     if not sign:
         return ParsedRevision(text, base, None, back)
     if base in ACTIVE:
@@ -92,12 +93,12 @@ def parse(text: str) -> ParsedRevision:
 
 
 def is_range(text: str) -> bool:
-    """Whether this is a range: no name may have two dots."""
+    """Return whether the text is a range; no name may contain two dots."""
     return ".." in text
 
 
 def range_ends(text: str) -> tuple[str, str]:
-    """Return the two revisions of a range; an end left out is the latest commit."""
+    """Return the two revisions of a range; an end that is left out is the latest commit."""
     first, _, last = text.partition("..")
     if last.startswith("."):
         raise _malformed(text, "a range has two dots, as in main@100..main@500")

@@ -1,4 +1,4 @@
-"""The commits that revisions name: resolution of the forms in `revision_grammar`."""
+"""The resolution of revisions to commits, for the forms in `revision_grammar`."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Resolved:
     commit: CommitRecord
     """Its content."""
     branch: str | None
-    """The branch it was reached through; None for a tag or an id, which move nobody."""
+    """The branch by which it was named; None for a tag or an id."""
 
     @property
     def revision(self) -> str:
-        """``branch@step`` by the branch it was reached through, else as it was made."""
+        """``branch@step`` with the branch by which it was named, else the branch it was made on."""
         return f"{self.branch or self.commit.branch}@{self.commit.step}"
 
 
@@ -54,7 +54,7 @@ class Span:
     """The commits that a range names."""
 
     start: Resolved | None
-    """Where it begins: the last commit that is not in it; None for the line's root."""
+    """The last commit before the range; None if the range begins with the root."""
     stop: Resolved
     """Its newest commit."""
     oids: tuple[Oid, ...]
@@ -62,53 +62,54 @@ class Span:
 
 
 def latest(repo: Graph, revision: ParsedRevision) -> Oid:
-    """Return the tip of the line: its steps never go down, so it has the highest one."""
+    """Return the tip of the branch, which has the highest step because steps never go down."""
     return _tip(repo, revision, revision.base)
 
 
 def last_finite(repo: Graph, revision: ParsedRevision) -> Oid:
-    """Return the newest kept commit of the line whose weights and metrics are all finite.
+    """Return the newest commit in a branch's history that is known to be finite.
 
-    Where nobody looked at the weights, there must be metrics that tell.
+    Its weights were checked, or it has metrics; neither contains NaN or infinite values. Commits
+    that were forgotten do not count.
     """
     forgotten = _forgotten(repo)
     for oid, commit in repo.walk(_tip(repo, revision, revision.base), on_damage="skip"):
         if oid in forgotten or commit.finite is False:
             continue
-        told = bool(commit.finite or commit.metrics)
-        if told and all(math.isfinite(value) for value in commit.metrics.values()):
+        known = bool(commit.finite or commit.metrics)
+        if known and all(math.isfinite(value) for value in commit.metrics.values()):
             return oid
     raise UnknownRevisionError(
         revision.text,
-        f"no commit on the line of {revision.base!r} is known to be finite, by its weights or its "
-        f"metrics",
+        f"no commit in the history of {revision.base!r} is known to be finite, by its weights or "
+        f"its metrics",
     )
 
 
 def best(repo: Graph, revision: ParsedRevision) -> Oid:
-    """Return the commit of the line with the lowest (``:max``: highest) value of a metric.
+    """Return the commit in a branch's history with the lowest value of a metric.
 
-    Of several the newest; values that are not finite, and commits that were forgotten, do not
-    count.
+    With ``:max``, the highest value counts. The newest of several such commits is returned. NaN
+    and infinite values, and commits that were forgotten, do not count.
     """
     forgotten = _forgotten(repo)
     name, sign = split_metric(revision.more or "")
-    found: tuple[float, Oid] | None = None
+    leader: tuple[float, Oid] | None = None
     known: set[str] = set()
     for oid, commit in repo.walk(_tip(repo, revision, revision.base), on_damage="skip"):
         known.update(commit.metrics)
         value = None if oid in forgotten else commit.metrics.get(name)
-        if value is not None and math.isfinite(value) and (not found or sign * value < found[0]):
-            found = sign * value, oid
-    if found is None:
+        if value is not None and math.isfinite(value) and (not leader or sign * value < leader[0]):
+            leader = sign * value, oid
+    if leader is None:
         near = [f"{revision.base}@best:{each}" for each in _near(name, known) or sorted(known)]
-        reason = f"no commit on the line of {revision.base!r} has a finite metric {name!r}"
+        reason = f"no commit in the history of {revision.base!r} has a finite metric {name!r}"
         raise UnknownRevisionError(revision.text, reason, near[:_MOST_CANDIDATES])
-    return found[1]
+    return leader[1]
 
 
 def moves_ago(repo: Graph, revision: ParsedRevision, number: int) -> Oid:
-    """Return the commit that a branch stood on so many moves ago; also of a deleted branch."""
+    """Return the tip of a branch before its last `number` moves; the branch may be deleted."""
     moves = (record for record in repo.refs.backwards(revision.base) if record.kind == "move")
     count = 0
     for record in moves:
@@ -122,9 +123,9 @@ def moves_ago(repo: Graph, revision: ParsedRevision, number: int) -> Oid:
 
 
 def _check_there(repo: Graph, revision: ParsedRevision, oid: Oid) -> None:
-    """Raise UnknownRevisionError for a commit that a branch left and a collection took.
+    """Raise UnknownRevisionError if garbage collection removed a former tip of a branch.
 
-    One that the branch still stands on is lost: MissingObjectError.
+    A missing commit that is still the tip is damage: raises MissingObjectError.
     """
     try:
         repo.read_commit(oid)
@@ -132,9 +133,7 @@ def _check_there(repo: Graph, revision: ParsedRevision, oid: Oid) -> None:
         last = repo.refs.read(revision.base)
         if last is not None and last.commit == oid:
             raise
-        reason = (
-            f"{revision.base!r} stood on {oid.short} then, which gradient gc has collected since"
-        )
+        reason = f"{revision.base!r} was at {oid.short} then, which gradient gc has removed since"
         raise UnknownRevisionError(revision.text, reason, []) from None
 
 
@@ -146,9 +145,9 @@ _WORDS: Final[dict[str, Callable[[Graph, ParsedRevision], Oid]]] = {
 
 
 def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
-    """Find the commits of a range, or of the whole line that a revision ends.
+    """Return the commits of a range, or a revision's whole history.
 
-    Raises like `resolve`, and UnknownRevisionError where the range is empty.
+    Raises the errors of `resolve`, and UnknownRevisionError if the range is empty.
     """
     if not is_range(text):
         stop = resolve(repo, text or "latest", branch=branch)
@@ -162,29 +161,29 @@ def resolve_range(repo: Graph, text: str, *, branch: str) -> Span:
     line = repo.walk_links(stop.oid, on_damage="skip")
     oids = tuple(oid for oid, _ in takewhile(lambda each: each[0] not in outside, line))
     if not oids:
-        reason = f"{last} lies on the line before {first}"
+        reason = f"{last} is in the history before {first}"
         turned = [f"{last}..{first}"] if start.oid != stop.oid else []
         raise UnknownRevisionError(text, f"the range is empty: {reason}", turned)
     return Span(start, stop, oids)
 
 
 def resolve(repo: Graph, text: str, *, branch: str) -> Resolved:
-    """Find the commit that a revision names; `branch` is meant by ``latest`` and ``HEAD``.
+    """Return the commit that a revision names; ``latest`` and ``HEAD`` mean the tip of `branch`.
 
-    Raises MalformedRevisionError, UnknownRevisionError with the nearest that exist, or
-    AmbiguousRevisionError with all that are meant.
+    Raises MalformedRevisionError, UnknownRevisionError with the nearest existing revisions, or
+    AmbiguousRevisionError with all candidates.
     """
     revision = parse(text)
     if not revision.base:
         revision = replace(revision, base=branch)
-    oid, through = _resolve_base(repo, revision, branch)
+    oid, named_by = _resolve_base(repo, revision, branch)
     for _ in range(revision.back):
         parent = repo.parent(oid)
         if parent is None:
-            first = f"{revision.base}@{repo.link(oid).step}" if through else oid.short
-            raise UnknownRevisionError(text, f"the line begins at {first}", [first])
+            first = f"{revision.base}@{repo.link(oid).step}" if named_by else oid.short
+            raise UnknownRevisionError(text, f"the history begins at {first}", [first])
         oid = parent
-    return Resolved(oid, repo.read_commit(oid), through)
+    return Resolved(oid, repo.read_commit(oid), named_by)
 
 
 def _resolve_base(repo: Graph, revision: ParsedRevision, active: str) -> tuple[Oid, str | None]:
@@ -208,7 +207,7 @@ def _resolve_base(repo: Graph, revision: ParsedRevision, active: str) -> tuple[O
 
 
 def _forgotten(repo: Graph) -> set[Oid]:
-    """Return the commits whose whole state retention has let go of."""
+    """Return the commits whose whole state was dropped."""
     return {oid for oid, what in repo.dropped().items() if what.components is None}
 
 
@@ -236,15 +235,15 @@ def _at_step(repo: Graph, revision: ParsedRevision, step: int) -> Oid:
     found = _find_step(repo, branch, step)
     if found is not None:
         return found
-    repo.check_tip(branch)  # before saying that the step never was
+    repo.check_tip(branch)  # a lost tip may have had the step
     beside = branch_names.lines_beside(branch, repo.branches())
     having = [f"{name}@{step}" for name in beside if _find_step(repo, name, step)]
     # Strict: the step may be that of a damaged commit, so its absence is not certain.
     links = repo.walk_links(repo.tip(branch), on_damage="raise")
     steps = _nearest_steps(step, (link.step for _, link in links))
-    reason = f"the line of {branch!r} has no step {step}"
+    reason = f"the history of {branch!r} has no step {step}"
     if having:
-        reason += f", but {'lines' if len(having) > 1 else 'a line'} set aside from it has"
+        reason += f", but {'branches' if len(having) > 1 else 'a branch'} set aside from it has"
     candidates = having + [f"{branch}@{near}" for near in steps]
     raise UnknownRevisionError(revision.text, reason, candidates[:_MOST_CANDIDATES])
 
@@ -254,12 +253,12 @@ def _find_step(repo: Graph, branch: str, step: int) -> Oid | None:
         if link.step == step:
             return oid
         if link.step < step:
-            return None  # steps never go down, so none lies further back
+            return None  # steps never go down, so no older commit has it
     return None
 
 
 def _nearest_steps(step: int, steps: Iterable[int]) -> list[int]:
-    """Return the step before and the one after, the nearer one first."""
+    """Return the step before and the step after, the nearer one first."""
     known = set(steps)
     below = [max((s for s in known if s < step), default=None)]
     above = [min((s for s in known if s > step), default=None)]

@@ -137,8 +137,8 @@ def test_a_deleted_branch_that_was_collected_is_no_damage(history: PlainRepo) ->
     call("branch", "-D", "high_lr")
     call("gc", "--grace", "0")
     said = call("branch", "back", "high_lr@{0}", code=4).stderr
-    assert "which gradient gc has collected since" in said
-    assert "has collected since" in call("rev-parse", "high_lr@{0}~1", code=4).stderr
+    assert "which gradient gc has removed since" in said
+    assert "has removed since" in call("rev-parse", "high_lr@{0}~1", code=4).stderr
 
 
 def test_reflog_of_a_deleted_branch(history: PlainRepo) -> None:

@@ -134,7 +134,7 @@ def test_a_command_that_stops_too_early_proves_nothing(trained: Path) -> None:
     ("revs", "code", "reason"),
     [
         ("main@2", 2, "is not a range"),
-        ("main@6..main@2", 5, "on one line"),
+        ("main@6..main@2", 5, "in its history"),
         ("main@2..main@7", 4, "no step 7"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_search_is_gone_on_with_by_another_process(tmp_path: Path) -> None:
     assert [each.verdict for each in again.state.log] == ["bad", "good", "good", "skip", "bad"]
     assert bisect.reset(repo)
     assert not bisect.reset(repo)
-    with pytest.raises(NotFoundError, match="no search was begun"):
+    with pytest.raises(NotFoundError, match="no search was started"):
         Bisection.load(repo)
 
 
@@ -121,7 +121,7 @@ def test_verdicts_must_not_contradict(tmp_path: Path) -> None:
         with pytest.raises(ConflictError, match="says the opposite"):
             bisection.judge(verdict, oids[place])  # type: ignore[arg-type]
     for place in (0, 5):
-        with pytest.raises(ConflictError, match="does not lie between"):
+        with pytest.raises(ConflictError, match="is not between"):
             bisection.judge("good", oids[place])
     bisection.judge("bad", oids[4])
     assert bisection.open == 3
@@ -131,7 +131,7 @@ def test_verdicts_must_not_contradict(tmp_path: Path) -> None:
 def test_a_damaged_note_says_how_to_begin_anew(tmp_path: Path, text: str) -> None:
     repo = make_repo(tmp_path / "repo")
     Path(repo.path, ".gradient-repo", bisect.NAME).write_text(text)
-    with pytest.raises(MalformedObjectError, match="begin anew"):
+    with pytest.raises(MalformedObjectError, match="start again"):
         bisect.load_state(repo)
 
 

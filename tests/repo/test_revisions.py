@@ -256,7 +256,7 @@ def test_words(repo: Repository) -> None:
     [
         (
             "main@best:los",
-            "no commit on the line of 'main' has a finite metric",
+            "no commit in the history of 'main' has a finite metric",
             ["main@best:loss"],
         ),
         ("main@{9}", "has 2 moves", ["main@{1}"]),

@@ -13,14 +13,14 @@ from gradient.errors import OwnershipError
 from gradient.repo.repository import Repository
 from gradient.repo.trust import SAFE_DIRECTORY, Trust
 from tests.foreign_owner import SOMEBODY, give_away, needs_root
-from tools.campaigns import repos
+from tools.campaigns import synthetic_repo
 
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
     """A repo with a commit that belongs to somebody else."""
     path = tmp_path / "shared" / "gpt"
-    repos.commit(repos.go_on(repos.make(path), "main"), 1, 3)
+    synthetic_repo.commit(synthetic_repo.go_on(synthetic_repo.make(path), "main"), 1, 3)
     give_away(path)
     return path
 
@@ -38,7 +38,7 @@ def test_what_the_variables_say() -> None:
 
 
 def test_our_own_needs_no_word(tmp_path: Path) -> None:
-    repos.make(tmp_path / "gpt").check_writable()
+    synthetic_repo.make(tmp_path / "gpt").check_writable()
     Trust().check(str(tmp_path / "nothing there"))
 
 
@@ -56,7 +56,7 @@ def test_the_error_names_the_owner_and_the_way(foreign: Path) -> None:
 
 @needs_root
 def test_reading_is_free(foreign: Path) -> None:
-    assert repos.read_everything(foreign) == {"main": [1]}
+    assert synthetic_repo.read_everything(foreign) == {"main": [1]}
     assert Repository.open(foreign).resolve("main@1").commit.step == 1
 
 
@@ -93,7 +93,7 @@ def test_sudo_is_its_caller(foreign: Path) -> None:
 
 def test_only_root_is_believed_who_called_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable is anybody's to set."""
-    repos.make(Path("gpt"))
+    synthetic_repo.make(Path("gpt"))
     monkeypatch.setattr(os, "geteuid", lambda: SOMEBODY)
     with pytest.raises(OwnershipError):
         Trust(sudo_user=Path("gpt").stat().st_uid).check("gpt")

@@ -10,7 +10,7 @@ import pytest
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
 from tests.storage.faults import counted
-from tools.campaigns import repos
+from tools.campaigns import synthetic_repo as repos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
