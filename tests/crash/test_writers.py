@@ -38,7 +38,7 @@ def test_nothing_is_lost_and_nothing_hangs(which: str, fork_server: ForkServer) 
 
 
 def test_what_is_lost_is_noticed(tmp_path: Path) -> None:
-    writers.repos.make(tmp_path / "run")
+    writers.synthetic_repo.make(tmp_path / "run")
     with pytest.raises(ViolationError, match="1 of 1 acknowledged commits are lost"):
         writers.judge(tmp_path / "run", ["0" * 64])
 
@@ -51,14 +51,14 @@ def test_a_writer_that_is_stuck_says_where(fork_server: ForkServer, tmp_path: Pa
 
 def run_with_one_that_hangs(folder: Path) -> None:
     """Let a writer do nothing but wait at its third commit."""
-    commit = writers.repos.commit
+    commit = writers.synthetic_repo.commit
 
     def hang(line: writers.BranchWriter, step: int, *numbers: int, lean: bool) -> object:
         while step == 3:
             signal.pause()
         return commit(line, step, *numbers, lean=lean)
 
-    writers.repos.commit = hang
+    writers.synthetic_repo.commit = hang
     writers._HUNG = 8.0
     with pytest.raises(ViolationError) as caught:
         writers.run(folder, writers.Plan(1, 4, kills=0, stops=0))
