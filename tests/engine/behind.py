@@ -76,7 +76,7 @@ def live(ending: str, journal: Path) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if ending == "handled SIGTERM":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
-    fs.observer = dawdle
+    fs.calls.observer = dawdle
     for step in (1, 2, 3):
         rig.step()
         engine.commit(step)
@@ -115,7 +115,7 @@ def end_slowly(ending: str, terminal: str) -> None:
         shown.set()
 
     progress_line.ProgressLine._draw = noting  # type: ignore[method-assign]
-    fs.observer = lambda _: None if shown.wait(LIMIT) else os._exit(9)
+    fs.calls.observer = lambda _: None if shown.wait(LIMIT) else os._exit(9)
     engine.commit(2)
     engine.commit(3)
     if ending == "close":
@@ -145,7 +145,7 @@ def end_held(ending: str) -> None:
                 Path("ended").touch()
             time.sleep(0.001)
 
-    fs.observer = hold
+    fs.calls.observer = hold
     engine.commit(2)
     engine.commit(3)
     if ending == "Ctrl-C":
@@ -155,14 +155,14 @@ def end_held(ending: str) -> None:
 def end_with_a_log(seconds: float) -> None:
     """End with a commit unfinished for some time."""
     _, engine = started()
-    fs.observer = lambda call: time.sleep(seconds) if call.operation == "sync" else None
+    fs.calls.observer = lambda call: time.sleep(seconds) if call.operation == "sync" else None
     engine.commit(1)
 
 
 def commit_at_exit() -> None:
     """Commit when the interpreter waits for no thread any more."""
     rig, engine = started(width=100)
-    fs.observer = dawdle
+    fs.calls.observer = dawdle
     engine.commit(1)
 
     def late() -> None:
@@ -197,7 +197,7 @@ def fail_unseen(number: int, told: str) -> None:
 def fork_often(times: int) -> None:
     """Fork in the middle of commits; the children try what they must not."""
     rig, engine = started(max_pending=2)
-    fs.observer = dawdle
+    fs.calls.observer = dawdle
     for step in range(1, times + 1):
         rig.step()
         revision = engine.commit(step)

@@ -117,12 +117,12 @@ def fail_before_the_signal(boundary: str, on_full: OnFull, *, lasting: bool) -> 
         rig.step()
         Path("state").write_text(digest(rig.model, rig.optimizer, rig.scheduler))
         if step == 2:
-            fs.observer = Fault(0, errno.ENOSPC, persistent=True)
+            fs.calls.observer = Fault(0, errno.ENOSPC, persistent=True)
         revision = commit(step)
         assert revision is not None
         settle(revision)
         if step == 2:
-            fs.observer = fs.observer if lasting else None
+            fs.calls.observer = fs.calls.observer if lasting else None
             Path("failed").touch()
             while not engine.preempted:
                 time.sleep(0.001)

@@ -134,7 +134,7 @@ def test_the_run_waits_for_room(background: bool, caplog: pytest.LogCaptureFixtu
     def nap(seconds: float) -> None:
         naps.append(seconds)
         if len(naps) == 3:
-            fs.observer = None
+            fs.calls.observer = None
 
     engine._session.disk_full.sleep = nap
     rig.step()
@@ -180,7 +180,7 @@ def test_a_fork_waits_for_room_wherever_there_is_none(move: str) -> None:
 
             def nap(seconds: float, naps: list[float] = naps) -> None:
                 naps.append(seconds)
-                fs.observer = None
+                fs.calls.observer = None
 
             engine._session.disk_full.sleep = nap
             with observed(fault):
@@ -370,12 +370,12 @@ def test_a_full_file_that_does_not_fit_is_a_thin_one() -> None:
 
 def kinds() -> dict[str, int]:
     found: dict[str, int] = {}
-    observer, fs.observer = fs.observer, None
+    observer, fs.calls.observer = fs.calls.observer, None
     for path in Path("work/run").glob("ckpt_*.pt"):
         mark = read_mark(str(path))
         if mark is not None:
             found[mark.kind] = found.get(mark.kind, 0) + 1
-    fs.observer = observer
+    fs.calls.observer = observer
     return found
 
 

@@ -248,7 +248,7 @@ def test_a_commit_that_fails_while_the_last_one_waits_for_it() -> None:
             def heal() -> None:
                 go.set()
                 settle(failing)
-                fs.observer = None
+                fs.calls.observer = None
 
             failing = engine._session.position.last
             assert failing is not None

@@ -467,7 +467,7 @@ def test_a_disk_that_can_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch
             raise OSError(5, "Input/output error")
 
     first_name = first(root).name
-    monkeypatch.setattr(fs, "observer", fail)
+    monkeypatch.setattr(fs.calls, "observer", fail)
     assert "pack-unreadable" in rig.look(root)
     first_name = f"main/{2:016d}"
     assert "record-unreadable" in rig.look(root)

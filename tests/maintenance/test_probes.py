@@ -52,7 +52,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, operation: str, number: int) -> None
         if call.operation == operation:
             raise OSError(number, "refused")
 
-    monkeypatch.setattr(fs, "observer", observe)
+    monkeypatch.setattr(fs.calls, "observer", observe)
 
 
 @pytest.mark.parametrize(

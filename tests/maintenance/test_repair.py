@@ -218,10 +218,10 @@ def test_a_full_disk_leaves_the_packs_where_they_were(
         if call.operation == "write":
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fs, "observer", full)
+    monkeypatch.setattr(fs.calls, "observer", full)
     with pytest.raises(GradientIOError):
         mend(root)
-    monkeypatch.setattr(fs, "observer", None)
+    monkeypatch.setattr(fs.calls, "observer", None)
     assert path.exists()
     assert mend(root).after.is_sound
 

@@ -71,7 +71,7 @@ def test_killed_at_any_call(folders: Iterator[Path], monkeypatch: pytest.MonkeyP
         countdown = Countdown(number, Killed(), forever=True)
         acknowledged: list[Oid] = []
         with monkeypatch.context() as patch:
-            patch.setattr(fs, "observer", countdown)
+            patch.setattr(fs.calls, "observer", countdown)
             with contextlib.suppress(Killed):
                 acknowledged.append(commit(line, 5).commit)
         check(folder, oids, acknowledged)
@@ -92,7 +92,7 @@ def test_refused_at_any_call(
         countdown = Countdown(number, OSError(code, os.strerror(code)), forever=forever)
         acknowledged: list[Oid] = []
         with monkeypatch.context() as patch:
-            patch.setattr(fs, "observer", countdown)
+            patch.setattr(fs.calls, "observer", countdown)
             try:
                 acknowledged.append(commit(line, 5).commit)
             except GradientIOError as error:

@@ -123,7 +123,7 @@ def test_a_config_is_durable_before_the_folder_is_a_repo(
     def watch(call: fs.Call) -> None:
         calls.append((call.operation, call.target or call.path))
 
-    monkeypatch.setattr(fs, "observer", watch)
+    monkeypatch.setattr(fs.calls, "observer", watch)
     create_repo(tmp_path / "gpt")
 
     inside = str(tmp_path / "gpt" / ".gradient-repo")

@@ -36,11 +36,11 @@ class Fault:
 
 @contextmanager
 def observed(observer: fs.Observer) -> Iterator[None]:
-    before, fs.observer = fs.observer, observer
+    before, fs.calls.observer = fs.calls.observer, observer
     try:
         yield
     finally:
-        fs.observer = before
+        fs.calls.observer = before
 
 
 @contextmanager

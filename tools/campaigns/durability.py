@@ -113,11 +113,12 @@ def calls(words: frozenset[str]) -> Iterator[Call]:
 
 
 def _name(node: ast.Call, file: str) -> str:
-    """Return what is called; of renames and links only what goes through the one module."""
+    """Return what is called; of renames and links only those that go through `storage.fs`."""
     if isinstance(node.func, ast.Attribute):
         of = ast.unparse(node.func.value)
         return node.func.attr if node.func.attr in _SYNCS or of == "fs" else ""
-    return node.func.id if isinstance(node.func, ast.Name) and file == "storage/fs.py" else ""
+    inside = file.startswith("storage/fs/")
+    return node.func.id if isinstance(node.func, ast.Name) and inside else ""
 
 
 def _durable(node: ast.Call, words: frozenset[str]) -> bool:

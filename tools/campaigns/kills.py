@@ -146,7 +146,7 @@ def _be_the_child(work: Callable[[Say], object], pipe: int) -> None:
 
 def _act(path: Path, refs: Refs, name: str, act: Operation, call: int, say: Say) -> None:
     """Do one thing, and die before a call."""
-    fs.observer = Death(call)
+    fs.calls.observer = Death(call)
     act(Life(path, refs, say, name))
 
 

@@ -387,15 +387,15 @@ def _refusing(operation: str) -> AbstractContextManager[None]:
 @contextmanager
 def _meeting(operation: str, path: str, error: BaseException) -> Iterator[None]:
     """Answer such calls so; whoever watches the others goes on watching."""
-    before = fs.observer
+    before = fs.calls.observer
 
     def watch(call: fs.Call) -> int | None:
         if call.operation == operation and call.path.endswith(path):
             raise error
         return None if before is None else before(call)
 
-    fs.observer = watch
+    fs.calls.observer = watch
     try:
         yield
     finally:
-        fs.observer = before
+        fs.calls.observer = before
