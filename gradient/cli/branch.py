@@ -109,7 +109,7 @@ def _change(
         output.line(f"{output.bold(given[0])} is at {found.revision}")
         if given[0] in repo.refs.names(space="tags"):
             output.note(f"{given[0]} is also a tag; from now on, name the tag's commit by its id")
-    repo.store.tidy()
+    repo.store.compact_indexes()
     follow_refs(repo)
 
 

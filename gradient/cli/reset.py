@@ -39,7 +39,7 @@ def command(ctx: click.Context, rev: str, branch: str | None) -> None:
     repo.check_writable()
     reason = f"reset to {rev}"
     aside = ref_edits.reset_branch(repo, name, found.oid, reason=reason)
-    repo.store.tidy()
+    repo.store.compact_indexes()
     follow_refs(repo)
     revision = output.bold(f"{name}@{found.commit.step}")
     output.line(f"{name} is at {revision} ({found.oid.short})")

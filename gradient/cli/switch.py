@@ -42,7 +42,7 @@ def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> N
         found = repo.resolve(rev or "latest", branch=active_branch(repo))
         repo.check_writable()
         ref_edits.create_branch(repo, branch, found.oid, reason=f"branch at {found.revision}")
-        repo.store.tidy()
+        repo.store.compact_indexes()
         follow_refs(repo)
     elif branch not in repo.branches():
         near = difflib.get_close_matches(branch, repo.branches())

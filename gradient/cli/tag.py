@@ -63,7 +63,7 @@ def command(
         return
     found = repo.resolve(rev or "latest", branch=active_branch(repo))
     ref_edits.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
-    repo.store.tidy()
+    repo.store.compact_indexes()
     output.line(f"{output.bold(name)} is {found.revision} ({found.oid.short})")
     if name in repo.branches():
         output.note(

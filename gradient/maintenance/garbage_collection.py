@@ -35,7 +35,7 @@ from gradient.storage.base import Storage
 from gradient.storage.directory import NO_ROOM
 from gradient.store import pack as packs
 from gradient.store import repack
-from gradient.store.ledger_compaction import tidy
+from gradient.store.index_compaction import compact
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
 from gradient.store.refs import RefRecord
@@ -197,7 +197,7 @@ class _Collection:
             # Its commits lie in a few packs now, which no writer would make a ledger of.
             store = ObjectStore(storage, workers=1)
             store.refresh()
-            tidy(store.catalogue, storage, least=1)
+            compact(store.catalogue, storage, min_packs=1)
         return self.done
 
     def _open(self) -> ObjectStore:

@@ -1,12 +1,13 @@
-"""A ledger: what the footers of many packs say, and the commits in them, in one derived file.
+"""A multi-pack index: the footers of many packs, and the commits in them, in one derived file.
 
     head | facts: a row per pack, a row per commit, branches, the commits' bodies | indexes
 
-Opening a repo with 10,000 packs reads a few ledgers instead of 10,000 footers, and reading history
-nothing but their facts. Rules: a ledger is written as a whole, under the hash of its head, which
-holds the hashes of the other parts; what does not prove right is as good as absent. A pack never
-changes, so a ledger is never wrong about one that is there, only silent about those that came
-later. It may vanish at any time: then the packs are opened one by one.
+The format calls such a file a ledger. To open a repo with 10,000 packs, a few multi-pack indexes
+are read instead of 10,000 footers; to read history, only their facts. Rules: a file is written as a
+whole, and named by the hash of its head, which holds the hashes of the other parts. A file whose
+hashes do not match is ignored. A pack never changes, so a file is never wrong about a pack that
+exists; it does not cover packs that came later. It may vanish at any time: then the packs are
+opened one by one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from gradient.store.pack import Pack
 from gradient.store.pack_format import ROW, TRAILER
 
 FOLDER: Final = "ledgers"
-"""Where ledgers lie in a storage."""
+"""The folder of multi-pack indexes in a storage."""
 SUFFIX: Final = ".ledger"
 VERSION: Final = 1
 MAGIC: Final = b"GRADLEDG"
@@ -50,34 +51,34 @@ COMMIT: Final = np.dtype(
         ("flags", "<u4"),
     ]
 )
-"""One commit: id, first parent (zeros without one), step, the places of its pack and of its branch
+"""One commit: id, first parent (zeros without one), step, the numbers of its pack and of its branch
 in their tables, length of the body, flags. 88 bytes."""
 HAS_PARENT: Final = 1
 IS_ANCHOR: Final = 2
 MERGES: Final = 4
 
-MOST_BYTES: Final = 64 << 20
-"""A ledger that is larger is not merged with others any more."""
+MAX_MERGED_BYTES: Final = 64 << 20
+"""The length up to which multi-pack indexes are merged."""
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """What a ledger says of one pack."""
+class PackEntry:
+    """The contents of a multi-pack index about one pack."""
 
     id: str
     """The pack's id."""
     size: int
     """The length of its file."""
     index: bytes
-    """Its index, as it stands in the pack."""
+    """Its index, the same bytes as in the pack."""
     rows: int
-    """How many rows that has."""
+    """The number of rows of the index."""
     commits: tuple[tuple[Oid, Link, bytes], ...]
-    """The commits in it: ids, places in history, bodies."""
+    """The commits in it: id, place in history and body of each."""
 
 
 class MultiPackIndex:
-    """A ledger whose facts were read and proved. Its indexes are read when they are asked for."""
+    """A file whose facts were read and proved. Its indexes are read on demand."""
 
     def __init__(self, name: str, head: bytes, facts: bytes) -> None:
         _, _, packs, commits, names, _, length, _, digest = HEAD.unpack(head)
@@ -90,7 +91,7 @@ class MultiPackIndex:
         table, listed = _tables(head, facts)
         ids = table["id"].tobytes().hex()
         self.ids = [ids[at : at + 64] for at in range(0, 64 * packs, 64)]
-        """The packs it tells of."""
+        """The packs that it covers."""
         self._places = {pack_id: number for number, pack_id in enumerate(self.ids)}
         self._sizes: list[int] = table["size"].tolist()
         self._rows: list[int] = table["rows"].tolist()
@@ -114,15 +115,15 @@ class MultiPackIndex:
         return self._start + self._length
 
     def size(self, pack_id: str) -> int:
-        """Return the length of a pack that it tells of."""
+        """Return the length of a covered pack."""
         return self._sizes[self._places[pack_id]]
 
     def commits(self) -> Iterator[tuple[bytes, str]]:
-        """Yield the id of every commit, and its pack's."""
+        """Yield the ids of every commit and of its pack."""
         return ((oid, self.ids[self._packs[number]]) for oid, number in self._numbers.items())
 
     def link(self, oid: bytes) -> Link | None:
-        """Return a commit's place in history; None where it is not here."""
+        """Return a commit's place in history; None if no covered pack has it."""
         number = self._numbers.get(oid)
         if number is None:
             return None
@@ -135,7 +136,7 @@ class MultiPackIndex:
         return Link(parent, self._steps[number], anchored, branch, merges)
 
     def body(self, oid: bytes) -> bytes | None:
-        """Return the body of a commit, proved by its hash; None where it is not here."""
+        """Return a commit's body, proved by its hash; None if no covered pack has it."""
         number = self._numbers.get(oid)
         if number is None:
             return None
@@ -143,7 +144,7 @@ class MultiPackIndex:
         return body if Oid.of(Kind.COMMIT, body) == oid else None
 
     def indexes(self, storage: Storage) -> list[tuple[bytes, int]] | None:
-        """Read every pack's index and its number of rows; None where they do not prove right."""
+        """Return every pack's index and its number of rows; None if their hash does not match."""
         try:
             raw = storage.read(self.name, offset=self._start)
         except GradientIOError:
@@ -158,7 +159,7 @@ class MultiPackIndex:
         return found
 
     def packs(self, storage: Storage) -> list[Pack] | None:
-        """Read every pack's index, checked like a footer; None where one can not be relied on."""
+        """Return every pack, its index checked like a footer; None if any index is damaged."""
         found = self.indexes(storage)
         if found is None:
             return None
@@ -168,8 +169,8 @@ class MultiPackIndex:
         ]
         return None if pack_format.faulty([pack.index for pack in opened]) else opened
 
-    def pages(self, storage: Storage) -> list[Page] | None:
-        """Return all it says, to be written again; None where it does not prove right."""
+    def entries(self, storage: Storage) -> list[PackEntry] | None:
+        """Return all entries, to be written again; None if any of them is damaged."""
         found = self.indexes(storage)
         if found is None:
             return None
@@ -180,7 +181,7 @@ class MultiPackIndex:
                 return None
             held[self._packs[number]].append((Oid(oid), link, body))
         return [
-            Page(pack_id, size, index, rows, tuple(commits))
+            PackEntry(pack_id, size, index, rows, tuple(commits))
             for pack_id, size, (index, rows), commits in zip(
                 self.ids, self._sizes, found, held, strict=True
             )
@@ -188,20 +189,20 @@ class MultiPackIndex:
 
 
 def name_of(head: bytes) -> str:
-    """Return the storage name of the ledger that begins with these bytes."""
+    """Return the storage name of the file that begins with these bytes."""
     return f"{FOLDER}/{blake3(head).hexdigest()}{SUFFIX}"
 
 
-def write(storage: Storage, pages: Sequence[Page]) -> MultiPackIndex:
-    """Write a ledger: not synced, for losing it costs nothing but time."""
-    table = np.zeros(len(pages), PACK)
-    listed = np.zeros(sum(len(page.commits) for page in pages), COMMIT)
+def write(storage: Storage, entries: Sequence[PackEntry]) -> MultiPackIndex:
+    """Write a multi-pack index. It is not synced, because losing it costs nothing but time."""
+    table = np.zeros(len(entries), PACK)
+    listed = np.zeros(sum(len(entry.commits) for entry in entries), COMMIT)
     branches: dict[str, int] = {}
     bodies: list[bytes] = []
-    for number, page in enumerate(pages):
-        bases = (len(page.index) - page.rows * ROW.itemsize) // 32
-        table[number] = (bytes.fromhex(page.id), page.size, page.rows, bases)
-        for oid, link, body in page.commits:
+    for number, entry in enumerate(entries):
+        bases = (len(entry.index) - entry.rows * ROW.itemsize) // 32
+        table[number] = (bytes.fromhex(entry.id), entry.size, entry.rows, bases)
+        for oid, link, body in entry.commits:
             flags = HAS_PARENT if link.parent is not None else 0
             flags |= IS_ANCHOR if link.anchored else 0
             flags |= MERGES if link.merges else 0
@@ -212,7 +213,7 @@ def write(storage: Storage, pages: Sequence[Page]) -> MultiPackIndex:
             bodies.append(body)
     names = json.dumps([*branches]).encode("ascii")
     facts = b"".join([table.tobytes(), listed.tobytes(), names, *bodies])
-    indexes = b"".join(page.index for page in pages)
+    indexes = b"".join(entry.index for entry in entries)
     head = HEAD.pack(
         MAGIC,
         VERSION,
@@ -230,17 +231,17 @@ def write(storage: Storage, pages: Sequence[Page]) -> MultiPackIndex:
 
 
 def read_all(storage: Storage, *, but: Container[str] = ()) -> list[MultiPackIndex]:
-    """Return the ledgers there are but those named, and those that do not prove right."""
+    """Return the multi-pack indexes of a storage, except damaged ones and those named in `but`."""
     try:
         names = [f"{FOLDER}/{each}" for each in storage.names(FOLDER) if each.endswith(SUFFIX)]
     except GradientIOError:
         return []
     found = (read(storage, name) for name in names if name not in but)
-    return [ledger for ledger in found if ledger is not None]
+    return [index for index in found if index is not None]
 
 
 def read(storage: Storage, name: str) -> MultiPackIndex | None:
-    """Read a ledger's facts; None where they do not prove right."""
+    """Read the facts of a multi-pack index; None if it is damaged."""
     try:
         with storage.open(name) as reader:
             head = bytearray(HEAD.size)
@@ -268,7 +269,7 @@ def _tables(head: bytes, facts: bytes | bytearray) -> tuple[pack_format.Rows, pa
 
 
 def _consistent(head: bytes, facts: bytearray) -> bool:
-    """Whether the tables' numbers add up to the lengths of what follows them."""
+    """Return whether the numbers in the tables add up to the lengths of the parts after them."""
     _, _, packs, _, names, length, rest, _, _ = HEAD.unpack(head)
     if not packs:
         return False

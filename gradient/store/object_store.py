@@ -16,7 +16,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
 from gradient.store.blob_batches import batches
 from gradient.store.frame_reader import MAX_DEPTH, Place, read_object
-from gradient.store.ledger_compaction import tidy
+from gradient.store.index_compaction import compact
 from gradient.store.pack_catalogue import PackCatalogue
 from gradient.store.pack_format import FrameRow
 from gradient.store.transaction import Transaction
@@ -186,7 +186,7 @@ class ObjectStore:
     def begin(self, *, mode: Mode, plain: bool = False) -> Transaction:
         """Begin to write objects; `plain`: all without a base, also those stored as differences."""
         self._catalogue.catch_up()
-        tidy(self._catalogue, self._storage)
+        compact(self._catalogue, self._storage)
         return Transaction(
             self._storage,
             self._catalogue,
@@ -209,13 +209,13 @@ class ObjectStore:
         finally:
             self._alone = False
 
-    def tidy(self) -> None:
-        """Make the next opening faster, where there is something to gain; never fails.
+    def compact_indexes(self) -> None:
+        """Make the next opening faster, if there is something to gain; never raises.
 
-        For those who write anyway. `begin` does it by itself.
+        For commands that write anyway. `begin` does it as well.
         """
         self.refresh()
-        tidy(self._catalogue, self._storage)
+        compact(self._catalogue, self._storage)
 
     def packs(self) -> tuple[int, int]:
         """Return the number of packs, and the length of all together, as of the last refresh."""

@@ -52,7 +52,7 @@ READING = [
 @pytest.mark.parametrize("arguments", READING, ids=" ".join)
 def test_history_is_read_from_ledgers(large: Path, arguments: tuple[str, ...]) -> None:
     before = call("-C", str(large), *arguments, "--json").stdout
-    Repository.open(large / "large").store.tidy()
+    Repository.open(large / "large").store.compact_indexes()
     counts = opened(large, *arguments)
     assert counts["ledgers"] >= 1
     assert counts["pack"] == 0
@@ -61,7 +61,7 @@ def test_history_is_read_from_ledgers(large: Path, arguments: tuple[str, ...]) -
 
 @pytest.mark.parametrize("arguments", [("status",), ("show",), ("du",)], ids=lambda each: each[0])
 def test_a_state_is_read_from_few_packs(large: Path, arguments: tuple[str, ...]) -> None:
-    Repository.open(large / "large").store.tidy()
+    Repository.open(large / "large").store.compact_indexes()
     assert opened(large, *arguments)["pack"] <= 60
 
 

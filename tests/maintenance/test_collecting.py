@@ -25,8 +25,8 @@ from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
-from gradient.store import ledger_compaction, repack
-from gradient.store.multi_pack_index import Page
+from gradient.store import index_compaction, repack
+from gradient.store.multi_pack_index import PackEntry
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
 from tests.maintenance.moments import DAY, hooked
@@ -153,19 +153,19 @@ def test_a_ledger_that_lies_is_not_believed(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that main's own pack has the chunk for which another is kept."""
-    page = ledger_compaction._page
+    page = index_compaction._entry
     wanted, other = (bytes(Oid.of(Kind.BLOB, content(n))) for n in (8, 24))
 
-    def lying(catalogue: Any, pack: Pack) -> Page | None:
+    def lying(catalogue: Any, pack: Pack) -> PackEntry | None:
         told = page(catalogue, pack)
         assert told is not None
         index = bytes(told.index).replace(other, wanted)
-        return Page(told.id, told.size, index, told.rows, told.commits)
+        return PackEntry(told.id, told.size, index, told.rows, told.commits)
 
-    monkeypatch.setattr(ledger_compaction, "_page", lying)
+    monkeypatch.setattr(index_compaction, "_entry", lying)
     store = ObjectStore(repo.storage, workers=1)
     store.refresh()
-    ledger_compaction.tidy(store.catalogue, repo.storage, least=1)
+    index_compaction.compact(store.catalogue, repo.storage, min_packs=1)
     assert len(repo.storage.names("ledgers")) == 1
     collect(repo, grace=0.0)
     assert read_everything(repo.path) == {"main": [0, 1]}

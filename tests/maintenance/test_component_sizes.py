@@ -149,7 +149,7 @@ def test_no_chunk_is_read(adapted: Repository) -> None:
 
 def test_what_is_not_there_counts_nothing(adapted: Repository) -> None:
     packs = Path(adapted.path, ".gradient-repo", "objects", "pack")
-    adapted.store.tidy()
+    adapted.store.compact_indexes()
     oldest = adapted.resolve("main@3").oid
     holder = adapted.store.catalogue.index.find(oldest)[0][0]
     (packs / f"{holder.id}.pack").chmod(0o644)

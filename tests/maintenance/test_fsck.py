@@ -28,7 +28,7 @@ from gradient.state import tensors
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import multi_pack_index as ledgers
-from gradient.store.multi_pack_index import Page
+from gradient.store.multi_pack_index import PackEntry
 from gradient.store.pack import PackWriter, open_packs
 from gradient.store.pack_format import FRAME_MAGIC, HEADER, TRAILER
 from gradient.store.refs import RefRecord
@@ -226,7 +226,7 @@ def add_ledger(root: Path, *, lie: bool = False) -> Path:
         assert not isinstance(pack, Exception)
         index = bytearray(pack.index_bytes)
         index[49] ^= lie  # a codec
-        pages.append(Page(pack.id, pack.size, bytes(index), len(pack.rows), ()))
+        pages.append(PackEntry(pack.id, pack.size, bytes(index), len(pack.rows), ()))
     ledgers.write(storage, pages)
     (path,) = (root / INSIDE / "ledgers").iterdir()
     return path

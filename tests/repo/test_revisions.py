@@ -18,7 +18,7 @@ from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.repo.revision_grammar import ParsedRevision
 from gradient.store import pack_catalogue
-from gradient.store.ledger_compaction import tidy
+from gradient.store.index_compaction import compact
 from tests.repo.making import builder, commit, fork, make_repo, run
 
 if TYPE_CHECKING:
@@ -353,7 +353,7 @@ def test_words_agree_with_a_search_by_hand(
     # With a ledger and without, the answers are the same.
     with_ledger = Repository.open(repo.path)
     with_ledger.store.refresh()
-    tidy(with_ledger.store._catalogue, with_ledger.store._storage, least=1)
+    compact(with_ledger.store._catalogue, with_ledger.store._storage, min_packs=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack_catalogue, "_FEW", 0)
         again = Repository.open(repo.path)

@@ -15,7 +15,7 @@ from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Storage
 from gradient.storage.memory import MemoryStorage
-from gradient.store import ledger_compaction, multi_pack_index
+from gradient.store import index_compaction, multi_pack_index
 from gradient.store import pack as packs
 from gradient.store.object_store import ObjectStore
 
@@ -53,7 +53,7 @@ def write(storage: Storage, *, least: int = 1) -> None:
     """Write a ledger of all packs that are in none."""
     store = ObjectStore(storage, workers=1)
     store.refresh()
-    ledger_compaction.tidy(store._catalogue, storage, least=least)
+    index_compaction.compact(store._catalogue, storage, min_packs=least)
 
 
 def ledgers(storage: MemoryStorage) -> list[str]:
@@ -200,12 +200,12 @@ def test_a_forged_index_is_found_out_where_it_matters() -> None:
     store.refresh()
     pages = [
         page
-        for pack in store._catalogue.loose_packs()
-        if (page := ledger_compaction._page(store._catalogue, pack))
+        for pack in store._catalogue.uncovered_packs()
+        if (page := index_compaction._entry(store._catalogue, pack))
     ]
     # Every page carries the index of the next pack: well formed, and wrong.
     swapped = [
-        multi_pack_index.Page(page.id, page.size, after.index, after.rows, page.commits)
+        multi_pack_index.PackEntry(page.id, page.size, after.index, after.rows, page.commits)
         for page, after in zip(pages, pages[1:] + pages[:1], strict=True)
     ]
     multi_pack_index.write(storage, swapped)
@@ -220,7 +220,7 @@ def test_a_commit_that_was_lost_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
     oids = fill(storage, 20)
     write(storage)
     store = ObjectStore(storage, workers=1)
-    pack_id = store._catalogue._commits[oids[4]] if oids[4] in store else ""
+    pack_id = store._catalogue._covered._commits[oids[4]] if oids[4] in store else ""
     name = f"objects/pack/{pack_id}.pack"
     storage.contents[name] = storage.contents[name][:-1]
     fresh = ObjectStore(storage, workers=1)
@@ -247,7 +247,7 @@ def test_few_ledgers_stay_however_long_the_history() -> None:
         for pack_id in found.ids
     ]
     assert len(told) == len(set(told))
-    assert 700 - len(told) <= ledger_compaction.LOOSE
+    assert 700 - len(told) <= index_compaction.MIN_PACKS
 
 
 def test_a_place_that_takes_no_ledger_fails_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,7 +291,7 @@ def test_ledgers_that_another_process_replaced() -> None:
         oids += fill(storage, 3, first=first, parent=oids[-1])
         mine.refresh()
         write(storage)  # the other one was faster: what this one knows of is gone
-        ledger_compaction.tidy(mine.catalogue, storage, least=1)
+        index_compaction.compact(mine.catalogue, storage, min_packs=1)
         assert set(mine.commits()) == set(oids)
         assert [mine.known_commit(oid) or mine.read(oid, Kind.COMMIT) for oid in oids]
     assert answers(storage, oids)["packs"] == mine.packs()
@@ -329,9 +329,9 @@ def test_ledgers_that_another_process_merged_are_done_without() -> None:
     for number in range(8, 20, 3):
         oids += fill(storage, 3, first=number, parent=oids[-1])
         ours.refresh()
-        ledger_compaction.tidy(ours.catalogue, storage, least=1)
+        index_compaction.compact(ours.catalogue, storage, min_packs=1)
         assert set(ours.commits()) == set(oids)
-    packs = {pack_id for told in ours.catalogue.told().values() for pack_id in told}
+    packs = {pack_id for told in ours.catalogue.covered().values() for pack_id in told}
     assert len(packs) == len(oids)
     assert answers(storage, oids)["commits"] == sorted(oids)
     assert all(ours.read(oid, Kind.COMMIT) for oid in oids)
@@ -349,9 +349,9 @@ def test_a_ledger_that_went_bad_is_written_anew(damage: bytes) -> None:
     storage.contents[name] = damage
     oids += fill(storage, 4, first=4, parent=oids[-1])
     ours.refresh()
-    ledger_compaction.tidy(ours.catalogue, storage, least=1)
+    index_compaction.compact(ours.catalogue, storage, min_packs=1)
     assert ledgers(storage) != [name]
-    assert len(ours.catalogue.told()) == 1
+    assert len(ours.catalogue.covered()) == 1
     assert set(ours.commits()) == set(oids)
     assert answers(storage, oids)["commits"] == sorted(oids)
 
@@ -390,10 +390,10 @@ def test_no_ledger_tells_of_what_was_collected_meanwhile(monkeypatch: pytest.Mon
     """Each pack was read out of the trash, after a look at all of that: for minutes, under a lease,
     so that the collection could not empty it and the next one added to it."""
     storage, ours, _ = behind(60)
-    assert ours.catalogue.loose == 60
+    assert ours.catalogue.uncovered == 60
     looked, opened = looks(storage, monkeypatch), opens(storage, monkeypatch)
-    ledger_compaction.tidy(ours.catalogue, storage, least=60)
-    assert ours.catalogue.loose == 0
+    index_compaction.compact(ours.catalogue, storage, min_packs=60)
+    assert ours.catalogue.uncovered == 0
     assert not opened
     assert packs.TRASH not in looked
     assert not ledgers(storage)
@@ -407,7 +407,7 @@ def test_packs_that_go_while_a_ledger_is_written(monkeypatch: pytest.MonkeyPatch
     refresh = ours.catalogue.refresh
     monkeypatch.setattr(ours.catalogue, "refresh", lambda: (refresh(), trash(storage)))
     looked, opened = looks(storage, monkeypatch), opens(storage, monkeypatch)
-    ledger_compaction.tidy(ours.catalogue, storage, least=60)
+    index_compaction.compact(ours.catalogue, storage, min_packs=60)
     assert not opened
     assert packs.TRASH not in looked
 
@@ -433,11 +433,11 @@ def test_who_believes_footers_alone_writes_no_ledger_twice() -> None:
     ours = ObjectStore(storage, workers=1)
     ours.refresh()
     assert ours.catalogue.recheck()
-    assert ours.catalogue.loose == 100
-    ledger_compaction.tidy(ours.catalogue, storage)
-    assert ours.catalogue.loose == 0
+    assert ours.catalogue.uncovered == 100
+    index_compaction.compact(ours.catalogue, storage)
+    assert ours.catalogue.uncovered == 0
     assert set(ours.commits()) == set(oids)
-    assert not ours.catalogue.told()
+    assert not ours.catalogue.covered()
 
 
 def forged(**changes: Any) -> multi_pack_index.MultiPackIndex | None:
@@ -500,12 +500,12 @@ def test_a_body_under_another_id_is_none() -> None:
     (oid,) = fill(storage, 1)
     store = ObjectStore(storage, workers=1)
     store.refresh()
-    page = ledger_compaction._page(store._catalogue, store._catalogue.loose_packs()[0])
+    page = index_compaction._entry(store._catalogue, store._catalogue.uncovered_packs()[0])
     assert page is not None
     ((_, link, body),) = page.commits
     other = commit(7).to_bytes()
     for told, found in ((body, body), (other, None)):
-        lying = multi_pack_index.Page(
+        lying = multi_pack_index.PackEntry(
             page.id, page.size, page.index, page.rows, ((oid, link, told),)
         )
         assert multi_pack_index.write(storage, [lying]).body(oid) == found
@@ -558,11 +558,11 @@ def test_commits_are_listed_while_another_thread_writes_a_ledger() -> None:
     assert sorted(store.commits()) == sorted(oids)
     oids += fill(storage, 5, first=5, parent=oids[-1])
     catalogue.refresh()
-    assert catalogue.loose == 5
+    assert catalogue.uncovered == 5
     meanwhile = threading.Thread(
-        target=ledger_compaction.tidy, args=(catalogue, storage), kwargs={"least": 1}
+        target=index_compaction.compact, args=(catalogue, storage), kwargs={"least": 1}
     )
-    catalogue._told = Told(catalogue._told, meanwhile)
+    catalogue._covered._index_of = Told(catalogue._covered._index_of, meanwhile)
     assert sorted(catalogue.commits()) == sorted(oids)
     meanwhile.join()
-    assert catalogue.loose == 0
+    assert catalogue.uncovered == 0

@@ -29,7 +29,7 @@ from gradient.repo.repository import Repository
 from gradient.repo.retention_rules import Keep
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage import fs
-from gradient.store import ledger_compaction, repack
+from gradient.store import index_compaction, repack
 from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
 from gradient.view.updates import ViewUpdater, follow_refs
@@ -304,7 +304,7 @@ def ledger(life: Life) -> None:
     with life.towards(life.refs):
         repo = life.open()
         repo.store.refresh()
-        ledger_compaction.tidy(repo.store.catalogue, repo.storage, least=1)
+        index_compaction.compact(repo.store.catalogue, repo.storage, min_packs=1)
 
 
 def view(life: Life) -> None:

@@ -181,7 +181,7 @@ def _ledger(contents: list[bytes]) -> bytes:
             upload.publish(packs.name_of(content[-40:-8].hex()))
     names = [content[-40:-8].hex() for content in contents]
     pages = [
-        ledgers.Page(pack.id, pack.size, pack.index_bytes, len(pack.rows), ())
+        ledgers.PackEntry(pack.id, pack.size, pack.index_bytes, len(pack.rows), ())
         for pack in packs.open_packs(storage, names)
         if isinstance(pack, Pack)
     ]
