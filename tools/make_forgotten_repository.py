@@ -14,7 +14,7 @@ from gradient.errors import ForgottenError
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.garbage_collection import collect
 from gradient.repo.repository import Repository
-from gradient.store.retention_log import Retention
+from gradient.store.retention_log import RetentionLog
 from tools.make_damaged_repository import GOLDEN, pack, unpack, write
 from tools.make_golden_repository import TIME, digest
 
@@ -25,7 +25,7 @@ POLICY: Final = "--keep-last 2"
 def forget(root: Path) -> None:
     """Let go of two commits, and remove what nothing needs any more."""
     repo = Repository.open(root, workers=1)
-    records = Retention(repo.storage, clock=lambda: TIME)
+    records = RetentionLog(repo.storage, clock=lambda: TIME)
     records.append([repo.resolve("main@0").oid], drop=None, policy=POLICY)
     optimizer = [repo.resolve("main@10").oid]
     records.append(optimizer, drop=["optimizer"], policy=f"{POLICY} --drop optimizer")

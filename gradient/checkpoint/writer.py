@@ -94,7 +94,7 @@ def reuse_entries(transaction: Transaction, entries: Mapping[str, Json]) -> None
     So the commit does not rely on objects that exist only in the trash.
     """
     for entry in entries.values():
-        transaction.keep(chunk_walk.blobs(transaction, entry, visit=transaction.put))
+        transaction.reuse(chunk_walk.blobs(transaction, entry, visit=transaction.put))
 
 
 def write_root(transaction: Transaction, entries: Mapping[str, Json]) -> Oid:
@@ -145,13 +145,13 @@ def _write_contents(
 ) -> None:
     """Store all chunks through the transaction and write their ids to the slots' nodes."""
     for slot in slots:
-        transaction.keep(slot.stored or (), width=slot.width)
+        transaction.reuse(slot.stored or (), width=slot.width)
     fresh = [slot for slot in slots if not slot.stored]
     large = [slot for slot in fresh if slot.nbytes > SMALL_BYTES]
     small = [slot for slot in fresh if slot.nbytes <= SMALL_BYTES]
     known = codec_cache or CodecCache()
     stored = iter(
-        transaction.store(
+        transaction.put_blobs(
             _pending_blobs(large, delta_bases, known), _pending_blobs(small, delta_bases, known)
         )
     )

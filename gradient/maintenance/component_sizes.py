@@ -183,5 +183,5 @@ class _Count:
         found: Counter[str] = Counter()
         for oid in oids:
             part = 1 if oid in self._below else self._part
-            found[self.component[oid]] += round(self._store.stored(oid) / part)
+            found[self.component[oid]] += round(self._store.stored_bytes(oid) / part)
         return found

@@ -26,7 +26,7 @@ from typing import Final
 
 from gradient.errors import GradientIOError, MissingObjectError
 from gradient.maintenance.lease_drain import WAIT, drain
-from gradient.maintenance.lock import only_one
+from gradient.maintenance.lock import exclusive
 from gradient.objects import timestamp
 from gradient.objects.oid import Oid
 from gradient.repo.reachability import Marker
@@ -39,7 +39,7 @@ from gradient.store.index_compaction import compact
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
 from gradient.store.refs import RefRecord
-from gradient.store.retention_log import Dropped, Retention
+from gradient.store.retention_log import Dropped, RetentionLog
 
 _LOG = logging.getLogger("gradient")
 
@@ -116,7 +116,7 @@ def collect(
     if dry_run:
         return _Collection(repo, grace, wait, progress, clock, leaving or {}).rehearse()
     repo.check_writable()
-    with only_one(repo.storage, clock=clock):
+    with exclusive(repo.storage, clock=clock):
         return _Collection(repo, grace, wait, progress, clock, recompress=recompress).run()
 
 
@@ -126,7 +126,7 @@ def undo(repo: Repository) -> tuple[int, int]:
     Raises ConflictError where a collection is at work.
     """
     repo.check_writable()
-    with only_one(repo.storage):
+    with exclusive(repo.storage):
         found = dict(packs.trashed(repo.storage))
         size = sum(repo.storage.size(name) or 0 for name in found.values())
         _restore(repo.storage, found)
@@ -148,7 +148,7 @@ class _Collection:
         store = self._open()
         there = store.catalogue.index.packs
         wanted = self._wanted(Marker(store, progress=self._count))
-        choice = repack.choose(there, wanted, going={pack.id for pack in there})
+        choice = repack.choose(there, wanted, rewritable={pack.id for pack in there})
         self._planned(there, repack.plan(there, choice))
         for _, name in packs.trashed(self.repo.storage):
             if self._is_due(name):
@@ -209,7 +209,7 @@ class _Collection:
     def _wanted(self, marker: Marker) -> set[Oid]:
         """Return everything that refs lead to, those of the past within the grace too."""
         # Before the refs: what is let go of after this is kept once more.
-        marker.dropped = {**Retention(self.repo.storage).table(strict=True), **self.leaving}
+        marker.dropped = {**RetentionLog(self.repo.storage).table(strict=True), **self.leaving}
         firm: set[Oid] = set()
         recent: set[Oid] = set()
         for space in ("heads", "tags"):
@@ -257,7 +257,7 @@ class _Collection:
         there, staying = store.catalogue.index.packs, set[str]()
         while True:
             going = {pack.id for pack in old} - staying
-            choice = repack.choose(there, wanted, going=going)
+            choice = repack.choose(there, wanted, rewritable=going)
             plan = repack.plan((pack for pack in old if pack.id in going), choice)
             new = self._rewrite(store, plan.rewritten, choice)
             if new is not None:

@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Final
 
-from gradient.store.leases import Held, Leases
+from gradient.store.leases import HeldLease, Leases
 from gradient.store.refs import Refs, Space
 
 _LOG = logging.getLogger("gradient")
@@ -18,7 +18,7 @@ _PAUSE: Final = 0.02
 _SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
 
 
-def drain(leases: Leases, refs: Refs, *, wait: float) -> list[Held]:
+def drain(leases: Leases, refs: Refs, *, wait: float) -> list[HeldLease]:
     """Wait until every lease that is there now has ended; returns those that have not.
 
     The lease of a process that is gone ends here. One of another machine that is older than an
@@ -34,13 +34,13 @@ def drain(leases: Leases, refs: Refs, *, wait: float) -> list[Held]:
         time.sleep(_PAUSE)
 
 
-def _has_ended(held: Held, leases: Leases, refs: Refs) -> bool:
+def _has_ended(held: HeldLease, leases: Leases, refs: Refs) -> bool:
     if not leases.exists(held):
         return True
     if held.owner.runs() is False:
-        leases.end(held)
+        leases.release(held)
         return True
-    if not leases.forgotten(held):
+    if not leases.is_expired(held):
         return False
     named = leases.refs(held)
     if named is None:
@@ -52,5 +52,5 @@ def _has_ended(held: Held, leases: Leases, refs: Refs) -> bool:
             if space == known:
                 refs.fence(name, reason=f"the lease {held.name} was forgotten", space=known)
     _LOG.warning("a lease of another machine was forgotten; its refs were fenced: %s", held.name)
-    leases.end(held)
+    leases.release(held)
     return True

@@ -1,7 +1,7 @@
-"""One collection or repair at a time: a numbered claim that only one process can make.
+"""The lock that allows one collection or repair at a time: a numbered file with its owner.
 
-That saves work; it is not what keeps objects safe from a collection. So where a full disk leaves no
-room for a claim, there is none.
+The lock saves work; objects are safe without it. So if the disk is too full to create the file, the
+work proceeds without a lock.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ _LOG = logging.getLogger("gradient")
 
 FOLDER: Final = "gc"
 
-_AT_WORK: Final[set[str]] = set()
-"""The words of the claims that this process has."""
+_HELD: Final[set[str]] = set()
+"""The tokens of the locks that this process holds."""
 
 
 @contextmanager
-def only_one(storage: Storage, *, clock: Callable[[], float] = time.time) -> Iterator[None]:
-    """Hold the claim; raises ConflictError where another process has it."""
-    word = uuid.uuid4().hex
-    _AT_WORK.add(word)
+def exclusive(storage: Storage, *, clock: Callable[[], float] = time.time) -> Iterator[None]:
+    """Hold the lock; raises ConflictError if another process holds it."""
+    token = uuid.uuid4().hex
+    _HELD.add(token)
     name = None
     try:
-        name = _make(storage, word, clock())
+        name = _acquire(storage, token, clock())
         yield
     finally:
-        _AT_WORK.discard(word)
+        _HELD.discard(token)
         if name is not None:
             try:
                 storage.remove(name)
             except GradientIOError as error:
-                _LOG.debug("a claim stays until this process ends: %s", error)
+                _LOG.debug("the lock stays until this process ends: %s", error)
 
 
-def _make(storage: Storage, word: str, now: float) -> str | None:
+def _acquire(storage: Storage, token: str, now: float) -> str | None:
     taken = append_log.numbers_in(storage.names(FOLDER))
     for number in taken:
         if _is_held(storage, append_log.path_of(FOLDER, number), now):
@@ -56,16 +56,16 @@ def _make(storage: Storage, word: str, now: float) -> str | None:
                 "another collection or repair is at work in this repo; wait until it has ended"
             )
     name = append_log.path_of(FOLDER, max(taken, default=0) + 1)
-    body = canonical.dumps({"owner": str(process_id.current()), "since": int(now), "word": word})
+    body = canonical.dumps({"owner": str(process_id.current()), "since": int(now), "word": token})
     try:
         if not storage.put_if_absent(name, body):
             raise ConflictError("another collection or repair has just begun in this repo")
     except GradientIOError as error:
         if error.errno not in NO_ROOM:
             raise
-        _LOG.debug("no room for a claim: %s", error)
+        _LOG.debug("no space left for a lock: %s", error)
         return None
-    # Only now: else one who looked before might take the same number.
+    # Only now: otherwise a process that has listed the folder could take the same number.
     for number in taken:
         storage.remove(append_log.path_of(FOLDER, number))
     return name
@@ -82,10 +82,10 @@ def _is_held(storage: Storage, name: str, now: float) -> bool:
         return False
     if type(body) is not dict or type(body.get("owner")) is not str:
         return False
-    by, since = ProcessId.parse(str(body["owner"])), body.get("since")
-    runs = None if by is None else by.runs()
-    if by == process_id.current():
-        return body.get("word") in _AT_WORK  # else what a failed call left
+    owner, since = ProcessId.parse(str(body["owner"])), body.get("since")
+    runs = None if owner is None else owner.runs()
+    if owner == process_id.current():
+        return body.get("word") in _HELD  # else a failed call left it
     if runs is None:
         return type(since) is int and abs(now - since) <= EXPIRY
     return runs

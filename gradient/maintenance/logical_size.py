@@ -62,7 +62,7 @@ class LogicalSize:
 
 def weigh(repo: Repository, history: History) -> LogicalSize:
     """Add up a repo. Reads what ledgers or footers say, and the trees of the branches' tips."""
-    packs, stored = repo.store.packs()
+    packs, stored = repo.store.pack_totals()
     known: dict[Oid, int] = {}
     summaries = history.summaries()
     represented = dict.fromkeys(COMPONENTS, 0)

@@ -1,10 +1,10 @@
 """Canonical JSON: the byte form of trees and commits.
 
-Sorted keys, no blanks, UTF-8, no escapes that are not needed. Decoding re-encodes and compares, so
-that one value has one byte form and two parsers can not disagree about what was hashed.
+Sorted keys, no blanks, UTF-8, only necessary escapes. Decoding re-encodes and compares. So a value
+has one byte form, and two parsers cannot disagree about the hashed bytes.
 
-Numbers that JSON cannot carry exactly travel as one-key objects: an integer beyond 53 bits as
-``{"int": "-0x1f…"}``, a float that is not finite as ``{"float": "<16 hex digits, big-endian>"}``.
+Numbers that JSON cannot represent exactly are one-key objects: an integer beyond 53 bits is
+``{"int": "-0x1f…"}``, a float that is not finite is ``{"float": "<16 hex digits, big-endian>"}``.
 Finite floats are written by ``repr``, which is exact (including ``-0.0``).
 """
 
@@ -20,10 +20,10 @@ from gradient.errors import MalformedObjectError
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_BYTES = 64 << 20
-"""A tree or commit larger than this is refused on reading and on writing."""
+"""The limit for trees and commits, on reading and on writing."""
 
 MAX_DEPTH = 100
-"""Nesting deeper than this is refused on reading and on writing."""
+"""The limit for nesting, on reading and on writing."""
 
 _ENCODER: Final = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
@@ -38,7 +38,7 @@ def dumps(value: Json) -> bytes:
         raw = _ENCODER.encode(value).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise MalformedObjectError(f"not representable as canonical JSON: {error}") from None
-    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:  # else it is not that deep
+    if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH:  # otherwise it cannot be that deep
         _check_depth(value)
     if len(raw) > MAX_BYTES:
         raise MalformedObjectError(f"object of {len(raw)} bytes; the limit is {MAX_BYTES}")
@@ -46,7 +46,7 @@ def dumps(value: Json) -> bytes:
 
 
 def loads(raw: bytes) -> Json:
-    """Decode canonical bytes; anything that would encode differently is refused."""
+    """Decode canonical bytes; raises MalformedObjectError for bytes in another form."""
     if len(raw) > MAX_BYTES:
         raise MalformedObjectError(f"object of {len(raw)} bytes; the limit is {MAX_BYTES}")
     try:
@@ -59,7 +59,7 @@ def loads(raw: bytes) -> Json:
 
 
 def pack_number(value: int | float) -> Json:
-    """Give any int or float a form that JSON keeps exactly."""
+    """Return a JSON form that represents any int or float exactly."""
     if type(value) is int:
         if abs(value) < _SAFE_INT:
             return value

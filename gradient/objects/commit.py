@@ -1,4 +1,4 @@
-"""A commit: which tree, after which parents, at which step of which run."""
+"""A commit: its tree, its parents, and the step and branch of the run."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MAX_STEP = (1 << 53) - 1
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a commit says about its place in history: enough to walk 10,000 of them at once."""
+    """A commit's place in history: all that is needed to walk 10,000 commits quickly."""
 
     parent: Oid | None
     """The first parent; None for a root."""
     step: int
     """The training step."""
     anchored: bool
-    """Whether it is an anchor itself."""
+    """True if the commit is an anchor."""
     branch: str
     """The branch it was made on."""
     merges: bool = False
-    """Whether it has further parents."""
+    """True if it has more than one parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +40,27 @@ class CommitRecord:
     tree: Oid
     """The root tree: component names to subtrees."""
     parents: tuple[Oid, ...]
-    """None for a root, one as a rule, several for a merge; the first is the line."""
+    """No parent for a root, usually one, several for a merge; history follows the first."""
     anchor: Oid | None
-    """The anchor commit of this one's line; None where the commit is an anchor itself."""
+    """The anchor of this commit; None if it is an anchor itself."""
     step: int
     """The logical training step, 0 … `MAX_STEP`."""
     branch: str
-    """The branch it was made on, for people; refs decide what is reachable."""
+    """The branch it was made on, for people; only refs make a commit reachable."""
     time: str
-    """When it was captured."""
+    """The time of the capture."""
     message: str = ""
-    """What the user said about it."""
+    """The user's message."""
     metrics: Mapping[str, int | float] = field(default_factory=dict)
-    """Numbers logged since the previous commit, and at this one."""
+    """The metrics logged since the previous commit, and with this one."""
     environment: Oid | None = None
     """A value tree: versions, host, command line, code revision."""
     hparams: Oid | None = None
     """A value tree: the run's hyperparameters."""
     fork: Oid | None = None
-    """A value tree: what a fork changed (source, resets, settings)."""
+    """A value tree: the changes of a fork (source, resets, settings)."""
     finite: bool | None = None
-    """Whether every weight is a number; None where nobody looked."""
+    """True if every weight is finite; None if the weights were not checked."""
 
     @property
     def type(self) -> str:
@@ -69,7 +69,7 @@ class CommitRecord:
 
     @property
     def revision(self) -> str:
-        """``branch@step``, as it read when the commit was made."""
+        """``branch@step``, with the branch that the commit was made on."""
         return f"{self.branch}@{self.step}"
 
     @property
@@ -104,7 +104,7 @@ class CommitRecord:
 
     @classmethod
     def from_known(cls, raw: bytes) -> Self:
-        """Parse a body that `from_bytes` has accepted before: its spelling is not checked again.
+        """Parse a body that `from_bytes` has accepted before, without checking its form again.
 
         Twice as fast. Raises MalformedObjectError.
         """
@@ -120,7 +120,7 @@ class CommitRecord:
         metrics, parents, step = body["metrics"], body["parents"], body["step"]
         finite = body.get("finite")
         if "finite" in body and type(finite) is not bool:
-            raise MalformedObjectError(f"a commit's finite is no boolean: {finite!r:.40}")
+            raise MalformedObjectError(f"a commit's finite is not a boolean: {finite!r:.40}")
         if type(metrics) is not dict or type(parents) is not list:
             raise MalformedObjectError("a commit's metrics or parents have the wrong type")
         if type(step) is not int or not 0 <= step <= MAX_STEP:
@@ -154,7 +154,7 @@ _ALLOWED = _REQUIRED | _OPTIONAL_IDS | {"finite"}
 _decode = json.JSONDecoder().raw_decode
 
 _parse_again = lru_cache(256)(Oid.parse)
-"""For what many commits name: their anchor, their environment."""
+"""For ids that many commits share: their anchor, their environment."""
 
 
 def _optional_id(body: dict[str, Json], name: str) -> Oid | None:

@@ -1,4 +1,4 @@
-"""An object's name: the hash of what it is, however it happens to be stored."""
+"""Object ids: the hash of an object's content, independent of how it is stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Kind(Enum):
-    """What an object is. The value is the word inside the hash."""
+    """The kinds of objects. The value is part of the hashed bytes."""
 
     BLOB = "blob"
     """Up to one chunk of a tensor's bytes."""
@@ -23,7 +23,7 @@ class Kind(Enum):
     TREE = "tree"
     """Canonical JSON: named entries or one value."""
     COMMIT = "commit"
-    """Canonical JSON: a tree and where it stands in history."""
+    """Canonical JSON: a tree and its place in history."""
 
 
 class Oid(bytes):
@@ -32,14 +32,14 @@ class Oid(bytes):
     __slots__ = ()
 
     def __new__(cls, raw: bytes) -> Self:
-        """Take 32 raw bytes; raises MalformedObjectError for another length."""
+        """Make an id of 32 raw bytes; raises MalformedObjectError for another length."""
         if len(raw) != 32:
             raise MalformedObjectError(f"an object id has 32 bytes, not {len(raw)}")
         return super().__new__(cls, raw)
 
     @classmethod
     def of(cls, kind: Kind, body: Buffer) -> Self:
-        """Name an object; `body` may be any C-contiguous buffer and is not copied."""
+        """Return the id of an object; `body` may be any C-contiguous buffer and is not copied."""
         view = memoryview(body)
         view = view.cast("B") if view.nbytes else memoryview(b"")
         hasher = blake3(f"{kind.value} {view.nbytes}\0".encode("ascii"))
@@ -48,9 +48,9 @@ class Oid(bytes):
 
     @classmethod
     def parse(cls, text: object) -> Self:
-        """Read 64 lower-case hex digits; raises MalformedObjectError for anything else."""
-        # Of a history of 10,000 commits 50,000 are read. Comparing is faster than a pattern, and
-        # needed: `fromhex` takes capitals and blanks.
+        """Parse 64 lower-case hex digits; raises MalformedObjectError for other text."""
+        # A history of 10,000 commits has 50,000 ids. Comparing is faster than a regular expression.
+        # It is needed because `fromhex` accepts capitals and blanks.
         try:
             raw = bytes.fromhex(text) if type(text) is str and len(text) == 64 else b""
         except ValueError:
@@ -61,7 +61,7 @@ class Oid(bytes):
 
     @property
     def short(self) -> str:
-        """The first ten hex digits: enough for a person."""
+        """The first ten hex digits, for people."""
         return self.hex()[:10]
 
     def __repr__(self) -> str:

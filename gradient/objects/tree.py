@@ -1,8 +1,8 @@
 """A tree: either named entries, or one value.
 
-An *entry* is any tagged value (docs/format.md, "Values"); ``{"tree": "<oid>"}`` stands for the
-content of another tree. Names sort, so that a tree's id does not depend on the order in which it
-was filled; where a user's dict had another order, `order` keeps it as a permutation.
+An *entry* is any tagged value (docs/format.md, "Values"); ``{"tree": "<oid>"}`` is the content of
+another tree. Names are sorted, so that a tree's id does not depend on the order in which it was
+filled; if a user's dict had another order, `order` keeps it as a permutation.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gradient.objects.canonical import Json
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """Names to entries."""
+    """A mapping from names to entries."""
 
     entries: Mapping[str, Json]
     """The entries, in the user's order."""
     type: str = "dict"
-    """Which mapping it was: ``"dict"`` or ``"OrderedDict"``."""
+    """The type of the mapping: ``"dict"`` or ``"OrderedDict"``."""
     flat: bool = False
-    """Whether subtrees' names join this tree's with a dot: a state dict grouped by module."""
+    """True for a state dict grouped by module: names of subtrees are joined with a dot."""
     storages: tuple[Json, ...] = ()
     """Memory that several tensors of this component share (tied weights)."""
 

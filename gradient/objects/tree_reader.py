@@ -1,4 +1,4 @@
-"""The interface of what reads trees: it is all that walking a tree needs of the object database."""
+"""The part of the object database that code which walks trees needs."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 from gradient.errors import GradientIOError
 from gradient.objects import timestamp
 from gradient.repo.repository import Repository
-from gradient.store.leases import Held
+from gradient.store.leases import HeldLease
 
 State: TypeAlias = Literal["writing", "cut off", "unknown"]
 """The writer runs; it ended before its branch moved; it is on another machine."""
@@ -49,7 +49,7 @@ def unfinished(repo: Repository) -> list[ActiveWriter]:
     return writers
 
 
-def _branches(repo: Repository, held: Held) -> list[str]:
+def _branches(repo: Repository, held: HeldLease) -> list[str]:
     try:
         refs = repo.leases.refs(held) or []
     except GradientIOError:

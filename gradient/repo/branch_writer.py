@@ -169,7 +169,7 @@ class BranchWriter:
         the position, MissingObjectError if one of the others was collected, and BranchExistsError
         if the writer was made by `create` and the branch exists. Then nothing has changed.
         """
-        with self.repo.leases.take() as lease:
+        with self.repo.leases.acquire() as lease:
             for _ in range(_ATTEMPTS):
                 try:
                     return self._publish(lease, step, build, reason, others)
@@ -269,7 +269,7 @@ class BranchWriter:
                 _LOG.debug("writing again: %s", error)
         # Garbage collection is faster than this writer. A commit that shares nothing with existing
         # packs cannot be disturbed.
-        with self.repo.store.alone():
+        with self.repo.store.self_contained():
             return build(self.branch, self.position)
 
     def _set_aside(self, lease: Lease, tip: RefRecord, commit: Oid, reason: str) -> str:

@@ -111,5 +111,5 @@ class _Search:
             yield from references_in(kind, self._repo.store.read(oid, kind))
 
     def _present(self, oid: Oid) -> None:
-        if not self._repo.store.is_whole(oid, without=self._unreadable):
+        if not self._repo.store.is_complete(oid, without=self._unreadable):
             raise MissingObjectError(str(oid))

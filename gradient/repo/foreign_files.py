@@ -57,7 +57,7 @@ def read_mark(path: str) -> Mark | Other:
     of a file that was never synced, and nothing that anyone could load. ``"no file"`` is a link or
     a folder: whatever it leads to lies elsewhere.
     """
-    if not fs.is_plain_file(path):
+    if not fs.is_regular_file(path):
         return "no file"
     head, tail = _ends(path, _MARK_BYTES + _ZIP_END_BYTES)
     found = _MARK.search(tail)

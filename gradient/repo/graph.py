@@ -12,7 +12,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.repo.reflog_parents import infer_parent
 from gradient.store.object_store import ObjectStore
 from gradient.store.refs import RefRecord, Refs
-from gradient.store.retention_log import Dropped, Retention
+from gradient.store.retention_log import Dropped, RetentionLog
 
 _LOG = logging.getLogger("gradient")
 
@@ -23,7 +23,7 @@ OnDamage: TypeAlias = Literal["raise", "skip"]
 class Graph:
     """Commits and the branches that point to them. Read-only; may be shared by threads."""
 
-    def __init__(self, store: ObjectStore, refs: Refs, retention: Retention) -> None:
+    def __init__(self, store: ObjectStore, refs: Refs, retention: RetentionLog) -> None:
         self.store = store
         self.refs = refs
         self.retention = retention
@@ -80,7 +80,7 @@ class Graph:
         """Return a commit, checked on the first read; raises IntegrityError for damage."""
         commit = self._commits.get(oid)
         if commit is None:
-            known = self.store.known_commit(oid)
+            known = self.store.indexed_commit(oid)
             if known is not None:
                 commit = CommitRecord.from_known(known)
             else:
@@ -106,7 +106,7 @@ class Graph:
         """Return a commit's link, without reading the commit if an index has it."""
         link = self._links.get(oid)
         if link is None:
-            link = self.store.known_link(oid) or self.read_commit(oid).link
+            link = self.store.indexed_link(oid) or self.read_commit(oid).link
             self._links[oid] = link
         return link
 

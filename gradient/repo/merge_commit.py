@@ -62,7 +62,7 @@ def merge_commit(
     def build(branch: str, parent: Oid | None) -> Oid:
         # Without bases: a chunk shared with the first parent must not depend on an anchor that
         # the new commit does not name.
-        with repo.store.begin(mode=Mode.AUTO, plain=True) as transaction:
+        with repo.store.begin(mode=Mode.AUTO, whole=True) as transaction:
             tree = write_tree(transaction)
             origin: dict[str, Json] = {
                 "from": [str(source.oid) for source in sources],

@@ -120,7 +120,7 @@ class IntactCommits:
 
     def _is_complete(self, oid: Oid) -> bool:
         store = self._repo.store
-        if not store.stands(oid):
+        if not store.can_rely_on(oid):
             return False
         try:
             pending = [(Kind.COMMIT, oid), (Kind.TREE, _commit(store, oid).tree)]
@@ -128,7 +128,7 @@ class IntactCommits:
                 kind, each = pending.pop()
                 if each in self._sound:
                     continue
-                if not store.stands(each):
+                if not store.can_rely_on(each):
                     return False
                 if kind is Kind.COMMIT and each in self._dropped:
                     pending.extend(_around(_commit(store, each)))
@@ -148,7 +148,7 @@ def relying(repo: Repository, name: str, commit: Oid, *, space: Space = "heads")
     was collected, ConflictError for one that lies in the trash.
     """
     last = repo.refs.last(name, space)
-    with repo.leases.take() as lease:
+    with repo.leases.acquire() as lease:
         lease.cover(f"{space}/{name}")
         if not IntactCommits(repo).holds(commit):
             if commit not in repo.store:
@@ -173,7 +173,7 @@ def _below(store: ObjectStore, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid
 
 
 def _commit(store: ObjectStore, oid: Oid) -> CommitRecord:
-    raw = store.known_commit(oid)
+    raw = store.indexed_commit(oid)
     return (
         CommitRecord.from_bytes(store.read(oid, Kind.COMMIT))
         if raw is None

@@ -27,7 +27,7 @@ from gradient.storage.directory import DirectoryStorage
 from gradient.store.leases import Leases
 from gradient.store.object_store import ObjectStore
 from gradient.store.refs import Refs
-from gradient.store.retention_log import Retention
+from gradient.store.retention_log import RetentionLog
 
 
 class Repository(Graph):
@@ -45,7 +45,7 @@ class Repository(Graph):
         super().__init__(
             ObjectStore(self.storage, workers=workers),
             Refs(self.storage),
-            Retention(self.storage),
+            RetentionLog(self.storage),
         )
 
     @classmethod

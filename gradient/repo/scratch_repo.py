@@ -33,7 +33,7 @@ def make_scratch(
     create_repo(path, workspace_path=folder)
     scratch = Repository.open(path)
     commit = repo.read_commit(oid)
-    with scratch.store.begin(mode=Mode.OFF, plain=True) as transaction:
+    with scratch.store.begin(mode=Mode.OFF, whole=True) as transaction:
         blobs: dict[Oid, None] = {}
         for root in (commit.tree, commit.environment, commit.hparams):
             if root is not None:

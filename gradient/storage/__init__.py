@@ -1,1 +1,1 @@
-"""Where do named bytes live? Durable write, list, read, put-if-absent; no object is known here."""
+"""Where are named bytes kept? Durable write, list, read, put-if-absent; it knows no objects."""

@@ -1,8 +1,8 @@
-"""What the store asks of a place that keeps named bytes.
+"""The interface of a storage: a place that keeps named bytes.
 
 Names are relative and separated by ``/`` (``objects/pack/ab12.pack``). A name's content is written
-once and complete: it appears under its name when it is durable, or not at all. Every refusal of the
-place is a GradientIOError; an absent name has errno ENOENT.
+once and complete: it appears under its name once it is durable, or never. Every error is a
+GradientIOError; an absent name has errno ENOENT.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _NAME = re.compile(r"[a-z0-9%_-][a-z0-9._%-]*(/[a-z0-9%_-][a-z0-9._%-]*)*")
 
 
 class Upload(ABC):
-    """Bytes on their way to a name. One writer; exactly one of publish and discard ends it.
+    """Bytes that get a name once they are complete. For one writer; `publish` or `discard` ends it.
 
-    As a context manager it discards what was not published.
+    As a context manager it discards bytes that were not published.
     """
 
     size: int = 0
@@ -33,18 +33,18 @@ class Upload(ABC):
 
     @abstractmethod
     def write(self, *buffers: Buffer) -> None:
-        """Append the buffers, which may be reused at once."""
+        """Append the buffers, which the caller may reuse at once."""
 
     @abstractmethod
     def publish(self, name: str) -> None:
-        """Make the bytes durable and give them their name, replacing what had it.
+        """Make the bytes durable and give them their name, replacing existing content.
 
-        When this raises the bytes may be visible under the name, but must not be relied on.
+        If this raises, the bytes may be visible under the name, but must not be relied on.
         """
 
     @abstractmethod
     def discard(self) -> None:
-        """Forget the bytes; never raises, harmless after publish."""
+        """Discard the bytes; never raises, does nothing after `publish`."""
 
     def __enter__(self) -> Self:
         return self
@@ -54,18 +54,18 @@ class Upload(ABC):
 
 
 class Reader(ABC):
-    """A named content, open for reading from any thread."""
+    """The open content of a name; any thread may read it."""
 
     size: int
-    """Its length when it was opened."""
+    """The length when it was opened."""
 
     @abstractmethod
     def read_into(self, offset: int, *outs: memoryview) -> int:
-        """Fill the buffers in turn; returns fewer bytes only where the content ends."""
+        """Fill the buffers in turn; returns fewer bytes only at the end of the content."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release it; again is harmless."""
+        """Release it; idempotent."""
 
     def __enter__(self) -> Self:
         return self
@@ -75,35 +75,36 @@ class Reader(ABC):
 
 
 class Storage(ABC):
-    """Named bytes. Safe to use from several threads, and from forked children."""
+    """Named bytes. Safe to use from several threads, and in forked children."""
 
     @abstractmethod
     def prepare(self, *folders: str) -> None:
-        """Make sure that the folders exist durably; places without folders do nothing."""
+        """Make sure that the folders exist durably; a storage without folders does nothing."""
 
     @abstractmethod
     def create(self) -> Upload:
-        """Begin a new content of unknown length."""
+        """Begin new content of unknown length."""
 
     @abstractmethod
     def put_if_absent(self, name: str, data: Buffer) -> bool:
-        """Store `data` under a name that nothing has yet: the compare-and-swap of refs.
+        """Store `data` under a name that does not exist yet: the compare-and-swap of refs.
 
-        True: stored and durable. False: the name was taken, nothing changed. Of several
-        processes that try, one gets True. Where a place cannot do it atomically a reader may see
-        a part of `data`: it must carry its own checksum. When this raises, `data` may be visible.
+        Returns True if it is stored and durable; False if the name exists, and nothing changed.
+        Only one of several processes that try gets True. A storage that is not atomic may show
+        readers a part of `data`, which must carry its own checksum. If this raises, `data` may be
+        visible.
         """
 
     @abstractmethod
     def put_derived(self, name: str, *buffers: Buffer) -> None:
-        """Store what can be made again: whole or not at all for readers, but not durable.
+        """Store content that can be derived again: atomically for readers, but not durably.
 
-        After a power cut anything may be under the name: its readers must be able to tell.
+        After a power cut the name may have any content: its readers must be able to detect that.
         """
 
     @abstractmethod
     def open(self, name: str) -> Reader:
-        """Open a content for reading; an absent one raises GradientIOError (ENOENT)."""
+        """Open content for reading; raises GradientIOError (ENOENT) if the name does not exist."""
 
     @abstractmethod
     def names(self, folder: str) -> list[str]:
@@ -111,35 +112,34 @@ class Storage(ABC):
 
     @abstractmethod
     def size(self, name: str) -> int | None:
-        """Return the length of a content; None where there is none."""
+        """Return the length of content; None if the name does not exist."""
 
     @abstractmethod
     def move_all(self, targets: Mapping[str, str]) -> list[str]:
-        """Give contents other names, and return the names that were moved.
+        """Rename contents, and return the names that were moved.
 
         The new names are durable. At each moment a content has one of its names, or both; after a
-        power cut perhaps both again. One that is
-        absent is left out, and so are those for whose new names there is no room left, if at
-        least one could be moved.
+        power cut perhaps both again. Absent names are left out. So are names for which no space is
+        left, if at least one could be moved.
         """
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a name; harmless where there is none."""
+        """Remove a name; does nothing if it does not exist."""
 
     @abstractmethod
     def idle(self, name: str) -> float:
-        """Return for how many seconds a content was not written to, by the place's clock; 0: none.
+        """Return the seconds since content was last written, by the storage's clock; 0 if absent.
 
-        Only ever a hint: clocks go wrong.
+        Only a hint, because clocks can be wrong.
         """
 
     @abstractmethod
     def sync(self, folder: str) -> None:
-        """Make the names durable that are visible in a folder, whoever made them."""
+        """Make the names visible in a folder durable, also those that other processes made."""
 
     def read(self, name: str, *, offset: int = 0, size: int | None = None) -> bytes:
-        """Return `size` bytes from `offset` on (all that follow without it); fewer at the end."""
+        """Return `size` bytes from `offset` on (by default all of them); fewer at the end."""
         with self.open(name) as reader:
             rest = max(reader.size - offset, 0)
             content = bytearray(rest if size is None else min(size, rest))
@@ -147,7 +147,7 @@ class Storage(ABC):
         return bytes(content[:done])
 
     def read_into(self, name: str, offset: int, out: memoryview) -> int:
-        """Fill `out`; returns fewer bytes only where the content ends."""
+        """Fill `out`; returns fewer bytes only at the end of the content."""
         with self.open(name) as reader:
             return reader.read_into(offset, out)
 

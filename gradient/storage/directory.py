@@ -1,4 +1,4 @@
-"""Named bytes in a folder of a file system that is shared by processes and perhaps by machines."""
+"""A storage in a folder of a file system, shared by processes and perhaps by machines."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 _TEMPORARY = "tmp"
 _FLUSH_BYTES = 8 << 20
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What the system says where nothing can be written any more."""
+"""The errors that mean that no space is left."""
 
 
 class DirectoryStorage(Storage):
-    """A folder that is there. Unfinished contents lie in ``tmp/`` inside it, under random names.
+    """An existing folder. Unfinished contents are in its subfolder ``tmp/``, under random names.
 
-    IMPORTANT: it is never made here. Where a repo was moved away, or the disk that it is on is not
-    mounted any more, what is written to a new folder of that name is lost to everybody.
+    IMPORTANT: the folder is never created here. If a repo was moved away, or its disk is no longer
+    mounted, data written to a new folder of that name would be lost.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._settled: set[str] = set()
-        """Folders whose own name this process knows to be durable."""
+        """The folders whose own names this process knows to be durable."""
 
     def prepare(self, *folders: str) -> None:
-        """Create the folders and sync every one above, once per process."""
+        """Create the folders and sync all their parents, once per process."""
         for folder in (_TEMPORARY, *folders):
             parts = check(folder).split("/")
             for depth in range(1, len(parts) + 1):
@@ -60,7 +60,7 @@ class DirectoryStorage(Storage):
                     if error.errno in fs.NO_HARD_LINKS:
                         if not self._create_final(target, data):
                             return False
-                    elif file.links() < 2:  # else done: a network file system lost the answer
+                    elif file.links() < 2:  # else it is done: a network file system lost the reply
                         if error.errno == errno.EEXIST:
                             return False
                         raise
@@ -87,15 +87,15 @@ class DirectoryStorage(Storage):
         return _DirectoryReader(fs.open_file(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
-        """List the folder; none where there is no folder."""
+        """List the folder; returns no names if it does not exist."""
         return fs.names(self._path(folder))
 
     def size(self, name: str) -> int | None:
-        """Return the file's length, None where there is no file."""
+        """Return the file's length; None if it does not exist."""
         return fs.size(self._path(name))
 
     def move_all(self, targets: Mapping[str, str]) -> list[str]:
-        """Link the new names, sync, unlink the old ones: that one comes back is no harm."""
+        """Link the new names, sync, unlink the old ones. An old name that comes back is harmless."""
         for folder in sorted({target.rpartition("/")[0] for target in targets.values()}):
             self._settle(folder)
         moved: list[str] = []
@@ -114,7 +114,7 @@ class DirectoryStorage(Storage):
         return moved
 
     def _link(self, path: str, target: str) -> bool:
-        """Give a file a second name, or a new one where it can have only one; False: no file."""
+        """Link a file, or rename it if links are not supported; returns False if it is missing."""
         try:
             fs.link(path, target)
         except GradientIOError as error:
@@ -123,20 +123,20 @@ class DirectoryStorage(Storage):
             elif fs.is_missing(error):
                 return False
             elif error.errno == errno.EEXIST:
-                # Linked before a kill, or the same content by other ways: else both stay.
+                # It was linked before a kill, or has the same content; otherwise both files stay.
                 return fs.size(path) == fs.size(target)
             else:
                 raise
         return True
 
     def remove(self, name: str) -> None:
-        """Remove the file if it is there."""
+        """Remove the file if it exists."""
         fs.remove(self._path(name))
 
     def idle(self, name: str) -> float:
         """Compare the file's time with ours."""
-        facts = fs.status(self._path(name))
-        return 0.0 if facts is None else max(0.0, time.time() - facts.st_mtime)
+        status = fs.status(self._path(name))
+        return 0.0 if status is None else max(0.0, time.time() - status.st_mtime)
 
     def sync(self, folder: str) -> None:
         """Sync the folder."""
@@ -154,15 +154,15 @@ class DirectoryStorage(Storage):
         return f"{self.path}/{check(name)}"
 
     def _target(self, name: str) -> tuple[str, str]:
-        """Return a name's path and its folder's, which exists durably then."""
+        """Return the paths of a name and of its folder, after making the folder durable."""
         target = self._path(name)
         if "/" in name:
             self._settle(name.rpartition("/")[0])
         return target, target.rpartition("/")[0]
 
     def _settle(self, folder: str) -> None:
-        # IMPORTANT: also a folder that was there already is settled once. The process that made
-        # it may not have synced the folder above yet, and our names would go with it.
+        # IMPORTANT: the parent of an existing folder is synced once, too. The process that created
+        # the folder may not have done so yet, and our names would be lost with it.
         if folder not in self._settled:
             path = f"{self.path}/{folder}"
             if not fs.make_folders(path, within=self.path, durable=True):
@@ -218,7 +218,7 @@ class _DirectoryUpload(Upload):
     def discard(self) -> None:
         if self._open:
             self._open = False
-            # The file is abandoned: what closing it would tell does not matter any more.
+            # The file is abandoned, so errors of closing it do not matter.
             with contextlib.suppress(GradientIOError):
                 self._file.close()
             fs.discard(self._file.path)

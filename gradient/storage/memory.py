@@ -1,4 +1,4 @@
-"""Named bytes in this process, for tests and for looking at things that need no disk."""
+"""A storage in memory, for tests and for repos that need no disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 class MemoryStorage(Storage):
-    """A dict. Durable as long as the process lives."""
+    """A dict. It lasts as long as the process."""
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
-        """Everything stored, by name; tests may damage it."""
+        """All contents, by name; tests may damage them."""
         self._lock = threading.Lock()
 
     def prepare(self, *folders: str) -> None:
@@ -26,11 +26,11 @@ class MemoryStorage(Storage):
             check(folder)
 
     def create(self) -> Upload:
-        """Begin a content."""
+        """Begin new content."""
         return _MemoryUpload(self)
 
     def put_if_absent(self, name: str, data: Buffer) -> bool:
-        """Store under a free name, atomically between threads."""
+        """Store under a new name, atomically between threads."""
         check(name)
         with self._lock:
             if name in self.contents:
@@ -50,14 +50,14 @@ class MemoryStorage(Storage):
             raise missing("open", name) from None
 
     def names(self, folder: str) -> list[str]:
-        """List what lies directly under the name."""
+        """List the names directly in the folder."""
         prefix = check(folder) + "/"
         with self._lock:
             inside = [name for name in self.contents if name.startswith(prefix)]
         return sorted({name[len(prefix) :].partition("/")[0] for name in inside})
 
     def size(self, name: str) -> int | None:
-        """Return the content's length, None where there is none."""
+        """Return the content's length; None if it does not exist."""
         content = self.contents.get(check(name))
         return None if content is None else len(content)
 
@@ -70,17 +70,17 @@ class MemoryStorage(Storage):
         return moved
 
     def remove(self, name: str) -> None:
-        """Forget the content."""
+        """Remove the content."""
         with self._lock:
             self.contents.pop(check(name), None)
 
     def idle(self, name: str) -> float:
-        """Return 0: nothing is unfinished here."""
+        """Return 0, because nothing is ever unfinished."""
         check(name)
         return 0.0
 
     def sync(self, folder: str) -> None:
-        """Do nothing: memory is as durable as it gets."""
+        """Check the name; memory needs no sync."""
         check(folder)
 
 

@@ -1,4 +1,4 @@
-"""Blobs on their way into a transaction, and how they are shared out among threads."""
+"""Blobs that a transaction writes, and batches of small ones for the worker threads."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
     from gradient.objects.oid import Oid
 
 SMALL_BYTES: Final = 128 << 10
-"""Of a blob up to this size, most of the work is Python's."""
+"""Python does most of the work on a blob up to this size."""
 
 Item = TypeVar("Item")
 
 
 class PendingBlob(NamedTuple):
-    """One blob that is to be stored."""
+    """One blob to store."""
 
     data: Buffer
     """At most 1 MiB, of elements of `width` bytes."""
     width: int
     base: Oid | None = None
-    """A blob of the same length, stored without a base itself, that it may be stored as the
-    difference from, where that is smaller."""
+    """A blob of the same length, stored without a base itself. The new blob is stored as the
+    difference from it if that is smaller."""
     plan: CodingPlan | None = None
-    """How the one before it was coded; None: whatever is best is found out."""
+    """The coding plan of its predecessor; None to find the best one."""
 
 
 class StoredBlob(NamedTuple):
-    """One blob that was stored, or was there."""
+    """One blob that was stored, or existed already."""
 
     oid: Oid
     plan: CodingPlan | None
-    """For the next one at its place."""
+    """The coding plan for its successor."""
 
 
 def batches(

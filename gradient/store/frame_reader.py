@@ -1,4 +1,4 @@
-"""A frame back into its object: read, decoded, and proved by its hash."""
+"""The reading of frames: read, decode, prove by the hash."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from gradient.store.pack_catalogue import PackCatalogue
 from gradient.store.pack_format import FrameRow
 
 MAX_DEPTH: Final = 8
-"""The longest chain of differences that is followed; it also ends a cycle."""
+"""The longest chain of differences that is followed; the limit also ends a cycle."""
 
-_MOST_COPIES: Final = 2
-"""How many frames of a base are tried: more would multiply with every step of a chain."""
+_MAX_COPIES: Final = 2
+"""The number of frames of a base that are tried: more would multiply with every step of a chain."""
 
 Place = tuple[Pack, FrameRow]
 
@@ -40,14 +40,14 @@ def read_object(
     *,
     readers: dict[str, Reader] | None = None,
 ) -> None:
-    """Fill `out` with the object's body from the first of its frames that proves right.
+    """Fill `out` with the object's body from the first of its frames whose hash is right.
 
-    Raises the first frame's error when none does.
+    Raises the first frame's error if there is none.
     """
     first: IntegrityError | GradientIOError | None = None
     tried: set[int] = set()
-    for chance in _chances(catalogue, oid, places):
-        for pack, row in chance:
+    for candidates in _candidates(catalogue, oid, places):
+        for pack, row in candidates:
             if id(pack) in tried:
                 continue
             tried.add(id(pack))
@@ -62,13 +62,13 @@ def read_object(
     raise first or catalogue.absence(oid)
 
 
-def copy_of(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> memoryview:
-    """Return the payload of one frame as it stands, proved: for writing it into another pack.
+def read_payload(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> memoryview:
+    """Return the payload of one frame, proved, for copying it into another pack.
 
-    Raises an IntegrityError where this very frame is damaged, whatever others there are. What is
-    returned is valid until the next call in this thread.
+    Raises an IntegrityError if this frame is damaged, even if the object has another one. The
+    result is valid until the next call in this thread.
     """
-    # IMPORTANT: what is proved is what is returned, not what a second look at the disk brings.
+    # IMPORTANT: the bytes that are proved are the bytes that are returned; they are read once.
     payload = SCRATCH.take("payload to copy", row.stored).data
     with catalogue.open(pack) as reader:
         _fill(reader, pack, row, payload)
@@ -79,16 +79,16 @@ def copy_of(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> memoryview:
     return payload
 
 
-def body_of(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> memoryview:
-    """Return the object that one frame holds, proved; like `copy_of`."""
+def read_body(catalogue: PackCatalogue, pack: Pack, row: FrameRow) -> memoryview:
+    """Return the object of one frame, proved, under the rules of `read_payload`."""
     body = SCRATCH.take("body to prove", row.raw).data
     _read(catalogue, pack, row, body, 0, {})
     _prove(pack, row, row.kind, body)
     return body
 
 
-def _chances(catalogue: PackCatalogue, oid: Oid, places: list[Place]) -> Iterator[list[Place]]:
-    """Yield where an object may be: as looked up, as it is now, as the packs themselves say."""
+def _candidates(catalogue: PackCatalogue, oid: Oid, places: list[Place]) -> Iterator[list[Place]]:
+    """Yield an object's frames: as looked up, after a refresh, from the footers, from the trash."""
     yield places
     # The packs may have been rewritten or repacked since they were looked up.
     catalogue.refresh()
@@ -116,7 +116,7 @@ def _read(
         raise CorruptObjectError(str(row.oid), reason, pack=pack.id)
     if depth > MAX_DEPTH:
         raise CorruptObjectError(
-            str(row.oid), f"it stands on more than {MAX_DEPTH} differences", pack=pack.id
+            str(row.oid), f"it depends on more than {MAX_DEPTH} differences", pack=pack.id
         )
     payload = out if _is_raw(row) else SCRATCH.take(f"payload {depth}", row.stored).data
     reader = readers.get(pack.id)
@@ -130,7 +130,7 @@ def _read(
 
 
 def _is_raw(row: FrameRow) -> bool:
-    """Whether a frame's payload is the object as it stands."""
+    """Return whether a frame's payload is the unencoded object."""
     return row.codec == Codec.RAW and row.base is None and row.stored == row.raw
 
 
@@ -145,7 +145,7 @@ def _decode(
 ) -> None:
     base = None
     if row.base is not None:
-        # The base of each depth has its own scratch: the payload above stays as it is.
+        # Each depth has a scratch buffer of its own, so the payload above is not overwritten.
         base = SCRATCH.take(f"base {depth}", row.raw).data
         _read_base(catalogue, row.base, base, depth + 1, readers)
     try:
@@ -157,12 +157,12 @@ def _decode(
 def _read_base(
     catalogue: PackCatalogue, oid: Oid, out: memoryview, depth: int, readers: dict[str, Reader]
 ) -> None:
-    """Fill `out` with the bytes that a difference is against, unproved: the sum is proved."""
+    """Fill `out` with a base, unproved: the hash of the decoded object proves both."""
     first: IntegrityError | GradientIOError | None = None
     tried: set[int] = set()
-    for _ in range(2):  # once more where packs were rewritten since they were looked up
+    for _ in range(2):  # again if packs were rewritten since they were looked up
         places = [place for place in catalogue.find(oid) if id(place[0]) not in tried]
-        for pack, row in places[:_MOST_COPIES]:
+        for pack, row in places[:_MAX_COPIES]:
             tried.add(id(pack))
             try:
                 _read(catalogue, pack, row, out, depth, readers)
@@ -174,7 +174,7 @@ def _read_base(
 
 
 def _fill(reader: Reader, pack: Pack, row: FrameRow, payload: memoryview) -> None:
-    """Read one frame's header and payload; raises where the header is not what the index says."""
+    """Read one frame's payload; raises if its header is not what the index says."""
     header = np.empty(row.header_bytes, np.uint8)
     done = reader.read_into(row.offset, header.data, payload)
     if done != row.header_bytes + row.stored:

@@ -1,9 +1,9 @@
-"""Which packs have an object: sorted arrays over the packs' own tables, nothing per object.
+"""An index from object ids to packs: sorted arrays over the packs' own tables.
 
-The packs known so far form a few *runs*, each one sorted array of 8-byte prefixes with the place
-they stand for. A new pack is a new run; runs of like size are merged, so that there are never more
-than a handful (the logarithm of the number of commits). Readers need no lock: a run never changes,
-and the tuple of runs is replaced as a whole.
+The packs form a few *runs*. A run is a sorted array of 8-byte prefixes with the position of each. A
+new pack is a new run. Runs of similar size are merged, so that their number is at most logarithmic
+in the number of commits. Readers need no lock: a run never changes, and the tuple of runs is
+replaced as a whole.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ class _Run:
 
 
 class ObjectIndex:
-    """A set of packs. One thread changes it at a time; any may look."""
+    """A set of packs. One thread at a time may change it; any thread may read it."""
 
     def __init__(self) -> None:
         self._packs: list[Pack | None] = []
         self._slots: dict[str, int] = {}
         self._runs: tuple[_Run, ...] = ()
-        self._there = 0
-        """Rows in the runs, those of dropped packs included."""
-        self._dropped = 0
-        """How many of them are of dropped packs."""
+        self._row_count = 0
+        """The number of rows in the runs, including those of dropped packs."""
+        self._dropped_rows = 0
+        """The number of rows of dropped packs."""
 
     def __contains__(self, pack_id: str) -> bool:
         return pack_id in self._slots
@@ -57,12 +57,12 @@ class ObjectIndex:
         return [pack for pack in self._packs if pack is not None]
 
     def get(self, pack_id: str) -> Pack | None:
-        """Return a pack; None where it is unknown."""
+        """Return a pack; None if it is unknown."""
         slot = self._slots.get(pack_id)
         return None if slot is None else self._packs[slot]
 
     def add(self, packs: Iterable[Pack]) -> None:
-        """Take in packs that are not in it yet."""
+        """Add packs that it does not contain yet."""
         fresh = list(packs)
         if not fresh:
             return
@@ -82,20 +82,20 @@ class ObjectIndex:
             positions = np.concatenate([last.positions, positions])
         order = np.argsort(prefixes, kind="stable")
         self._runs = (*runs, _Run(prefixes[order], slots[order], positions[order]))
-        self._there += sum(counts)
+        self._row_count += sum(counts)
 
     def drop(self, pack_id: str) -> None:
-        """Forget a pack; harmless where it is unknown."""
+        """Remove a pack; does nothing if it is unknown."""
         slot = self._slots.pop(pack_id, None)
         pack = None if slot is None else self._packs[slot]
         if slot is not None and pack is not None:
             self._packs[slot] = None
-            self._dropped += len(pack.rows)
-            if 2 * self._dropped > self._there:
+            self._dropped_rows += len(pack.rows)
+            if 2 * self._dropped_rows > self._row_count:
                 self._shrink()
 
     def _shrink(self) -> None:
-        """Take the rows of dropped packs out of the runs: in a long life they would be most."""
+        """Remove the rows of dropped packs from the runs: else they become most of them."""
         live = np.array([pack is not None for pack in self._packs], bool)
         kept = [(run, live[run.slots]) for run in self._runs]
         self._runs = tuple(
@@ -103,18 +103,18 @@ class ObjectIndex:
             for run, mask in kept
             if mask.any()
         )
-        self._there -= self._dropped
-        self._dropped = 0
+        self._row_count -= self._dropped_rows
+        self._dropped_rows = 0
 
     def holders(self, oid: Oid) -> Iterator[tuple[Pack, int]]:
-        """Yield the packs that have the object, with the row's position there."""
+        """Yield the packs that have an object, and its row in each."""
         number = int.from_bytes(oid[:8], "big")
         for pack, position in self._between(number, number):
             if pack.rows["oid"][position].tobytes() == oid:
                 yield pack, position
 
     def find(self, oid: Oid) -> list[tuple[Pack, FrameRow]]:
-        """Return the frames of an object, the self-contained ones first."""
+        """Return the frames of an object, those without a base first."""
         found = [(pack, pack.row(position)) for pack, position in self.holders(oid)]
         found.sort(key=lambda item: item[1].base is not None)
         return found
@@ -145,7 +145,7 @@ class ObjectIndex:
         return len(np.unique(_prefixes(pack_format.joined(rows)))) if rows else 0
 
     def frame_bytes(self) -> int:
-        """Return the bytes of all frames: what the packs hold beside their indexes."""
+        """Return the total bytes of all frames."""
         rows = pack_format.joined([pack.rows for pack in self.packs])
         return int(rows["stored"].sum(dtype=np.uint64))
 

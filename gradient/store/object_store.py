@@ -19,30 +19,30 @@ from gradient.store.frame_reader import MAX_DEPTH, Place, read_object
 from gradient.store.index_compaction import compact
 from gradient.store.pack_catalogue import PackCatalogue
 from gradient.store.pack_format import FrameRow
+from gradient.store.thread_pool import ThreadPool
 from gradient.store.transaction import Transaction
-from gradient.store.workers import Workers
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_MOST_OPEN_PACKS: Final = 64
+_MAX_OPEN_PACKS: Final = 64
 _MAX_PER_BATCH: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """What the indexes add up to."""
+    """The totals of the packs' indexes."""
 
     packs: int
     objects: int
-    """Different objects."""
+    """The number of distinct objects."""
     stored_bytes: int
-    """The length of all packs."""
+    """The total length of all packs."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One object to read, and everywhere it goes."""
+    """One object to read, and the buffers that it fills."""
 
     oid: Oid
     places: list[Place]
@@ -50,30 +50,30 @@ class _Wanted:
 
 
 class ObjectStore:
-    """Objects by name. Safe to use from several threads, and anew in forked children.
+    """Objects by id. Safe to use from several threads, and in forked children.
 
-    Every object that is read is proved by its hash. A damaged pack does not keep the others from
-    being read: it is noted in `problems`, and named where an object turns out to be missing.
+    Every object that is read is proved by its hash. A damaged pack does not prevent reading the
+    others: it is recorded in `problems`, and the error for a missing object names it.
     """
 
     def __init__(self, storage: Storage, *, workers: int | None = None) -> None:
         self._storage = storage
         self._catalogue = PackCatalogue(storage)
-        self._workers = Workers(workers)
-        self._alone = False
+        self._workers = ThreadPool(workers)
+        self._is_self_contained = False
 
     def __contains__(self, oid: Oid) -> bool:
         return self._catalogue.has_commit(oid) or bool(self._catalogue.find(oid))
 
     @property
     def problems(self) -> Mapping[str, GradientError]:
-        """What is wrong with the packs that can not be used, by pack id."""
+        """The errors of the packs that cannot be used, by pack id."""
         self.refresh()
         self._catalogue.recheck()
         return dict(self._catalogue.problems)
 
     def refresh(self) -> None:
-        """Take in packs that other processes wrote. A miss does that by itself."""
+        """Take in packs that other processes wrote. Looking up an unknown object does so too."""
         self._catalogue.refresh()
 
     def read(self, oid: Oid, kind: Kind, *, limit: int = canonical.MAX_BYTES) -> bytes:
@@ -94,13 +94,13 @@ class ObjectStore:
         places = self._find(oid, Kind.BLOB)
         read_object(self._catalogue, oid, Kind.BLOB, _bytes_of(out), places)
 
-    def read_blobs(self, jobs: Sequence[tuple[Oid, memoryview]]) -> None:
-        """Fill every buffer with its blob, in parallel; raises the first error met.
+    def read_blobs(self, requests: Sequence[tuple[Oid, memoryview]]) -> None:
+        """Fill every buffer with its blob, in parallel; raises the first error.
 
         After an error the content of all buffers is undefined.
         """
         wanted: dict[Oid, _Wanted] = {}
-        for oid, out in jobs:
+        for oid, out in requests:
             entry = wanted.get(oid)
             if entry is None:
                 entry = wanted[oid] = _Wanted(oid, self._find(oid, Kind.BLOB), [])
@@ -113,63 +113,63 @@ class ObjectStore:
                     try:
                         readers[pack.id] = stack.enter_context(self._catalogue.open(pack))
                     except IntegrityError:
-                        continue  # each of its objects is looked for elsewhere, or named
+                        continue  # its objects are searched elsewhere, or reported
                 read_batch = partial(self._read_batch, readers=readers)
                 for _ in self._workers.map(read_batch, _batches(group)):
                     pass
 
-    def is_whole(self, oid: Oid, *, without: Collection[Oid] = (), depth: int = 0) -> bool:
-        """Tell whether an object is there, and what it is a difference from, by the indexes alone.
+    def is_complete(self, oid: Oid, *, without: Collection[Oid] = (), depth: int = 0) -> bool:
+        """Return whether an object and its bases exist, according to the indexes.
 
-        Those in `without` count as missing.
+        Objects in `without` count as missing.
         """
         if oid in without or depth > MAX_DEPTH:
             return False
         return any(
-            row.base is None or self.is_whole(row.base, without=without, depth=depth + 1)
+            row.base is None or self.is_complete(row.base, without=without, depth=depth + 1)
             for _, row in self._catalogue.find(oid)
         )
 
     @property
     def catalogue(self) -> PackCatalogue:
-        """The packs, for those who look after them."""
+        """The packs, for maintenance."""
         return self._catalogue
 
-    def stands(self, oid: Oid, depth: int = 0) -> bool:
-        """Tell whether a writer may rely on an object: it, and its bases, lie outside the trash.
+    def can_rely_on(self, oid: Oid, depth: int = 0) -> bool:
+        """Return whether a writer may rely on an object: it and its bases are outside the trash.
 
-        By the indexes; `refresh` brings them up to date.
+        According to the indexes; `refresh` brings them up to date.
         """
         return depth <= MAX_DEPTH and any(
-            row.base is None or self.stands(row.base, depth + 1)
+            row.base is None or self.can_rely_on(row.base, depth + 1)
             for _, row in self._catalogue.index.find(oid)
         )
 
     def name_blobs(self, chunks: Iterable[Buffer]) -> Iterator[Oid]:
-        """Yield what each chunk is called, hashed in parallel; nothing is read or written."""
+        """Yield the id of each chunk, hashed in parallel; nothing is read or written."""
         return self._workers.map(partial(Oid.of, Kind.BLOB), chunks)
 
     def frame(self, oid: Oid) -> FrameRow:
-        """Return how a blob is stored: the frame that it is read from first."""
+        """Return the frame from which a blob is read first."""
         return self._find(oid, Kind.BLOB)[0][1]
 
-    def stored(self, oid: Oid) -> int:
-        """Return the bytes of all frames of an object, by the indexes; 0 where there is none."""
+    def stored_bytes(self, oid: Oid) -> int:
+        """Return the total bytes of an object's frames, according to the indexes; 0 if none."""
         return sum(row.stored for _, row in self._catalogue.index.find(oid))
 
     def frame_bytes(self) -> int:
-        """Return the bytes of all frames, by the indexes as of the last refresh."""
+        """Return the total bytes of all frames, according to the indexes at the last refresh."""
         return self._catalogue.index.frame_bytes()
 
-    def known_commit(self, oid: Oid) -> bytes | None:
-        """Return the body of a commit that a ledger has; None where `read` is to be asked.
+    def indexed_commit(self, oid: Oid) -> bytes | None:
+        """Return a commit's body from a multi-pack index; None if none has it (use `read` then).
 
-        It is proved by its hash, and was accepted by `Commit.from_bytes` when it got there.
+        It is proved by its hash, and `CommitRecord.from_bytes` accepted it when it was written.
         """
         return self._catalogue.commit(oid)
 
-    def known_link(self, oid: Oid) -> Link | None:
-        """Return a commit's place in history where a ledger tells of it."""
+    def indexed_link(self, oid: Oid) -> Link | None:
+        """Return a commit's place in history from a multi-pack index; None if none has it."""
         return self._catalogue.link(oid)
 
     def find_prefix(self, kind: Kind, hex_prefix: str) -> list[Oid]:
@@ -179,12 +179,15 @@ class ObjectStore:
         return self._catalogue.index.find_prefix(kind, hex_prefix)
 
     def commits(self) -> Iterator[Oid]:
-        """Yield the id of every commit object, sorted; whether a ref leads to it or not."""
+        """Yield the id of every commit object, sorted, reachable or not."""
         self.refresh()
         yield from sorted(self._catalogue.commits())
 
-    def begin(self, *, mode: Mode, plain: bool = False) -> Transaction:
-        """Begin to write objects; `plain`: all without a base, also those stored as differences."""
+    def begin(self, *, mode: Mode, whole: bool = False) -> Transaction:
+        """Begin to write objects.
+
+        With `whole` all are stored without a base, also those that the store has as differences.
+        """
         self._catalogue.catch_up()
         compact(self._catalogue, self._storage)
         return Transaction(
@@ -192,22 +195,21 @@ class ObjectStore:
             self._catalogue,
             self._workers,
             mode=mode,
-            plain=plain,
-            alone=self._alone,
+            whole=whole,
+            self_contained=self._is_self_contained,
         )
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let what is begun meanwhile rely on nothing that is there, and so not be disturbed.
+    def self_contained(self) -> Iterator[None]:
+        """Make transactions begun inside write every object, so that no collection disturbs them.
 
-        It takes as much space as if the store were empty. Whatever another thread begins meanwhile
-        does so too.
+        They take as much space as in an empty store. Those of other threads do so too.
         """
-        self._alone = True
+        self._is_self_contained = True
         try:
             yield
         finally:
-            self._alone = False
+            self._is_self_contained = False
 
     def compact_indexes(self) -> None:
         """Make the next opening faster, if there is something to gain; never raises.
@@ -217,14 +219,14 @@ class ObjectStore:
         self.refresh()
         compact(self._catalogue, self._storage)
 
-    def packs(self) -> tuple[int, int]:
-        """Return the number of packs, and the length of all together, as of the last refresh."""
-        return self._catalogue.packs()
+    def pack_totals(self) -> tuple[int, int]:
+        """Return the number of packs and their total length in bytes, as of the last refresh."""
+        return self._catalogue.pack_totals()
 
     def stats(self) -> StoreStats:
-        """Add up the indexes; no object is read."""
+        """Return the totals of the indexes; no object is read."""
         self.refresh()
-        count, stored = self.packs()
+        count, stored = self.pack_totals()
         return StoreStats(count, self._catalogue.index.object_count(), stored)
 
     def _find(self, oid: Oid, kind: Kind) -> list[Place]:
@@ -259,12 +261,12 @@ def _position(wanted: _Wanted) -> tuple[str, int]:
 
 
 def _by_packs(wanted: list[_Wanted]) -> Iterator[list[_Wanted]]:
-    """Cut the list, sorted by pack, so that no part needs too many open files."""
+    """Split the list, sorted by pack, so that no part needs too many open files."""
     part: list[_Wanted] = []
     packs: set[str] = set()
     for each in wanted:
         pack_id = each.places[0][0].id
-        if pack_id not in packs and len(packs) == _MOST_OPEN_PACKS:
+        if pack_id not in packs and len(packs) == _MAX_OPEN_PACKS:
             yield part
             part, packs = [], set()
         packs.add(pack_id)

@@ -1,4 +1,4 @@
-"""One pack: written once front to back, opened by its tail."""
+"""One pack: it is written once from front to back, and opened by its tail."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from gradient.storage.base import Reader, Storage, Upload
 
 FOLDER = "objects/pack"
-"""Where packs lie in a storage."""
+"""The folder of packs in a storage."""
 TRASH = "objects/trash"
-"""Where packs lie that nothing needs, until they are removed for good."""
+"""The folder of packs that nothing needs, until they are deleted."""
 SUFFIX = ".pack"
 
 Problem: TypeAlias = CorruptPackError | FormatVersionError | GradientIOError
-"""Why a pack can not be used."""
+"""The reasons that a pack cannot be used."""
 
 _FILE = re.compile(r"([0-9a-f]{64})\.pack")
 _TAIL_BYTES = 8 << 10
 _SMALL_BYTES = 64 << 10
-"""Frames up to this size are gathered: a call to the system costs as much as copying one."""
+"""Frames up to this size are gathered: a system call costs as much as copying one of them."""
 _GATHERED_BYTES = 256 << 10
 
 
@@ -51,23 +51,23 @@ _TRASHED = re.compile(r"([0-9a-z-]{1,64})\.([0-9a-f]{64})\.pack")
 
 
 def trashed_name_of(collection: str, pack_id: str) -> str:
-    """Return the storage name of a pack in the trash; `collection` is who moved it there."""
+    """Return the storage name of a pack in the trash; `collection` is the id of the collection."""
     return f"{TRASH}/{collection}.{pack_id}{SUFFIX}"
 
 
 def trashed(storage: Storage) -> list[tuple[str, str]]:
-    """Return the packs in the trash: their ids and storage names. One may lie there twice."""
+    """Return the ids and storage names of the packs in the trash. A pack may be there twice."""
     found = ((_TRASHED.fullmatch(entry), entry) for entry in storage.names(TRASH))
     return [(match[2], f"{TRASH}/{entry}") for match, entry in found if match is not None]
 
 
 def collection_of(name: str) -> str:
-    """Return who moved a pack to the trash, given its storage name there."""
+    """Return the id of the collection that trashed a pack, given its storage name there."""
     return name.rpartition("/")[2].partition(".")[0]
 
 
 class Pack:
-    """What an index says, in memory: the rows as one array, nothing per object."""
+    """An index in memory: the rows as one array, no Python objects per row."""
 
     __slots__ = ("_bases", "_places", "id", "rows", "size")
 
@@ -81,7 +81,7 @@ class Pack:
 
     @property
     def index(self) -> pack_format.PackIndex:
-        """The rows, and what they have to agree with."""
+        """The rows, and the numbers that they have to agree with."""
         length = self.rows.nbytes + len(self._bases)
         return pack_format.PackIndex(
             self.rows, len(self._bases) // 32, self.size - TRAILER.size - length
@@ -89,7 +89,7 @@ class Pack:
 
     @property
     def index_bytes(self) -> bytes:
-        """The index as it stands in the file."""
+        """The bytes of the index in the file."""
         return self.rows.tobytes() + self._bases
 
     @property
@@ -97,8 +97,8 @@ class Pack:
         """The storage name."""
         return name_of(self.id)
 
-    def leans(self, position: int) -> bool:
-        """Whether a row's frame is a difference from another blob."""
+    def is_delta(self, position: int) -> bool:
+        """Return whether a row's frame is a difference from another blob."""
         return bool(self.rows["flags"][position])
 
     def row(self, position: int) -> FrameRow:
@@ -111,12 +111,12 @@ class Pack:
         return FrameRow(Oid(bytes(oid)), offset, stored, raw, pack_format.KINDS[kind], codec, base)
 
     def based(self) -> Iterator[tuple[int, Oid]]:
-        """Yield the positions of the rows that have a base, and that."""
+        """Yield the positions and bases of the rows that have a base."""
         for position, number in self._base_places().items():
             yield position, Oid(self._bases[32 * number : 32 * number + 32])
 
     def _base_places(self) -> dict[int, int]:
-        """Return which row has which of the bases; found once, for counting takes long."""
+        """Return the number of each row's base, computed once because counting is slow."""
         if self._places is None:
             flagged = np.flatnonzero(self.rows["flags"]).tolist()
             self._places = {position: number for number, position in enumerate(flagged)}
@@ -132,17 +132,17 @@ class PackWriter:
         self._rows: list[FrameRow] = []
         self._small = bytearray(HEADER.pack(pack_format.MAGIC, pack_format.VERSION, 0))
         self.pack_id: str | None = None
-        """The id, known when everything is written: also when publishing then failed."""
+        """The id, known once everything is written, even if publishing then failed."""
 
     @property
     def size(self) -> int:
-        """The bytes taken in so far."""
+        """The bytes appended so far."""
         return self._upload.size + len(self._small)
 
     def append(
         self, kind: Kind, oid: Oid, raw: int, encoded: Encoded, *, base: Oid | None = None
     ) -> None:
-        """Write one frame of an object of `raw` bytes; each oid may come once."""
+        """Write one frame of an object of `raw` bytes; each oid at most once."""
         row = FrameRow(oid, self.size, encoded.size, raw, kind, int(encoded.codec), base)
         self._rows.append(row)
         if encoded.size > _SMALL_BYTES:
@@ -172,11 +172,11 @@ class PackWriter:
         return pack
 
     def discard(self) -> None:
-        """Forget everything; harmless after publish."""
+        """Discard everything; does nothing after `publish`."""
         self._upload.discard()
 
     def _write(self, *buffers: Buffer) -> None:
-        """Write what was gathered of small frames, and then the buffers."""
+        """Write the gathered small frames, then the buffers."""
         small, self._small = self._small, bytearray()
         for buffer in (small, *buffers):
             self._hasher.update(buffer)
@@ -186,9 +186,9 @@ class PackWriter:
 def open_packs(
     storage: Storage, pack_ids: Iterable[str], *, named: Callable[[str], str] = name_of
 ) -> Iterator[Pack | Problem]:
-    """Yield each pack, or what is wrong with it, in order: opened one by one, checked together.
+    """Yield each pack or its problem, in order: opened one by one, checked together.
 
-    `named` says where a pack lies.
+    `named` returns the storage name of a pack.
     """
     opened: list[Pack | Problem] = []
     for pack_id in pack_ids:
@@ -209,7 +209,7 @@ def open_packs(
 
 
 def _open(pack_id: str, reader: Reader) -> Pack:
-    """Read and check header, trailer and the index's hash, but not what the index says."""
+    """Read and check header, trailer and the index's hash, but not the rows of the index."""
     size = reader.size
     if size < HEADER.size + TRAILER.size:
         raise CorruptPackError(pack_id, f"it is cut off after {size} bytes")
@@ -240,7 +240,7 @@ def _open(pack_id: str, reader: Reader) -> Pack:
 
 
 def _read(reader: Reader, offset: int, size: int) -> bytes:
-    """Read a part; what is not there any more reads as zeros, which no check lets pass."""
+    """Read a part; missing bytes read as zeros, which fail every check."""
     content = bytearray(size)
     reader.read_into(offset, memoryview(content))
     return bytes(content)

@@ -23,12 +23,12 @@ from gradient.storage import fs
 from gradient.storage.base import Reader, Storage
 from gradient.store import pack as packs
 from gradient.store.covered_packs import CoveredPacks
+from gradient.store.fork_lock import ForkLock
 from gradient.store.multi_pack_index import MultiPackIndex
 from gradient.store.object_index import ObjectIndex
 from gradient.store.pack import Pack
 from gradient.store.pack_format import FrameRow
 from gradient.store.trashed_packs import TrashedPacks
-from gradient.store.workers import ForkLock
 
 _LOG = logging.getLogger("gradient")
 
@@ -245,7 +245,7 @@ class PackCatalogue:
         with self._lock:
             return set(self._covered.commits()).union(self._index.of_kind(Kind.COMMIT))
 
-    def packs(self) -> tuple[int, int]:
+    def pack_totals(self) -> tuple[int, int]:
         """Return the number of packs and their total length in bytes."""
         self._load()
         with self._lock:

@@ -2,8 +2,8 @@
 
     header | frame … frame | index: one row per frame, sorted by oid; bases | trailer
 
-Every frame describes itself, so that its object can be found by scanning when index or trailer are
-lost. The index repeats what the frames say, so that opening a pack costs two small reads.
+Every frame describes itself: if index or trailer are lost, a scan finds the objects. The index
+repeats the headers of the frames, so that opening a pack costs two small reads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gradient.objects import canonical
 from gradient.objects.oid import Kind, Oid
 
 VERSION: Final = 1
-"""The pack version that is written, and the only one that is read."""
+"""The only pack version that is written and read."""
 
 MAGIC: Final = b"GRADPACK"
 FRAME_MAGIC: Final = b"\xf7GFR"
@@ -36,7 +36,7 @@ TRAILER: Final = struct.Struct("<QQII32s32s8s")
 HASHED_TRAILER_BYTES: Final = TRAILER.size - 40
 """The pack's hash covers everything before itself: this much of the trailer too."""
 EMPTY_BYTES: Final = HEADER.size + TRAILER.size
-"""What a pack has beside frames and index."""
+"""The bytes of a pack besides frames and index."""
 
 ROW: Final = np.dtype(
     [
@@ -72,19 +72,19 @@ Rows = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class FrameRow:
-    """Where one frame is and what it claims to be."""
+    """The position of one frame, and the fields of its header."""
 
     oid: Oid
     offset: int
-    """Of the frame's header, from the start of the pack."""
+    """The position of the frame's header in the pack."""
     stored: int
-    """Bytes of the payload."""
+    """The length of the payload in bytes."""
     raw: int
-    """Bytes of the object's body."""
+    """The length of the object's body in bytes."""
     kind: Kind
     codec: int
     base: Oid | None = None
-    """The blob that a difference is against."""
+    """The base of a difference."""
 
     @property
     def header_bytes(self) -> int:
@@ -101,7 +101,7 @@ class FrameRow:
 
 
 def index_bytes(rows: list[FrameRow]) -> tuple[bytes, int]:
-    """Return the index of the rows, and how many bases it ends with."""
+    """Return the index of the rows, and the number of bases at its end."""
     ordered = sorted(rows, key=lambda row: row.oid)
     table = np.zeros(len(ordered), ROW)
     for position, row in enumerate(ordered):
@@ -113,7 +113,7 @@ def index_bytes(rows: list[FrameRow]) -> tuple[bytes, int]:
 
 
 def joined(tables: list[Rows]) -> Rows:
-    """Return several tables as one: numpy's own way takes ten times as long for this type."""
+    """Return the concatenation of tables: numpy's own takes ten times as long for this type."""
     return np.frombuffer(b"".join([table.tobytes() for table in tables]), ROW)
 
 
@@ -123,15 +123,15 @@ class PackIndex:
 
     rows: Rows
     bases: int
-    """How many bases follow the rows."""
+    """The number of bases after the rows."""
     end: int
-    """Where the frames end: the index's own offset."""
+    """The end of the frames: the offset of the index."""
 
 
 def faulty(indexes: list[PackIndex]) -> dict[int, str]:
-    """Return what is wrong with which of the indexes.
+    """Return the faults of the damaged indexes, by their position in the list.
 
-    All are checked at once, because numpy takes as long for a few rows as for thousands.
+    All are checked together, because numpy takes as long for a few rows as for thousands.
     """
     if not indexes or _fault(indexes) is None:
         return {}
@@ -169,7 +169,7 @@ _LIMITS: Final = np.array([0, *(MAX_RAW[KINDS[i]] for i in range(1, len(KINDS) +
 def _filled(
     rows: Rows, based: npt.NDArray[np.bool_], counts: npt.NDArray[Any], ends: npt.NDArray[Any]
 ) -> bool:
-    """Tell whether each pack's frames lie inside it, end to end."""
+    """Return whether each pack's frames fill it end to end."""
     number = np.repeat(np.arange(len(counts)), counts)
     lengths = rows["stored"].astype(np.uint64) + np.uint64(FRAME.size)
     lengths += based.astype(np.uint64) * np.uint64(32)
@@ -186,7 +186,7 @@ def _filled(
 
 
 def _ascending(rows: Rows, firsts: npt.NDArray[Any]) -> bool:
-    """Tell whether the ids grow strictly, from the first row of each pack on."""
+    """Return whether the ids of each pack are strictly ascending."""
     words = np.frombuffer(rows["oid"].tobytes(), ">u8").reshape(-1, 4).astype(np.uint64)
     before, after = words[:-1], words[1:]
     settled = np.zeros(len(words), bool)

@@ -1,9 +1,9 @@
-"""Which process made something, and whether it still runs: as far as one can tell from here.
+"""Process ids that are unique across machines and restarts, and a check whether a process runs.
 
-A process is named by the machine it runs on, its number there and when it was started. "Machine"
-means one boot of one kernel and one space of process numbers, so that neither containers with the
-same host name nor a machine that was started anew are taken for each other. Of a process on another
-machine nothing is known. Nothing here looks at a clock.
+A process is named by its machine, its number there and its start time. "Machine" means one boot of
+one kernel and one namespace of process numbers. So containers with the same host name differ, and
+two boots of one machine do too. Nothing is known about a process on another machine. No clock is
+read.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class ProcessId:
     """One process."""
 
     machine: str
-    """A boot and a space of process numbers, as 16 hex digits."""
+    """A boot and a namespace of process numbers, as 16 hex digits."""
     process: int
     """Its number."""
     started: str
-    """When it was started, in the system's own count; ``0`` where that is not told."""
+    """The start time in the system's clock ticks; ``0`` if the system does not report it."""
 
     def __str__(self) -> str:
         return f"{self.machine}-{self.process}-{self.started}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Invert `str`; None for what it does not return."""
+        """Invert `str`; None for other text."""
         match = _SPELLED.fullmatch(text)
         return None if match is None else cls(match[1], int(match[2]), match[3])
 
     def runs(self) -> bool | None:
-        """Tell whether the process runs; None where that cannot be known from here."""
+        """Return whether the process runs; None if that cannot be known on this machine."""
         if self.machine != _machine():
             return None
         try:
@@ -52,30 +52,30 @@ class ProcessId:
             return False
         except PermissionError:
             pass
-        facts = _facts(self.process)
-        if facts is None or self.started == "0":
+        stat = _stat(self.process)
+        if stat is None or self.started == "0":
             return True
-        started, ended = facts
+        started, ended = stat
         return started == self.started and not ended
 
 
 def current() -> ProcessId:
-    """Return the process that asks."""
-    facts = _facts(os.getpid())
-    return ProcessId(_machine(), os.getpid(), "0" if facts is None else facts[0])
+    """Return the id of this process."""
+    stat = _stat(os.getpid())
+    return ProcessId(_machine(), os.getpid(), "0" if stat is None else stat[0])
 
 
 def _machine() -> str:
     boot = fs.read_system("/proc/sys/kernel/random/boot_id")
     space = fs.read_link("/proc/self/ns/pid")
     if not boot or not space:
-        # Nobody else can tell anything of us, nor we of others.
+        # Other processes cannot check this one, nor this one them.
         return _UNKNOWN
     return blake3(boot + space.encode()).hexdigest()[:16]
 
 
-def _facts(process: int) -> tuple[str, bool] | None:
-    """Return when a process was started, and whether it is only waiting to be buried."""
+def _stat(process: int) -> tuple[str, bool] | None:
+    """Return the start time of a process, and whether it is a zombie."""
     raw = fs.read_system(f"/proc/{process}/stat")
     if not raw:
         return None

@@ -1,8 +1,8 @@
-"""What a ref may be called, and what its folder is called.
+"""The rules for the names of refs, and the names of their folders.
 
-The user's name follows git's rules for refs, and a few more: no ``@`` (it separates the step in a
-revision), no word that a revision uses. On disk a name is quoted to lower-case ASCII, so that it
-can not leave its folder and two names never meet in one folder on any file system.
+A name follows git's rules for refs, and a few more: it has no ``@`` (which separates the step in a
+revision) and is not a word that revisions use. On disk it is quoted to lower-case ASCII, so that it
+cannot leave its folder, and two names never share a folder on any file system.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _QUOTED: Final = re.compile(r"(?:[a-z0-9._-]|%[0-9a-f]{2})+")
 def check_name(name: str, existing: Iterable[str] = ()) -> None:
     """Raise InvalidNameError for a name that no branch or tag may have.
 
-    Also for one that differs from an existing one only in case or in how its characters are
-    composed; the existing name itself passes.
+    Also for a name that differs from an existing one only in case or in the composition of its
+    characters; the existing name itself is valid.
     """
     reason = _fault(name) or _fault(unicodedata.normalize("NFKC", name))
     if reason is None and unicodedata.normalize("NFC", name) != name:
@@ -44,15 +44,15 @@ def check_name(name: str, existing: Iterable[str] = ()) -> None:
 
 
 def quote(name: str) -> str:
-    """Return the name in ``[a-z0-9._-]`` and ``%xx``, one form for each name."""
+    """Return the name in ``[a-z0-9._-]`` and ``%xx``, a unique form for each name."""
     octets = name.encode("utf-8")
     return "".join(chr(octet) if octet in _PLAIN else f"%{octet:02x}" for octet in octets)
 
 
 def unquote(quoted: str) -> str | None:
-    """Invert `quote`; None for what it does not return for a name."""
+    """Invert `quote`; None for text that `quote` does not return."""
     if _QUOTED.fullmatch(quoted) is None or quoted.startswith("."):
-        return None  # no name begins with a dot, but what file servers leave behind does
+        return None  # no name begins with a dot, but files that file servers leave behind do
     octets = re.sub(rb"%(..)", lambda m: bytes.fromhex(m[1].decode()), quoted.encode("ascii"))
     try:
         name = octets.decode("utf-8")
@@ -70,7 +70,7 @@ def _fault(name: str) -> str | None:
     if not name:
         return "it is empty"
     if "" in parts:
-        return "a / stands at an end, or beside another"
+        return "it begins or ends with /, or contains //"
     if name.startswith("-"):
         return "it begins with -"
     if name.endswith("."):
@@ -87,5 +87,5 @@ def _fault(name: str) -> str | None:
         if unicodedata.category(character) in _INVISIBLE:
             return f"it contains the invisible character U+{ord(character):04X}"
     if name.casefold() in _RESERVED:
-        return "the word has a meaning of its own in revisions"
+        return "it is a word that revisions use"
     return None

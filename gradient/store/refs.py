@@ -1,7 +1,6 @@
-"""Names for commits, each an append-only log of numbered records.
+"""Refs: names for commits, each with an append-only log of its moves (see `append_log`).
 
-A ref moves by creating the next record, which only one writer can: that is the compare-and-swap,
-and the log is the ref's history. No lock, nothing to clean up after a kill, no use of the clock.
+A ref points to the commit of the last record in its log, and moves by appending a record.
 """
 
 from __future__ import annotations
@@ -28,34 +27,34 @@ from gradient.store.append_log import AppendLog
 MAX_BYTES: Final = 64 << 10
 """The longest record."""
 
-_MOST_REASON: Final = 2000
+_MAX_REASON: Final = 2000
 
 Space = Literal["heads", "tags"]
 RecordKind = Literal["move", "delete", "fence"]
 KINDS: Final[tuple[RecordKind, ...]] = ("move", "delete", "fence")
-"""What a record does: point at a commit; end the ref; repeat the commit, so that a writer that
-slept through the loss of its lease finds the ref moved."""
+"""The effects of a record: it points to a commit; it deletes the ref; it repeats the commit, so
+that a writer that did not notice the loss of its lease finds that the ref has moved."""
 
 _FIELDS: Final = {"commit", "kind", "previous", "reason", "ref", "seq", "time", "writer"}
 
 
 @dataclass(frozen=True, slots=True)
 class RefRecord:
-    """One step of a ref."""
+    """One move of a ref."""
 
     seq: int
     """Its number in the log, from 1."""
     commit: Oid | None
-    """Where the ref points from here on; None for a delete."""
+    """The commit that the ref points to from here on; None for a delete."""
     kind: RecordKind
     previous: int
-    """The number of the record it was made after; 0 for none."""
+    """The number of the record that it follows; 0 for none."""
     time: str
-    """When, in UTC; for people."""
+    """The time, in UTC; for people."""
     writer: str
-    """A random id of the process that made it."""
+    """A random id of the process that wrote it."""
     reason: str
-    """Why, for people."""
+    """The reason, for people."""
 
     def to_bytes(self, ref: str) -> bytes:
         """Encode for the log of `ref` (``heads/main``): canonical JSON with a self check."""
@@ -77,7 +76,7 @@ class RefRecord:
         body = append_log.decode(raw, _FIELDS, "ref record")
         commit, kind, previous = body["commit"], body["kind"], body["previous"]
         if body["ref"] != ref or type(body["seq"]) is not int or body["seq"] != seq:
-            raise MalformedObjectError("a ref record lies where another belongs")
+            raise MalformedObjectError("a ref record is in the place of another one")
         if kind not in KINDS or (commit is None) != (kind == "delete"):
             raise MalformedObjectError("a ref record's kind and commit disagree")
         if type(previous) is not int or not 0 <= previous < seq:
@@ -105,7 +104,7 @@ class Refs:
         self._writers: dict[int, str] = {}
         self._logs: dict[tuple[Space, str], AppendLog[RefRecord]] = {}
         self._newest: dict[tuple[Space, str], int] = {}
-        """The newest record seen of each ref: from there on a log is looked at, not listed."""
+        """The newest record seen of each ref: from there on records are probed, not listed."""
 
     def names(self, space: Space = "heads") -> list[str]:
         """Return the sorted names of the refs that exist."""
@@ -117,21 +116,21 @@ class Refs:
         return {name: record for name, record in found.items() if record is not None}
 
     def known(self, space: Space = "heads") -> list[str]:
-        """Return the sorted names of the refs that exist or were deleted: those with a log."""
+        """Return the sorted names of the refs that have a log: deleted ones too."""
         found = map(ref_names.unquote, self._storage.names(f"refs/{space}"))
         return sorted(name for name in found if name is not None)
 
     def read(self, name: str, space: Space = "heads") -> RefRecord | None:
-        """Return a ref's last record; None where there is no such ref, or no more."""
+        """Return a ref's last record; None if the ref does not exist or was deleted."""
         tip, _ = self._tip(name, space)
         return None if tip is None or tip.kind == "delete" else tip
 
     def log(self, name: str, space: Space = "heads") -> list[RefRecord]:
-        """Return every readable record of a ref, oldest first; also of a deleted one."""
+        """Return every readable record of a ref, oldest first; also of a deleted ref."""
         return list(self.backwards(name, space))[::-1]
 
     def backwards(self, name: str, space: Space = "heads") -> Iterator[RefRecord]:
-        """Yield the readable records of a ref, newest first; each is read when it is asked for."""
+        """Yield the readable records of a ref, newest first, reading each on demand."""
         log = self._log(name, space)
         for seq in reversed(log.numbers()):
             record = log.read(seq)
@@ -139,18 +138,17 @@ class Refs:
                 yield record
 
     def last(self, name: str, space: Space = "heads") -> int:
-        """Return the last number that is taken in a ref's log, whether it counts or not; 0: none.
+        """Return the last number taken in a ref's log, even by a damaged record; 0 for none.
 
-        For `append`: so that no record at all may come in between.
+        For `append`, to make sure that no record comes in between.
         """
         return self._tip(name, space)[1]
 
     def strict_logs(self, space: Space = "heads") -> dict[str, list[RefRecord]]:
-        """Return every record of every ref, those of deleted ones too, oldest first.
+        """Return every record of every ref, also of deleted refs, oldest first.
 
-        Where `log` makes do with what it can read, this raises MalformedObjectError or
-        GradientIOError for the first record that it cannot: for those who will remove what no ref
-        names.
+        Raises MalformedObjectError or GradientIOError for the first record that it cannot read,
+        while `log` skips it: for a garbage collection, which removes what no ref points to.
         """
         found: dict[str, list[RefRecord]] = {}
         for folder in self._storage.names(f"refs/{space}"):
@@ -158,14 +156,16 @@ class Refs:
             try:
                 inside = self._storage.names(f"refs/{space}/{folder}")
             except InvalidNameError:
-                # Not ours (`.DS_Store`, `@eaDir`), unless it is but for the case of its letters.
+                # Not a ref folder (`.DS_Store`, `@eaDir`), unless its lower-case form is one.
                 inside = []
                 if ref_names.unquote(folder.lower()) is not None:
-                    raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name") from None
+                    raise MalformedObjectError(
+                        f"refs/{space}/{folder} is not the name of a ref"
+                    ) from None
             numbers = append_log.numbers_in(inside)
             if name is None:
                 if numbers:
-                    raise MalformedObjectError(f"refs/{space}/{folder} is no ref's name")
+                    raise MalformedObjectError(f"refs/{space}/{folder} is not the name of a ref")
                 continue
             log = self._log(name, space)
             found[name] = [log.read_strict(number) for number in numbers]
@@ -184,9 +184,8 @@ class Refs:
         """Move a ref from the record `after` (None: create it) to a commit, durably.
 
         IMPORTANT: the commit must be durable already. Raises RefConflictError if the ref is not
-        at `after` (any more), or its log has a record above the number `last`; InvalidNameError
-        for a new name that is refused. After a GradientIOError the ref may be at either: read it
-        again.
+        at `after`, or its log has a record above the number `last`; InvalidNameError for an
+        invalid new name. After a GradientIOError the ref may be at either record: read it again.
         """
         if after is None:
             ref_names.check_name(name, self.names(space))
@@ -195,8 +194,8 @@ class Refs:
     def fence(self, name: str, *, reason: str, space: Space = "heads") -> RefRecord:
         """Take the next number of a ref's log without moving the ref, durably.
 
-        Who read the log before this, and appends with what it read, gets a RefConflictError. The
-        record repeats the tip's commit; of a ref that does not exist it is a delete.
+        A writer that has read the log before this gets a RefConflictError when it appends. The
+        record repeats the tip's commit; for a ref that does not exist it is a delete.
         """
         while True:
             tip = self.read(name, space)
@@ -204,12 +203,12 @@ class Refs:
             try:
                 return self._append(name, commit, cast("RecordKind", kind), tip, reason, space)
             except RefConflictError:
-                continue  # somebody moved it: then there is a newer tip to repeat
+                continue  # another writer moved it: repeat the new tip
 
     def delete(
         self, name: str, *, after: RefRecord, reason: str, space: Space = "heads"
     ) -> RefRecord:
-        """End a ref that is at `after`, durably; its log stays. Raises like `append`."""
+        """Delete a ref that is at `after`, durably; its log stays. Raises like `append`."""
         return self._append(name, None, "delete", after, reason, space)
 
     def _append(
@@ -220,12 +219,12 @@ class Refs:
         after: RefRecord | None,
         reason: str,
         space: Space,
-        least: int | None = None,
+        expected_last: int | None = None,
     ) -> RefRecord:
         tip, last = self._tip(name, space, patient=True)
         if tip is not None and tip.kind == "delete" and after is None:
             after = tip
-        if tip != after or (least is not None and last != least):
+        if tip != after or (expected_last is not None and last != expected_last):
             raise RefConflictError(f"{space}/{name}")
         # A torn record keeps its number: the next one is taken.
         seq = last + 1
@@ -236,7 +235,7 @@ class Refs:
             previous=0 if after is None else after.seq,
             time=self._clock(),
             writer=self._writer(),
-            reason=reason[:_MOST_REASON].encode("utf-8", "replace").decode("utf-8"),
+            reason=reason[:_MAX_REASON].encode("utf-8", "replace").decode("utf-8"),
         )
         if not self._log(name, space).create(seq, record.to_bytes(f"{space}/{name}")):
             raise RefConflictError(f"{space}/{name}")
@@ -244,11 +243,11 @@ class Refs:
         return record
 
     def _confirm(self, name: str, space: Space, record: RefRecord) -> None:
-        """Raise RefConflictError if others do not agree that `record` followed its previous.
+        """Withdraw `record` and raise RefConflictError if another one follows the same previous.
 
-        With records created atomically, from a listing that is current, this never happens. It
-        can where a place has no hard links and we mistook a record that was being written for a
-        torn one, or where an old listing was cached. Ours is then withdrawn.
+        This never happens if records are created atomically and the listing was current. It can
+        happen on a storage without hard links, if we mistook a record that was being written for
+        a torn one, or if an old listing was cached.
         """
         log = self._log(name, space)
         between = range(record.previous + 1, record.seq)
@@ -262,8 +261,8 @@ class Refs:
     ) -> tuple[RefRecord | None, int]:
         """Return the last readable record, and the last number that is taken (0: none).
 
-        What follows the newest record seen before is looked for; the whole log is listed only
-        where that record is gone, or was never seen.
+        Probes the numbers after the newest record seen before. Lists the whole log only if that
+        record is gone, or none was seen.
         """
         log = self._log(name, space)
         seen = self._newest.get((space, name))
@@ -308,21 +307,21 @@ class Refs:
         return self._writers.setdefault(os.getpid(), uuid.uuid4().hex)
 
 
-_MOST_GAP: Final = 4
-"""So many numbers that are free, one after another, end a log."""
+_MAX_GAP: Final = 4
+"""This many free numbers in a row end a log."""
 
 _WAITS: Final = (0.05, 0.2, 0.75)
-"""Seconds to wait for a record that is incomplete: another writer may be at it."""
+"""Seconds to wait for an incomplete record: another writer may be writing it."""
 
 
 def _after(log: AppendLog[RefRecord], seq: int) -> list[int]:
     """Return the numbers above `seq` that are taken.
 
-    They follow each other; only records that were withdrawn (see `_confirm`) leave gaps, of
-    which a few are looked across.
+    They are consecutive, except for the gaps of withdrawn records (see `_confirm`); a few missing
+    numbers are skipped.
     """
     found, gap = [], 0
-    while gap < _MOST_GAP:
+    while gap < _MAX_GAP:
         seq += 1
         if log.exists(seq):
             found.append(seq)

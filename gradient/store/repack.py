@@ -1,10 +1,10 @@
-"""Which packs are needed, and the frames of several packs in fewer ones.
+"""Repacking: choose the frames that are needed, and copy those of several packs into fewer ones.
 
-Goals: no object becomes unreadable at any moment, and no byte changes. So frames are copied as they
-stand, each proved on its way; and the packs that they came from stay until others can go.
+Goals: no object becomes unreadable at any moment, and no byte changes. So frames are copied
+unchanged, each proved when it is copied; and the old packs stay until the new ones are durable.
 
-A base that nothing needs but differences from it may weigh more than these save. Then what is a
-difference from it is written once more, standing for itself, and the base goes.
+A base that only differences need may be larger than the space they save. Then these differences are
+encoded again without a base, and the base is dropped.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ import numpy as np
 from gradient.codec.frame import Codec, Encoded
 from gradient.objects.oid import Oid
 from gradient.storage.base import Storage
-from gradient.store import pack_format, recode
-from gradient.store.frame_reader import copy_of
+from gradient.store import pack_format, reencode
+from gradient.store.frame_reader import read_payload
 from gradient.store.pack import Pack, PackWriter
 from gradient.store.pack_catalogue import PackCatalogue
 from gradient.store.pack_format import FrameRow
 
 WASTE: Final = 0.3
-"""A pack is rewritten when this share of its frames' bytes is of no use."""
+"""A pack is rewritten if at least this share of its frames' bytes is not needed."""
 
 SMALL_BYTES: Final = 8 << 20
-"""Packs whose useful frames are smaller are merged, as soon as there are `MANY` of them."""
+"""Packs whose needed frames are smaller are merged once there are `MANY` of them."""
 MANY: Final = 16
 
 FULL_BYTES: Final = 512 << 20
-"""A pack that others are merged into ends when it has this many bytes."""
+"""A pack that others are merged into is closed at this many bytes."""
 
-PAYS: Final = 0.99
-"""A pack is replaced by one in stronger forms where that has at most so much of its bytes."""
+MAX_SHARE: Final = 0.99
+"""A pack is replaced by a recompressed one that has at most this share of its bytes."""
 
 Frame = tuple[Pack, int]
-"""One frame: a pack, and the row in its index."""
+"""One frame: a pack, and the position of its row in the index."""
 
 
 @dataclass(slots=True)
@@ -47,50 +47,50 @@ class FrameChoice:
     """One frame for each object that is needed."""
 
     kept: dict[str, list[int]] = field(default_factory=dict)
-    """By pack id, the rows that were chosen; not there where none was."""
+    """The positions of the chosen rows, by pack id; packs without any are absent."""
     needed: set[Oid] = field(default_factory=set)
-    """All objects, those that are only bases of others included."""
+    """All objects, including those that are only bases of others."""
     missing: set[Oid] = field(default_factory=set)
-    """Those that no pack has."""
-    alone: dict[Oid, int] = field(default_factory=dict)
-    """Those to be written anew without a base, and about how long they will be then."""
+    """The needed objects that no pack has."""
+    without_base: dict[Oid, int] = field(default_factory=dict)
+    """Objects to encode again without a base, and an estimate of their length then."""
 
 
 def choose(
-    packs: Iterable[Pack], wanted: Iterable[Oid], *, going: Collection[str] = ()
+    packs: Iterable[Pack], wanted: Iterable[Oid], *, rewritable: Collection[str] = ()
 ) -> FrameChoice:
-    """Choose a frame for every wanted object, and for what it is a difference from.
+    """Choose a frame for every wanted object and for its bases.
 
-    Of several, one without a base; of those, the one in the largest pack. What lies in packs that
-    are `going` to be written anew, if need be, may lose its base.
+    If an object has several, a frame without a base is chosen; of those, the one in the largest
+    pack. Frames in `rewritable` packs may lose their base.
     """
     ordered = sorted(packs, key=lambda pack: (-pack.size, pack.id))
-    plain: dict[bytes, Frame] = {}
+    whole: dict[bytes, Frame] = {}
     based: dict[bytes, Frame] = {}
     for pack in ordered:
         oids, flags = pack.rows["oid"].tobytes(), pack.rows["flags"].tolist()
         for position, flag in enumerate(flags):
-            table = based if flag else plain
+            table = based if flag else whole
             table.setdefault(oids[32 * position : 32 * position + 32], (pack, position))
     choice = FrameChoice()
     pending = list(wanted)
-    if going:
-        # What stays as it is keeps what it leans on, needed or not: no frame is left without.
-        bases = _bases(pack for pack in ordered if pack.id not in going)
-        pending += [base for base in bases if base in plain or base in based]
-        choice.alone = _freed(pending, plain, based, going)
+    if rewritable:
+        # The bases of packs that stay are kept, needed or not: no frame loses its base.
+        bases = _bases(pack for pack in ordered if pack.id not in rewritable)
+        pending += [base for base in bases if base in whole or base in based]
+        choice.without_base = _without_base(pending, whole, based, rewritable)
     while pending:
         oid = pending.pop()
         if oid in choice.needed:
             continue
         choice.needed.add(oid)
-        frame = plain.get(oid) or based.get(oid)
+        frame = whole.get(oid) or based.get(oid)
         if frame is None:
             choice.missing.add(oid)
             continue
         pack, position = frame
         choice.kept.setdefault(pack.id, []).append(position)
-        if oid not in plain and oid not in choice.alone:
+        if oid not in whole and oid not in choice.without_base:
             base = pack.row(position).base
             assert base is not None
             pending.append(base)
@@ -101,31 +101,31 @@ def _bases(packs: Iterable[Pack]) -> Iterator[Oid]:
     return (base for pack in packs for _, base in pack.based())
 
 
-def _freed(
+def _without_base(
     wanted: Iterable[Oid],
-    plain: Mapping[bytes, Frame],
+    whole: Mapping[bytes, Frame],
     based: Mapping[bytes, Frame],
-    going: Collection[str],
+    rewritable: Collection[str],
 ) -> dict[Oid, int]:
     """Return the differences whose base costs more than they save, and their length without it."""
     wanted = set(wanted)
-    leaning: dict[Oid, list[tuple[Oid, Frame]]] = {}
+    deltas: dict[Oid, list[tuple[Oid, Frame]]] = {}
     for oid in wanted:
-        if oid not in plain and oid in based:
+        if oid not in whole and oid in based:
             pack, position = based[oid]
             base = pack.row(position).base
             # A base that is needed for its own sake costs nothing.
-            if base is not None and base in plain and base not in wanted:
-                leaning.setdefault(base, []).append((oid, based[oid]))
-    freed: dict[Oid, int] = {}
-    for base, members in leaning.items():
-        full = _stored(plain[base])
+            if base is not None and base in whole and base not in wanted:
+                deltas.setdefault(base, []).append((oid, based[oid]))
+    found: dict[Oid, int] = {}
+    for base, members in deltas.items():
+        full = _stored(whole[base])
         kept = full + sum(_stored(frame) for _, frame in members)
-        movable = all(pack.id in going for _, (pack, _) in members)
-        # About as long as the base is what each would be without it.
+        movable = all(pack.id in rewritable for _, (pack, _) in members)
+        # Without the base, each is about as long as the base.
         if movable and kept >= full * len(members):
-            freed.update((oid, full) for oid, _ in members)
-    return freed
+            found.update((oid, full) for oid, _ in members)
+    return found
 
 
 def _stored(frame: Frame) -> int:
@@ -135,29 +135,31 @@ def _stored(frame: Frame) -> int:
 
 @dataclass(slots=True)
 class RepackPlan:
-    """What is to become of which pack."""
+    """The fate of each pack."""
 
     dead: list[Pack] = field(default_factory=list)
-    """Nothing in them was chosen."""
+    """Packs without a chosen frame."""
     rewritten: list[Pack] = field(default_factory=list)
-    """What was chosen in them is to be written into new packs."""
+    """Packs whose chosen frames are written into new packs."""
     useful: dict[str, int] = field(default_factory=dict)
-    """Bytes that what was chosen takes, its rows in an index included, by pack id."""
+    """The bytes of the chosen frames and of their rows in an index, by pack id."""
 
     @property
     def going(self) -> list[Pack]:
-        """The packs that are not needed any more once the new ones are there."""
+        """The packs that can be removed once the new ones are durable."""
         return [*self.dead, *self.rewritten]
 
     @property
     def saved_bytes(self) -> int:
-        """About how much less there is in the end."""
+        """An estimate of the bytes that are freed."""
         new = pack_format.EMPTY_BYTES if self.rewritten else 0
         return sum(pack.size - self.useful.get(pack.id, 0) for pack in self.going) - new
 
     def costly(self) -> set[str]:
-        """Return the ids of packs that are to be rewritten, without which half as much is copied:
-        of those that yield least for each byte."""
+        """Return the rewritten packs that free the least per copied byte.
+
+        Leaving them out halves the bytes that are copied.
+        """
         found = sorted(self.rewritten, key=lambda pack: self.useful[pack.id] / pack.size)
         room = sum(self.useful[pack.id] for pack in found) // 2
         copied = accumulate(self.useful[pack.id] for pack in found)
@@ -165,7 +167,7 @@ class RepackPlan:
 
 
 def plan(packs: Iterable[Pack], choice: FrameChoice) -> RepackPlan:
-    """Decide for each of the packs that may go; the others stay as they are."""
+    """Decide for each of these packs whether it stays, is rewritten or is removed."""
     found = RepackPlan()
     small: list[Pack] = []
     for pack in packs:
@@ -188,28 +190,28 @@ def plan(packs: Iterable[Pack], choice: FrameChoice) -> RepackPlan:
 
 
 def _must_change(pack: Pack, kept: list[int], choice: FrameChoice) -> bool:
-    """Tell whether a frame is to lose its base, or one that nobody chose has lost it already."""
+    """Return whether a chosen frame loses its base, or another frame's base is not kept."""
     chosen = set(kept)
     oids = pack.rows["oid"].tobytes()
     for position, base in pack.based():
         oid = oids[32 * position : 32 * position + 32]
-        if oid in choice.alone if position in chosen else base not in choice.needed:
+        if oid in choice.without_base if position in chosen else base not in choice.needed:
             return True
     return False
 
 
 def _bytes_of(pack: Pack, positions: list[int], choice: FrameChoice) -> tuple[int, int]:
-    """Return what the chosen frames take, and their rows in an index."""
+    """Return the bytes of the chosen frames, and of their rows in an index."""
     rows = pack.rows[positions]
     based = np.asarray(positions)[rows["flags"] != 0].tolist()
     frames = (
         int(rows["stored"].sum(dtype="u8")) + pack_format.FRAME.size * len(rows) + 32 * len(based)
     )
     index = pack_format.ROW.itemsize * len(rows) + 32 * len(based)
-    for position in based if choice.alone else ():
+    for position in based if choice.without_base else ():
         row = pack.row(position)
-        if row.oid in choice.alone:
-            frames += choice.alone[row.oid] - row.stored - 32
+        if row.oid in choice.without_base:
+            frames += choice.without_base[row.oid] - row.stored - 32
             index -= 32
     return frames, index
 
@@ -223,11 +225,10 @@ def rewrite(
     *,
     recompress: bool = False,
 ) -> dict[str, int]:
-    """Copy the chosen frames of packs into new packs, durable on return; returns their ids and
-    lengths.
+    """Copy the chosen frames into new packs, durably; returns the ids and lengths of these.
 
-    With `recompress` each in the smallest form that is found for it. `progress` is told the bytes
-    of each. Raises an IntegrityError for a frame that is damaged.
+    With `recompress` each frame is written in the smallest encoding found for it. `progress` is
+    called with the bytes of each. Raises an IntegrityError for a damaged frame.
     """
     written: dict[str, int] = {}
     writer: PackWriter | None = None
@@ -254,13 +255,13 @@ def rewrite(
 def _form(
     catalogue: PackCatalogue, pack: Pack, row: FrameRow, choice: FrameChoice, *, recompress: bool
 ) -> tuple[Encoded, Oid | None]:
-    """Return what is to be written for a frame, and its base."""
-    if row.oid in choice.alone:
-        return recode.alone(catalogue, pack, row), None
-    smaller = recode.smaller(catalogue, pack, row) if recompress else None
+    """Return the payload to write for a frame, and its base."""
+    if row.oid in choice.without_base:
+        return reencode.without_base(catalogue, pack, row), None
+    smaller = reencode.smaller(catalogue, pack, row) if recompress else None
     if smaller is not None:
         return smaller
-    payload = copy_of(catalogue, pack, row)
+    payload = read_payload(catalogue, pack, row)
     return Encoded(Codec(row.codec), (payload,), row.stored), row.base
 
 
@@ -271,10 +272,10 @@ def recompress(
     choice: FrameChoice,
     progress: Callable[[int], None],
 ) -> Iterator[tuple[Pack, str, int]]:
-    """Write packs anew, each into one of its own, with every frame in a smaller form if there is
-    one; yields those for which that paid, with the new one's id and length, durable by then.
+    """Write each pack again with every frame in the smallest encoding found for it.
 
-    Raises like `rewrite`; what was yielded before stays.
+    Yields the packs for which that paid, with the id and length of the new pack, which is durable
+    by then. Raises like `rewrite`; the packs yielded before stay.
     """
     for pack in sorted(sources, key=lambda pack: pack.id):
         rows = sorted(map(pack.row, choice.kept[pack.id]), key=lambda row: row.offset)
@@ -284,7 +285,7 @@ def recompress(
                 encoded, base = _form(catalogue, pack, row, choice, recompress=True)
                 writer.append(row.kind, row.oid, row.raw, encoded, base=base)
                 progress(row.stored)
-            if writer.size < PAYS * pack.index.end:
+            if writer.size < MAX_SHARE * pack.index.end:
                 made = writer.publish()
                 yield pack, made.id, made.size
         finally:
@@ -294,10 +295,9 @@ def recompress(
 def prove_others(
     catalogue: PackCatalogue, packs: Iterable[Pack], going: Collection[Pack], choice: FrameChoice
 ) -> None:
-    """Prove the chosen frames, in packs that stay, of objects that have another one in packs that
-    go: so that of two copies it is never the sound one that goes.
+    """Prove the chosen frames of objects that also have a frame in a pack that is removed.
 
-    Raises an IntegrityError for one that is damaged.
+    So the intact one of two copies is never removed. Raises an IntegrityError for a damaged frame.
     """
     elsewhere: set[bytes] = set()
     for pack in going:
@@ -313,4 +313,4 @@ def prove_others(
             for position in choice.kept.get(pack.id, ()):
                 row = pack.row(position)
                 if row.oid in elsewhere:
-                    copy_of(catalogue, pack, row)
+                    read_payload(catalogue, pack, row)

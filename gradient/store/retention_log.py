@@ -1,9 +1,8 @@
-"""What retention let go: an append-only log of numbered records beside the commits.
+"""The log of dropped states: which commits lose their state, or some components of it.
 
-Forgetting a commit changes nothing of it: its object and its id stay, and a record says that its
-state, or a component of it, is not needed any more. The records are made like those of refs: by
-creating the next number, which only one writer can. Nothing takes a record back, so that two
-writers never contradict each other: what one let go only ever adds to what others did.
+Forgetting a commit does not change it: its object and its id stay, and a record in an append-only
+log (see `append_log`) drops its state or some of its components. No record undoes another one, so
+two writers never contradict each other.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from gradient.storage import fs
 from gradient.storage.base import Storage
 from gradient.store import append_log
 from gradient.store.append_log import AppendLog
-from gradient.store.workers import ForkLock
+from gradient.store.fork_lock import ForkLock
 
 FOLDER: Final = "retention"
-"""Where the records lie in a storage."""
+"""The folder of the records in a storage."""
 MAX_BYTES: Final = 1 << 20
-"""The longest record."""
+"""The length of the longest record."""
 MAX_COMMITS: Final = 8192
-"""A record names at most so many commits; more take several records."""
+"""The number of commits that a record may name; more commits take several records."""
 
 _MAX_POLICY: Final = 2000
 _FIELDS: Final = {"commits", "drop", "policy", "seq", "time"}
@@ -44,11 +43,11 @@ class RetentionRecord:
     commits: tuple[Oid, ...]
     """The commits, sorted."""
     drop: tuple[str, ...] | None
-    """The components that they lose, sorted; None: all of them."""
+    """The components that they lose, sorted; None for the whole state."""
     policy: str
-    """By which rules, as `gradient forget` takes them; for people."""
+    """The rules, as the options of `gradient forget`; for people."""
     time: str
-    """When, in UTC; for people."""
+    """The time, in UTC; for people."""
 
     def to_bytes(self) -> bytes:
         """Encode: canonical JSON with a self check."""
@@ -66,7 +65,7 @@ class RetentionRecord:
         """Parse and check record `seq`; raises MalformedObjectError."""
         body = append_log.decode(raw, _FIELDS, "retention record")
         if type(body["seq"]) is not int or body["seq"] != seq:
-            raise MalformedObjectError("a retention record lies where another belongs")
+            raise MalformedObjectError("a retention record is in the place of another one")
         commits, drop = body["commits"], body["drop"]
         if type(commits) is not list or not commits:
             raise MalformedObjectError("a retention record names no commits")
@@ -84,26 +83,26 @@ def _components(node: Json) -> tuple[str, ...]:
         names = tuple(name for name in node if type(name) is str)
         if len(names) == len(node) and list(names) == sorted(set(names)):
             return names
-    raise MalformedObjectError("a retention record's drop is no sorted list of components")
+    raise MalformedObjectError("a retention record's drop is not a sorted list of components")
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What is not kept of a commit."""
+    """The dropped part of a commit."""
 
     components: tuple[str, ...] | None
-    """The components, sorted; None: its whole state."""
+    """The components, sorted; None for the whole state."""
     policy: str
-    """By which rules."""
+    """The rules that dropped it."""
     time: str
-    """When."""
+    """The time, in UTC."""
 
     def covers(self, component: str) -> bool:
-        """Tell whether a component is among what is not kept."""
+        """Return whether a component was dropped."""
         return self.components is None or component in self.components
 
 
-class Retention:
+class RetentionLog:
     """The retention records of one storage."""
 
     def __init__(self, storage: Storage, *, clock: Callable[[], str] = timestamp.now) -> None:
@@ -114,15 +113,15 @@ class Retention:
         self._table: dict[Oid, Dropped] = {}
 
     def table(self, *, strict: bool = False) -> Mapping[Oid, Dropped]:
-        """Return what is not kept, by commit. It may be kept, and does not change any more.
+        """Return the dropped parts, by commit. The mapping never changes after it is returned.
 
-        A record that can not be read does not count, with a logged warning; where `strict`, it
-        raises MalformedObjectError: for those who will remove what is not kept.
+        A damaged record is skipped with a logged warning. With `strict` it raises
+        MalformedObjectError: for a garbage collection, which removes what was dropped.
         """
         numbers = self._log.numbers()
         with self._lock:
             fresh = [seq for seq in numbers if seq not in self._read]
-            if len(numbers) < len(self._read) + len(fresh):  # some were moved away, by a repair
+            if len(numbers) < len(self._read) + len(fresh):  # a repair has moved some away
                 self._read.clear()
                 self._table, fresh = {}, numbers
             if fresh:
@@ -138,9 +137,9 @@ class Retention:
     def append(
         self, commits: Collection[Oid], *, drop: Sequence[str] | None, policy: str
     ) -> list[RetentionRecord]:
-        """Let go of the state of commits, or of the components in `drop`, durably.
+        """Drop the state of commits, or the components in `drop`, durably.
 
-        After a GradientIOError some of it may be recorded: to do it again is harmless.
+        After a GradientIOError some of it may be recorded; the call can be repeated.
         """
         made = []
         ordered = sorted(set(commits))
@@ -159,7 +158,7 @@ class Retention:
             record = RetentionRecord(seq, commits, drop, policy, self._clock())
             if self._log.create(seq, record.to_bytes()):
                 return record
-        raise RefConflictError(FOLDER)  # others were faster a thousand times
+        raise RefConflictError(FOLDER)  # other writers were faster a thousand times
 
     def _record(self, seq: int, *, strict: bool) -> RetentionRecord | None:
         if not strict:
@@ -173,7 +172,7 @@ class Retention:
 
 
 def dropped_by(records: Iterable[RetentionRecord]) -> dict[Oid, Dropped]:
-    """Return what records let go of, by commit."""
+    """Return the dropped parts according to records, by commit."""
     table: dict[Oid, Dropped] = {}
     for record in records:
         _apply(table, record)
@@ -181,7 +180,7 @@ def dropped_by(records: Iterable[RetentionRecord]) -> dict[Oid, Dropped]:
 
 
 def _apply(table: dict[Oid, Dropped], record: RetentionRecord) -> None:
-    """Add what a record says: the whole state goes over components, and these add up."""
+    """Add a record to the table: a whole state includes components, and components add up."""
     for oid in record.commits:
         before = table.get(oid)
         components = record.drop

@@ -1,4 +1,4 @@
-"""New objects on their way into one pack."""
+"""The writing of new objects into one pack."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage.base import Reader, Storage
 from gradient.store import pack_format
 from gradient.store.blob_batches import PendingBlob, StoredBlob, batches
+from gradient.store.fork_lock import ForkLock
 from gradient.store.frame_reader import MAX_DEPTH, read_object
 from gradient.store.pack import Pack, PackWriter
 from gradient.store.pack_catalogue import PackCatalogue
-from gradient.store.workers import ForkLock, Workers
+from gradient.store.thread_pool import ThreadPool
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -36,56 +37,55 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("gradient")
 
 _MAX_PER_BATCH = 256
-_MOST_OPEN = 16
-"""Packs with bases that are kept open; others are opened for each base."""
+_MAX_OPEN = 16
+"""The number of packs with bases that are kept open; others are opened for each base."""
 
 
 @dataclass(slots=True)
-class _Coded:
+class _Object:
     """One object, hashed, and encoded unless the store has it."""
 
     oid: Oid
     raw: int
     encoded: Encoded | None = None
     base: Oid | None = None
-    """What `encoded` is a difference from."""
-    plain: int = 0
-    """About what the payload would weigh without that: as much as the base's."""
+    """The base of `encoded`, if that is a difference."""
+    whole_bytes: int = 0
+    """An estimate of the payload's length without a base: that of the base's payload."""
 
 
 class Transaction:
-    """Objects that become durable together, by `seal`. Leaving it without that discards them.
+    """Objects that `seal` makes durable together. Leaving it without `seal` discards them.
 
-    Used by one thread. What the store knows already, in a sealed pack that is as long as its
-    index says, is not written again; where `plain`, only what stands there without a base counts.
-    Of what another process wrote, each object that is not written again is read and proved once:
-    where it is damaged, it is written anew. One that is `alone` relies on nothing: it writes
-    everything again.
+    For one thread. An object that the store has, in a sealed pack that is as long as its index
+    says, is not written again; with `whole`, only if it is stored there without a base. If another
+    process wrote such an object, it is read and proved once, and written again if it is damaged. A
+    `self_contained` transaction relies on no stored object: it writes everything again.
     """
 
     def __init__(
         self,
         storage: Storage,
         catalogue: PackCatalogue,
-        workers: Workers,
+        workers: ThreadPool,
         *,
         mode: Mode,
-        plain: bool = False,
-        alone: bool = False,
+        whole: bool = False,
+        self_contained: bool = False,
     ) -> None:
         self._storage = storage
         self._catalogue = catalogue
         self._workers = workers
         self._mode = mode
-        self._plain = plain
-        self._alone = alone
+        self._whole = whole
+        self._self_contained = self_contained
         self._writer: PackWriter | None = None
         self._added: set[Oid] = set()
-        self._leaning: set[Oid] = set()
-        self.coded = 0
-        """Bytes of the payloads so far."""
-        self.plain = 0
-        """About what they would be if nothing were stored as a difference."""
+        self._deltas: set[Oid] = set()
+        self.coded_bytes = 0
+        """The bytes of the payloads so far."""
+        self.whole_bytes = 0
+        """An estimate of `coded_bytes` if nothing were stored as a difference."""
         self._relied_on: dict[str, Pack] = {}
         self._opening = ForkLock()
         self._sources = ExitStack()
@@ -99,9 +99,9 @@ class Transaction:
         return self._writer.size if self._writer is not None else 0
 
     @property
-    def leans(self) -> bool:
-        """Whether of anything put so far only a difference from another object is stored."""
-        return bool(self._leaning)
+    def has_deltas(self) -> bool:
+        """True if any object put so far is stored only as a difference from another one."""
+        return bool(self._deltas)
 
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
@@ -115,35 +115,36 @@ class Transaction:
     ) -> list[Oid]:
         """Add blobs of at most 1 MiB each, of elements of `width` bytes; returns their ids.
 
-        `bases` names for each chunk what it may be the difference from, as `Piece` does.
+        `bases` names for each chunk the blob that may be its base (see `PendingBlob.base`).
         """
         paired = zip(chunks, repeat(None) if bases is None else bases, strict=False)
         return [
-            each.oid for each in self.store(PendingBlob(data, width, base) for data, base in paired)
+            each.oid
+            for each in self.put_blobs(PendingBlob(data, width, base) for data, base in paired)
         ]
 
-    def store(
+    def put_blobs(
         self, large: Iterable[PendingBlob], small: Iterable[PendingBlob] = ()
     ) -> list[StoredBlob]:
-        """Add blobs: first `large` ones, by the workers, then `small` ones, by the caller.
+        """Add blobs: first the `large` ones, in worker threads, then the `small` ones, in this one.
 
-        Of a small one, most of the work is Python's, and threads that mostly run Python wait for
-        each other. They are appended in order, and so returned. Every buffer must stay as it is
-        until this returns. One call with many is faster than many calls.
+        Most of the work on a small blob is done by Python, and threads that mostly run Python wait
+        for each other. The blobs are appended and returned in their order. The buffers must not
+        change until this returns. One call with many blobs is faster than many calls.
         """
         self._check_open()
         stored: list[StoredBlob] = []
         by_workers = self._workers.map(self._encode_batch, _batches(large))
         for batch in chain(by_workers, map(self._encode_batch, _batches(small))):
-            stored += [self._take(piece, coded) for piece, coded in batch]
+            stored += [self._add(piece, coded) for piece, coded in batch]
         return stored
 
-    def _take(self, piece: PendingBlob, coded: _Coded) -> StoredBlob:
+    def _add(self, piece: PendingBlob, coded: _Object) -> StoredBlob:
         self._append(Kind.BLOB, coded)
         return StoredBlob(coded.oid, piece.plan if coded.encoded is None else coded.encoded.plan)
 
     def read(self, oid: Oid, kind: Kind) -> bytes:
-        """Return an object that the store has, verified."""
+        """Return an object that the store has, proved by its hash."""
         places = [place for place in self._catalogue.find(oid) if place[1].kind is kind]
         if not places:
             raise self._catalogue.absence(oid)
@@ -151,15 +152,15 @@ class Transaction:
         read_object(self._catalogue, oid, kind, memoryview(body), places)
         return bytes(body)
 
-    def keep(self, oids: Iterable[Oid], *, width: int = 1) -> None:
-        """Take over blobs of a commit that the store has; they are not read.
+    def reuse(self, oids: Iterable[Oid], *, width: int = 1) -> None:
+        """Rely on blobs of a commit that the store has; they are not read.
 
-        Where all must be `plain`, one that is stored as a difference alone is read and written
-        again, as elements of `width` bytes. Raises MissingObjectError and what reading raises.
+        If the transaction is `whole`, a blob that is stored only as a difference is read and
+        written again, as elements of `width` bytes. Raises like `read`.
         """
         self._check_open()
         for oid in oids:
-            if not self._stands(oid):
+            if not self._rely_on(oid):
                 body = self.read(oid, Kind.BLOB)
                 (coded,) = self._encode(Kind.BLOB, [PendingBlob(body, width)])
                 self._append(Kind.BLOB, coded)
@@ -167,14 +168,14 @@ class Transaction:
     def seal(self) -> str | None:
         """Make everything durable and known; returns the pack's id, None if nothing was new.
 
-        Raises StoreChangedError if objects that were not written again have vanished since: the
-        whole transaction must be repeated. After any error nothing of it may be referred to.
+        Raises StoreChangedError if objects that were not written again have vanished since then:
+        repeat the whole transaction. After an error nothing may refer to its objects.
         """
         self._check_open()
         self._closed = True
         self._sources.close()
         pack_id = self._publish() if self._writer is not None else None
-        # IMPORTANT: after publishing, so that what vanishes later saw our pack or our ref.
+        # IMPORTANT: after publishing. A collection that removes packs later sees our pack or ref.
         for pack in self._relied_on.values():
             if not self._catalogue.sealed(pack):
                 raise StoreChangedError(pack.id)
@@ -183,7 +184,7 @@ class Transaction:
         return pack_id
 
     def discard(self) -> None:
-        """Forget everything that was not sealed; harmless after `seal`."""
+        """Discard everything that was not sealed; does nothing after `seal`."""
         self._closed = True
         self._sources.close()
         if self._writer is not None and self._process == os.getpid():
@@ -207,13 +208,13 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_batch(self, batch: Sequence[PendingBlob]) -> list[tuple[PendingBlob, _Coded]]:
+    def _encode_batch(self, batch: Sequence[PendingBlob]) -> list[tuple[PendingBlob, _Object]]:
         return list(zip(batch, self._encode(Kind.BLOB, batch), strict=True))
 
-    def _encode(self, kind: Kind, pieces: Sequence[PendingBlob]) -> list[_Coded]:
-        """Hash objects, and encode those that the store has not got, all in one go."""
+    def _encode(self, kind: Kind, pieces: Sequence[PendingBlob]) -> list[_Object]:
+        """Hash objects, and encode those that the store does not have, all in one call."""
         views = [memoryview(piece.data) for piece in pieces]
-        coded = [_Coded(self._name(kind, view), view.nbytes) for view in views]
+        coded = [_Object(self._name(kind, view), view.nbytes) for view in views]
         fresh = [number for number, each in enumerate(coded) if not self._known(each.oid)]
         based = [number for number in fresh if pieces[number].base is not None]
         room = SCRATCH.take("bases", sum(views[number].nbytes for number in based)).data
@@ -221,12 +222,12 @@ class Transaction:
         for number in fresh:
             (_, width, oid, plan), view = pieces[number], views[number]
             base = room[: view.nbytes]
-            weight = None if oid is None else self._read_base(oid, base)
-            if weight is not None:
-                coded[number].plain = weight
+            base_bytes = None if oid is None else self._read_base(oid, base)
+            if base_bytes is not None:
+                coded[number].whole_bytes = base_bytes
                 room = room[view.nbytes :]
             raw = view if view.nbytes else b""
-            chunks.append(Chunk(raw, width, None if weight is None else base, plan))
+            chunks.append(Chunk(raw, width, None if base_bytes is None else base, plan))
         done = encode_all(chunks, mode=self._mode)
         for number, encoded in zip(fresh, done, strict=True):
             each = coded[number]
@@ -234,7 +235,7 @@ class Transaction:
             if encoded.codec is Codec.DELTA:
                 each.base = pieces[number].base
             else:
-                each.plain = encoded.size
+                each.whole_bytes = encoded.size
         return coded
 
     def _name(self, kind: Kind, view: memoryview) -> Oid:
@@ -244,27 +245,27 @@ class Transaction:
         return Oid.of(kind, view)
 
     def _read_base(self, oid: Oid, out: memoryview) -> int | None:
-        """Read a base, proved by its hash; returns its stored length, None where it can't serve."""
+        """Read a base, proved by its hash; returns its stored length, None if it cannot be used."""
         places = [place for place in self._catalogue.find(oid) if place[1].base is None]
-        if not places or places[0][1].raw != len(out) or not self._rely(places[0][0]):
+        if not places or places[0][1].raw != len(out) or not self._rely_on_pack(places[0][0]):
             return None
         try:
             self._keep_open(places[0][0])
             read_object(self._catalogue, oid, Kind.BLOB, out, places, readers=self._readers)
         except (IntegrityError, GradientIOError):
-            return None  # the chunk is stored on its own; fsck finds what is wrong here
+            return None  # the chunk is stored without a base; fsck reports the damage
         return places[0][1].stored
 
     def _keep_open(self, pack: Pack) -> None:
         """Open a pack once for all the bases in it."""
         with self._opening:
-            if pack.id not in self._readers and len(self._readers) < _MOST_OPEN:
+            if pack.id not in self._readers and len(self._readers) < _MAX_OPEN:
                 reader = self._catalogue.open(pack)
                 self._readers[pack.id] = self._sources.enter_context(reader)
 
     def _known(self, oid: Oid) -> bool:
-        """Whether the object need not be written: it is there, and sound."""
-        if not self._stands(oid):
+        """Return whether the store has the object undamaged, so that it need not be written."""
+        if not self._rely_on(oid):
             return False
         if oid in self._added or self._catalogue.is_proved(oid):
             return True
@@ -275,48 +276,48 @@ class Transaction:
             kind = places[0][1].kind
             read_object(self._catalogue, oid, kind, body, places, readers=self._readers)
         except (IntegrityError, GradientIOError) as error:
-            _LOG.debug("written once more: %s", error)
-            self._leaning.discard(oid)
+            _LOG.debug("object is written again: %s", error)
+            self._deltas.discard(oid)
             return False
         return True
 
-    def _stands(self, oid: Oid, depth: int = 0) -> bool:
-        """Whether the object is there by the indexes, noting what that relies on."""
+    def _rely_on(self, oid: Oid, depth: int = 0) -> bool:
+        """Return whether the object exists according to the indexes, noting the packs relied on."""
         if oid in self._added:
             return True
         if depth > MAX_DEPTH:
             return False
         based: list[tuple[Pack, int]] = []
         for pack, position in self._catalogue.index.holders(oid):
-            if pack.leans(position):
+            if pack.is_delta(position):
                 based.append((pack, position))
-            elif self._rely(pack):
+            elif self._rely_on_pack(pack):
                 return True
-        for pack, position in () if self._plain else based:
+        for pack, position in () if self._whole else based:
             base = pack.row(position).base
-            if base is not None and self._rely(pack) and self._stands(base, depth + 1):
-                self._leaning.add(oid)
+            if base is not None and self._rely_on_pack(pack) and self._rely_on(base, depth + 1):
+                self._deltas.add(oid)
                 return True
         return False
 
-    def _rely(self, pack: Pack) -> bool:
-        """Whether a pack is as its index says, now and when this is sealed."""
+    def _rely_on_pack(self, pack: Pack) -> bool:
+        """Return whether a pack has its length, and note to check it again in `seal`."""
         if pack.id not in self._relied_on:
-            if self._alone or not self._catalogue.sealed(pack):
+            if self._self_contained or not self._catalogue.sealed(pack):
                 return False
             self._relied_on[pack.id] = pack
         return True
 
-    def _append(self, kind: Kind, coded: _Coded) -> None:
-        # Two equal chunks may have been encoded side by side; the first is kept.
+    def _append(self, kind: Kind, coded: _Object) -> None:
+        # Two equal chunks may have been encoded at the same time; the first one is written.
         oid, encoded = coded.oid, coded.encoded
         if encoded is not None and oid not in self._added:
             self._open_writer().append(kind, oid, coded.raw, encoded, base=coded.base)
             self._added.add(oid)
-            self.coded += encoded.size
-            self.plain += coded.plain
+            self.coded_bytes += encoded.size
+            self.whole_bytes += coded.whole_bytes
             if coded.base is not None:
-                self._leaning.add(oid)
+                self._deltas.add(oid)
 
     def _open_writer(self) -> PackWriter:
         if self._writer is None:

@@ -39,7 +39,7 @@ class ViewFolder:
         Raises ForeignRepoError for another program's file, and for a link or a folder.
         """
         path = self.path(name)
-        if not fs.is_plain_file(path) and not fs.exists(path):
+        if not fs.is_regular_file(path) and not fs.exists(path):
             return None
         found = foreign_files.read_mark(path)
         if found in ("foreign", "no file"):

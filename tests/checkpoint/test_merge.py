@@ -64,7 +64,7 @@ def merged(states: Sequence[dict[str, Any]], rule: Rule) -> dict[str, Any]:
             transaction.seal()
     models = [CommitModel.of(store, root, f"r{i}") for i, root in enumerate(roots)]
     merge.check(models)
-    with store.begin(mode=Mode.AUTO, plain=True) as transaction:
+    with store.begin(mode=Mode.AUTO, whole=True) as transaction:
         root = merge.write_merged(transaction, models, rule)
         transaction.seal()
     return read_state(store, root)

@@ -92,7 +92,7 @@ def test_the_components_add_up(history: PlainRepo) -> None:
 WRITER = """
 import sys, time
 from gradient.repo.repository import Repository
-lease = Repository.open(sys.argv[1]).leases.take()
+lease = Repository.open(sys.argv[1]).leases.acquire()
 lease.cover("heads/main")
 lease.cover("tags/best")
 print("there", flush=True)

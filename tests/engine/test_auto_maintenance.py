@@ -19,7 +19,7 @@ from gradient.engine import auto_maintenance
 from gradient.engine.auto_maintenance import AutoMaintenance
 from gradient.engine.maintenance_worker import look_after
 from gradient.maintenance.fsck.check import check
-from gradient.maintenance.lock import only_one
+from gradient.maintenance.lock import exclusive
 from gradient.repo.repository import Repository
 from tests.engine.rig import Rig, assert_same, config, trained
 
@@ -207,7 +207,7 @@ def runs(number: int) -> bool:
 
 def test_two_do_not_get_in_each_others_way() -> None:
     trained(1, 2)[1].close()
-    with only_one(opened().storage):
+    with exclusive(opened().storage):
         assert look_after("work/run", Keep(last=1)) == "somebody else does it"
     assert look_after("work/run", Keep(last=1)).startswith("0 commits forgotten, ")
     assert look_after("work/run", None).startswith("0 commits forgotten, ")

@@ -134,7 +134,7 @@ JSON: dict[str, Callable[[], bytes]] = {
     "retention-record": lambda: RetentionRecord(
         1, (BLOB_ID,), ("optimizer",), "--keep-last 5 --drop optimizer", TIME
     ).to_bytes(),
-    "lease": lambda: leases.content(["heads/main", "heads/main.run2"]),
+    "lease": lambda: leases.encode(["heads/main", "heads/main.run2"]),
 }
 
 

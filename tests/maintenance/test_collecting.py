@@ -116,13 +116,13 @@ def test_who_is_about_to_move_a_ref_is_waited_for_first(
     assert tip is not None
     assert tip.commit is not None
     repo.refs.delete("late", after=tip, reason="test")
-    lease = repo.leases.take()
+    lease = repo.leases.acquire()
     lease.cover("heads/late")
 
     def sleep(_: float) -> None:
         if lease._refs:
             repo.refs.append("late", tip.commit, after=None, reason="commit")
-            lease.end()
+            lease.release()
             lease._refs.clear()
 
     monkeypatch.setattr(time, "sleep", sleep)
@@ -197,7 +197,7 @@ def test_what_file_servers_and_desktops_leave_behind_is_passed_over(repo: Reposi
     assert (done.collected.commits, done.collected.in_trash) == (2, 0)
     assert Repository.open(repo.path).store.read(Oid.of(Kind.BLOB, content(24)), Kind.BLOB)
     (upper := Path(paths.inside(repo.path, "refs/heads/MAIN"))).mkdir()
-    with pytest.raises(MalformedObjectError, match="MAIN is no ref's name"):
+    with pytest.raises(MalformedObjectError, match="MAIN is not the name of a ref"):
         collect(found, grace=0.0)
     upper.rmdir()
     assert not collect(found, grace=0.0).full
@@ -287,7 +287,7 @@ def test_only_a_lack_of_room_is_gone_on_after(
 ) -> None:
     repo = make_repo(tmp_path / "run")
     commit(go_on(repo, "main"), 0, 8, 16)
-    monkeypatch.setattr(repack, "PAYS", 2.0)
+    monkeypatch.setattr(repack, "MAX_SHARE", 2.0)
     monkeypatch.setattr(repack, "MANY", 99 if recompress else 1)
 
     def failing(call: fs.Call) -> int | None:
@@ -307,7 +307,7 @@ def test_only_a_lack_of_room_is_gone_on_after(
 def test_nothing_is_recompressed_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = make_repo(tmp_path / "run")
     commit(go_on(repo, "main"), 0, 8, 16)
-    monkeypatch.setattr(repack, "PAYS", 2.0)
+    monkeypatch.setattr(repack, "MAX_SHARE", 2.0)
     before = packs_of(repo)
     assert collect(repo, grace=0.0).recompressed == 0
     assert packs_of(repo) == before
@@ -317,7 +317,7 @@ def test_nothing_is_recompressed_unasked(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_what_goes_is_not_recompressed(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     garbage(repo)
-    monkeypatch.setattr(repack, "PAYS", 2.0)
+    monkeypatch.setattr(repack, "MAX_SHARE", 2.0)
     done = collect(repo, grace=0.0, recompress=True)
     assert (done.dead, done.rewritten) == (2, 1 + done.recompressed)
     assert done.recompressed == 2

@@ -47,7 +47,7 @@ class Place:
 
 GONE = ProcessId(process_id.current().machine, (1 << 31) - 1, "1")
 ELSEWHERE = ProcessId("0" * 16, 1, "0")
-MAIN = leases.content(["heads/main"])
+MAIN = leases.encode(["heads/main"])
 
 
 def test_nobody_is_waited_for_where_nobody_writes() -> None:
@@ -84,9 +84,9 @@ def test_one_that_runs_is_waited_for_however_long_it_takes() -> None:
     ("content", "fenced"),
     [
         (MAIN, ["heads/main"]),
-        (leases.content(["tags/best"]), ["tags/best"]),
-        (leases.content(["heads/main", "tags/best"]), ["heads/main", "tags/best"]),
-        (leases.content(["elsewhere/main"]), []),
+        (leases.encode(["tags/best"]), ["tags/best"]),
+        (leases.encode(["heads/main", "tags/best"]), ["heads/main", "tags/best"]),
+        (leases.encode(["elsewhere/main"]), []),
         (b"torn", ["heads/main", "tags/best"]),
         (b"[]", ["heads/main", "tags/best"]),
         (b'{"refs":["heads/main",7]}', ["heads/main", "tags/best"]),
@@ -155,10 +155,10 @@ def test_a_lease_that_ends_while_it_is_looked_at(monkeypatch: pytest.MonkeyPatch
 
 def test_a_child_does_not_end_its_parents_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Place()
-    lease = place.leases.take()
+    lease = place.leases.acquire()
     lease.cover("heads/main")
     monkeypatch.setattr(os, "getpid", lambda: 1)
-    lease.end()
+    lease.release()
     assert len(place.storage.names("leases")) == 1
 
 

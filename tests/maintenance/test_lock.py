@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gradient.errors import ConflictError, GradientIOError
-from gradient.maintenance.lock import only_one
+from gradient.maintenance.lock import exclusive
 from gradient.objects import canonical
 from gradient.storage.memory import MemoryStorage
 from gradient.store import process_id
@@ -24,7 +24,7 @@ ELSEWHERE = ProcessId("0" * 16, 1, "0")
 
 def another() -> ProcessId:
     """Return a process that runs: the one that started this one."""
-    facts = process_id._facts(os.getppid())
+    facts = process_id._stat(os.getppid())
     return ProcessId(process_id.current().machine, os.getppid(), facts[0] if facts else "0")
 
 
@@ -69,7 +69,7 @@ def storage() -> Iterator[MemoryStorage]:
 
 
 def begin(storage: MemoryStorage) -> None:
-    with only_one(storage, clock=lambda: NOW):
+    with exclusive(storage, clock=lambda: NOW):
         assert len(storage.names("gc")) == 1
 
 
@@ -98,7 +98,7 @@ def test_the_next_number_is_taken(storage: MemoryStorage) -> None:
     storage.contents["gc/0000000000000007"] = storage.contents[FIRST] = left()["no document"]
     others = ["8", "a" * 16, "readme"]
     storage.contents |= {f"gc/{name}": b"x" for name in others}
-    with only_one(storage, clock=lambda: NOW):
+    with exclusive(storage, clock=lambda: NOW):
         assert storage.names("gc") == ["0000000000000008", *others]
         with pytest.raises(ConflictError):
             begin(storage)
@@ -145,5 +145,5 @@ def test_no_room_for_a_claim(
         with pytest.raises(GradientIOError):
             begin(storage)
     else:
-        with only_one(storage, clock=lambda: NOW):
+        with exclusive(storage, clock=lambda: NOW):
             assert storage.names("gc") == []

@@ -19,7 +19,7 @@ from gradient.objects.tree import Tree
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from gradient.store import recode
+from gradient.store import reencode
 from tests.cli.command import call
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
@@ -44,7 +44,7 @@ def commit(line: BranchWriter, step: int, *numbers: int, lean: bool = False) -> 
 
     def build(branch: str, parent: Oid | None) -> Oid:
         mode = Mode.AUTO if lean else Mode.OFF
-        with repo.store.begin(mode=mode, plain=not lean) as transaction:
+        with repo.store.begin(mode=mode, whole=not lean) as transaction:
             bases = [Oid.of(Kind.BLOB, content(number - number % 4)) for number in numbers]
             chunks = transaction.put_chunks(
                 map(content, numbers), width=4, bases=bases if lean else None
@@ -153,13 +153,13 @@ def test_a_form_that_does_not_come_back_is_not_written(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(repo.storage.names("objects/pack"))
-    encode = recode.encode
+    encode = reencode.encode
     other = content(7)
 
     def wrong(raw: object, **options: object) -> object:
         return encode(other, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(recode, "encode", wrong)
+    monkeypatch.setattr(reencode, "encode", wrong)
     with pytest.raises(CorruptObjectError, match="does not come back from its new form"):
         collect(repo, grace=0.0, recompress=True)
     assert sorted(repo.storage.names("objects/pack")) == before

@@ -18,7 +18,7 @@ from gradient.maintenance.fsck import repair as repairing
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.repair import Repaired, _Repair, repair
 from gradient.maintenance.garbage_collection import collect
-from gradient.maintenance.lock import only_one
+from gradient.maintenance.lock import exclusive
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
@@ -139,7 +139,7 @@ def test_a_commit_begun_before_a_restart_is_waited_for_by_the_clock(
     repo = Repository.open(root)
     before = replace(process_id.current(), machine="0" * 16)
     monkeypatch.setattr(process_id, "current", lambda: before)
-    repo.leases.take().cover("heads/main")
+    repo.leases.acquire().cover("heads/main")
     monkeypatch.undo()
     monkeypatch.setattr(repairing, "WAIT", 0.0)
     done = mend(root)
@@ -345,7 +345,7 @@ def test_only_one_collection_or_repair_is_at_work(root: Path) -> None:
     rig.alter(path, b"\xff", at)
     before = everything(root)
     repo = Repository.open(root, workers=1)
-    with only_one(repo.storage), pytest.raises(ConflictError):
+    with exclusive(repo.storage), pytest.raises(ConflictError):
         mend(root)
     assert everything(root) == before
     refused: list[str] = []

@@ -358,7 +358,7 @@ def test_words_agree_with_a_search_by_hand(
         patch.setattr(pack_catalogue, "_FEW", 0)
         again = Repository.open(repo.path)
         assert [again.resolve(f"main@{step}").oid for step in range(len(oids))] == oids
-        assert again.store.known_commit(oids[0]) is not None
+        assert again.store.indexed_commit(oids[0]) is not None
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from gradient.store.process_id import ProcessId
 def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
     storage = MemoryStorage()
     found = Leases(storage)
-    with found.take() as lease:
+    with found.acquire() as lease:
         assert found.held() == []
         lease.cover("heads/main")
         lease.cover("heads/main.run2")
@@ -37,7 +37,7 @@ def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
 def test_a_lease_that_cannot_be_read_names_every_ref() -> None:
     storage = MemoryStorage()
     found = Leases(storage)
-    lease = found.take()
+    lease = found.acquire()
     lease.cover("heads/main")
     (held,) = found.held()
     for damage in (b"", b"{}", b'{"refs":[1]}', b"\0" * 30):
@@ -55,7 +55,7 @@ def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
 ) -> None:
     now = [1000.0]
     found = Leases(MemoryStorage(), clock=lambda: now[0])
-    found.take().cover("heads/main")
+    found.acquire().cover("heads/main")
     (held,) = found.held()
     now[0] += 2 * EXPIRY
     assert not found.forgotten(held), "this process runs"
@@ -78,30 +78,30 @@ def test_a_lease_that_could_not_be_removed_goes_with_a_later_one(
             raise GradientIOError("remove", name, error)
         raise error
 
-    lease = found.take()
+    lease = found.acquire()
     lease.cover("heads/main")
     with monkeypatch.context() as patch:
         patch.setattr(MemoryStorage, "remove", refused)
-        for end in (lease.end, found.take)[:times]:
+        for end in (lease.release, found.acquire)[:times]:
             with suppress(KeyboardInterrupt):
                 end()
     assert len(found.held()) == 1
-    found.take()
+    found.acquire()
     assert found.held() == []
 
 
 def test_a_lease_that_was_removed_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Leases(MemoryStorage())
-    with found.take() as lease:
+    with found.acquire() as lease:
         lease.cover("heads/main")
     removed: list[str] = []
     monkeypatch.setattr(MemoryStorage, "remove", lambda _, name: removed.append(name))
-    found.take()
+    found.acquire()
     assert removed == []
 
 
 def test_what_a_lease_says_is_what_is_written() -> None:
-    assert leases.content(["heads/main"]) == b'{"refs":["heads/main"]}'
+    assert leases.encode(["heads/main"]) == b'{"refs":["heads/main"]}'
 
 
 def test_an_owner_is_spelled_one_way() -> None:
@@ -119,7 +119,7 @@ def test_whether_an_owner_runs() -> None:
         assert ProcessId(me.machine, me.process, "1").runs() is False
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        facts = process_id._facts(child.pid)
+        facts = process_id._stat(child.pid)
         other = ProcessId(me.machine, child.pid, facts[0] if facts else "0")
         assert other.runs() is True
         os.kill(child.pid, signal.SIGSTOP)

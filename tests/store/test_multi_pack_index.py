@@ -64,10 +64,10 @@ def answers(storage: Storage, oids: list[Oid]) -> dict[str, Any]:
     """Ask a fresh store everything that a ledger could have a say in."""
     store = ObjectStore(storage, workers=1)
     links = [
-        store.known_link(oid) or CommitRecord.from_bytes(store.read(oid, Kind.COMMIT)).link
+        store.indexed_link(oid) or CommitRecord.from_bytes(store.read(oid, Kind.COMMIT)).link
         for oid in oids
     ]
-    bodies = [store.known_commit(oid) or store.read(oid, Kind.COMMIT) for oid in oids]
+    bodies = [store.indexed_commit(oid) or store.read(oid, Kind.COMMIT) for oid in oids]
     blobs = [Oid.of(Kind.BLOB, number.to_bytes(8, "little") * 4) for number in range(len(oids))]
     return {
         "commits": list(store.commits()),
@@ -77,7 +77,7 @@ def answers(storage: Storage, oids: list[Oid]) -> dict[str, Any]:
         "prefix": [store.find_prefix(Kind.COMMIT, str(oid)[:6]) for oid in oids],
         "blob prefix": [store.find_prefix(Kind.BLOB, str(oid)[:6]) for oid in blobs],
         "there": [oid in store for oid in (*oids, *blobs, TREE)],
-        "packs": store.packs(),
+        "packs": store.pack_totals(),
         "stats": store.stats(),
         "problems": dict(store.problems),
     }
@@ -102,13 +102,13 @@ def test_history_is_read_from_ledgers_alone(monkeypatch: pytest.MonkeyPatch) -> 
     write(storage)
     seen = opens(storage, monkeypatch)
     store = ObjectStore(storage, workers=1)
-    assert [CommitRecord.from_known(store.known_commit(oid) or b"").step for oid in oids] == [
+    assert [CommitRecord.from_known(store.indexed_commit(oid) or b"").step for oid in oids] == [
         *range(40)
     ]
-    assert [store.known_link(oid) for oid in oids] == [
-        CommitRecord.from_known(store.known_commit(oid) or b"").link for oid in oids
+    assert [store.indexed_link(oid) for oid in oids] == [
+        CommitRecord.from_known(store.indexed_commit(oid) or b"").link for oid in oids
     ]
-    assert store.packs()[0] == 40
+    assert store.pack_totals()[0] == 40
     assert oids[0] in store
     assert set(store.commits()) == set(oids)
     assert seen == ledgers(storage)
@@ -278,7 +278,7 @@ def test_a_damaged_commit_is_left_to_its_pack() -> None:
     assert found.body(oids[3]) is None
     fresh = ObjectStore(storage, workers=1)
     assert set(fresh.commits()) == set(oids)
-    assert fresh.known_commit(oids[3]) is None
+    assert fresh.indexed_commit(oids[3]) is None
 
 
 def test_ledgers_that_another_process_replaced() -> None:
@@ -293,8 +293,8 @@ def test_ledgers_that_another_process_replaced() -> None:
         write(storage)  # the other one was faster: what this one knows of is gone
         index_compaction.compact(mine.catalogue, storage, min_packs=1)
         assert set(mine.commits()) == set(oids)
-        assert [mine.known_commit(oid) or mine.read(oid, Kind.COMMIT) for oid in oids]
-    assert answers(storage, oids)["packs"] == mine.packs()
+        assert [mine.indexed_commit(oid) or mine.read(oid, Kind.COMMIT) for oid in oids]
+    assert answers(storage, oids)["packs"] == mine.pack_totals()
 
 
 def test_ledgers_that_tell_of_the_same_packs_and_go() -> None:
@@ -560,7 +560,7 @@ def test_commits_are_listed_while_another_thread_writes_a_ledger() -> None:
     catalogue.refresh()
     assert catalogue.uncovered == 5
     meanwhile = threading.Thread(
-        target=index_compaction.compact, args=(catalogue, storage), kwargs={"least": 1}
+        target=index_compaction.compact, args=(catalogue, storage), kwargs={"min_packs": 1}
     )
     catalogue._covered._index_of = Told(catalogue._covered._index_of, meanwhile)
     assert sorted(catalogue.commits()) == sorted(oids)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from gradient.store.workers import ForkLock
+    from gradient.store.fork_lock import ForkLock
 
 MIB = 1 << 20
 NOWHERE = Oid(b"n" * 32)
@@ -127,7 +127,7 @@ def test_small_blobs_are_done_by_the_caller_after_the_large_ones() -> None:
             return super()._encode(kind, pieces)
 
     with Seen(store._storage, store.catalogue, store._workers, mode=Mode.AUTO) as transaction:
-        stored = transaction.store(
+        stored = transaction.put_blobs(
             (PendingBlob(body, 4) for body in large), (PendingBlob(body, 1) for body in small)
         )
         transaction.seal()
@@ -166,7 +166,7 @@ def test_one_job_has_pieces_of_every_kind() -> None:
         PendingBlob(b"text " * 400, 1),
     ]
     with store.begin(mode=Mode.AUTO) as transaction:
-        stored = transaction.store((), pieces)
+        stored = transaction.put_blobs((), pieces)
         transaction.seal()
     leaning = [n for n, each in enumerate(stored) if store.frame(each.oid).base is not None]
     assert leaning == [0, 4, 6, 8]
@@ -427,14 +427,14 @@ def test_what_is_alone_relies_on_nothing() -> None:
     storage = MemoryStorage()
     store = ObjectStore(storage)
     pack_id, (old,) = save(store, b"old")
-    with store.alone(), store.begin(mode=Mode.OFF) as transaction:
+    with store.self_contained(), store.begin(mode=Mode.OFF) as transaction:
         assert transaction.put_chunks([b"old", b"new"], width=1)[0] == old
-        transaction.keep([old])
+        transaction.reuse([old])
         del storage.contents[name_of(pack_id)]
         transaction.seal()
     assert read(store, old, 3) == b"old"
     with store.begin(mode=Mode.OFF) as transaction:
-        transaction.keep([old])
+        transaction.reuse([old])
         assert transaction.written == 0
 
 

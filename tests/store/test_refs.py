@@ -372,7 +372,7 @@ def test_records_in_a_folder_that_is_no_refs_end_what_removes() -> None:
     storage.contents["refs/heads/%zz/notes"] = b"x"
     assert refs.strict_logs("heads").keys() == {"main"}
     storage.contents["refs/heads/%zz/0000000000000001"] = b"x"
-    with pytest.raises(MalformedObjectError, match="no ref's name"):
+    with pytest.raises(MalformedObjectError, match="not the name of a ref"):
         refs.strict_logs("heads")
 
 

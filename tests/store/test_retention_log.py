@@ -11,7 +11,7 @@ from gradient.objects.oid import Oid
 from gradient.storage.directory import DirectoryStorage
 from gradient.storage.memory import MemoryStorage
 from gradient.store import retention_log
-from gradient.store.retention_log import Retention, RetentionRecord, dropped_by
+from gradient.store.retention_log import RetentionLog, RetentionRecord, dropped_by
 
 TIME = "2026-02-10T12:34:56.000000"
 A, B, C = (Oid(bytes([number]) * 32) for number in (1, 2, 3))
@@ -77,7 +77,7 @@ def test_the_whole_state_goes_over_components_and_these_add_up() -> None:
 
 def test_records_are_appended_and_read_as_they_come() -> None:
     storage = MemoryStorage()
-    one, other = Retention(storage, clock=lambda: TIME), Retention(storage)
+    one, other = RetentionLog(storage, clock=lambda: TIME), RetentionLog(storage)
     assert other.table() == {}
     one.append([B, A, B], drop=None, policy="--keep-last 5")
     assert set(other.table()) == {A, B}
@@ -90,8 +90,8 @@ def test_records_are_appended_and_read_as_they_come() -> None:
 def test_many_commits_take_several_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention_log, "MAX_COMMITS", 2)
     storage = MemoryStorage()
-    assert len(Retention(storage).append([A, B, C], drop=None, policy="")) == 2
-    assert set(Retention(storage).table()) == {A, B, C}
+    assert len(RetentionLog(storage).append([A, B, C], drop=None, policy="")) == 2
+    assert set(RetentionLog(storage).table()) == {A, B, C}
 
 
 def test_the_longest_record_is_below_the_limit() -> None:
@@ -105,10 +105,10 @@ def test_a_damaged_record_does_not_count_and_ends_what_removes(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     storage = MemoryStorage()
-    Retention(storage).append([A], drop=None, policy="")
-    Retention(storage).append([B], drop=None, policy="")
+    RetentionLog(storage).append([A], drop=None, policy="")
+    RetentionLog(storage).append([B], drop=None, policy="")
     storage.contents["retention/0000000000000001"] = b"half"
-    found = Retention(storage)
+    found = RetentionLog(storage)
     assert set(found.table()) == set(found.table()) == {B}
     assert caplog.text.count("is damaged and does not count") == 1
     with pytest.raises(MalformedObjectError, match="retention/0000000000000001 is damaged"):
@@ -125,7 +125,7 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: object) -> None:
     oids = [[Oid(bytes([me, n]) * 16) for n in range(20)] for me in range(4)]
 
     def write(mine: list[Oid]) -> None:
-        found = Retention(storage)
+        found = RetentionLog(storage)
         for oid in mine:
             found.append([oid], drop=None, policy="")
 
@@ -134,4 +134,4 @@ def test_writers_at_the_same_time_lose_nothing(tmp_path: object) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(Retention(storage).table(strict=True)) == {oid for mine in oids for oid in mine}
+    assert set(RetentionLog(storage).table(strict=True)) == {oid for mine in oids for oid in mine}

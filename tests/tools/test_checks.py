@@ -16,7 +16,7 @@ def test_the_list_is_read_from_the_code() -> None:
     found = {mutant.name for mutant in checks.mutants()}
     assert "store/frame_reader.py: no: Oid.of(kind, out) != row.oid" in found
     assert "store/pack_catalogue.py: yes: self._storage.size(pack.name) == pack.size" in found
-    assert "maintenance/lease_drain.py: yes: leases.forgotten(held)" in found
+    assert "maintenance/lease_drain.py: yes: leases.is_expired(held)" in found
     assert "maintenance/garbage_collection.py: left out: self._sweep(lying)" in found
     assert "repo/branch_writer.py: left out: lease.cover(f'heads/{branch}')" in found
     assert len(found) > 300

@@ -295,7 +295,7 @@ def merge_packs(life: Life) -> None:
 
 def recompress(life: Life) -> None:
     """Write every frame that is needed in another form, whether that pays or not."""
-    with life.towards(life.refs), patch.object(repack, "PAYS", 2.0):
+    with life.towards(life.refs), patch.object(repack, "MAX_SHARE", 2.0):
         collect(life.open(), grace=0.0, wait=1.0, recompress=True)
 
 

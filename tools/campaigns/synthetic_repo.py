@@ -48,7 +48,7 @@ def commit(line: BranchWriter, step: int, *numbers: int, lean: bool = False) -> 
     repo = line.repo
 
     def build(branch: str, parent: Oid | None) -> Oid:
-        with repo.store.begin(mode=Mode.AUTO, plain=not lean) as transaction:
+        with repo.store.begin(mode=Mode.AUTO, whole=not lean) as transaction:
             bases = [Oid.of(Kind.BLOB, content(number - number % 8)) for number in numbers]
             chunks = transaction.put_chunks(
                 map(content, numbers), width=4, bases=bases if lean else None

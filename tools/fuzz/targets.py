@@ -170,7 +170,7 @@ def _index(data: bytes) -> None:
     store = ObjectStore(storage, workers=1)
     for position in range(min(count, 50)):
         row = opened.row(position)
-        store.is_whole(row.oid)
+        store.is_complete(row.oid)
 
 
 def _ledger(contents: list[bytes]) -> bytes:

@@ -105,9 +105,9 @@ class CommitWriter:
         def write(branch: str, parent: Oid | None) -> Oid:
             bases = None if sharing else self.delta_policy.bases(parent)
             plain = bases is None and not sharing
-            with self.repo.store.begin(mode=self.mode, plain=plain) as transaction:
+            with self.repo.store.begin(mode=self.mode, whole=plain) as transaction:
                 tree = write_tree(transaction, bases)
-                anchor = self.delta_policy.anchor_of(parent) if transaction.leans else None
+                anchor = self.delta_policy.anchor_of(parent) if transaction.has_deltas else None
                 oid = builder.write(
                     transaction,
                     branch,
@@ -119,12 +119,12 @@ class CommitWriter:
                     fork=_value(transaction, origin, "fork"),
                 )
             if self._has_begun:
-                known = transaction.coded if self.least is None else self.least
-                self.least = min(known, transaction.coded)
+                known = transaction.coded_bytes if self.least is None else self.least
+                self.least = min(known, transaction.coded_bytes)
             self._has_begun = True
             if not sharing:
                 self.delta_policy.committed(
-                    oid, anchor=anchor, coded=transaction.coded, plain=transaction.plain
+                    oid, anchor=anchor, coded=transaction.coded_bytes, plain=transaction.whole_bytes
                 )
             return oid
 

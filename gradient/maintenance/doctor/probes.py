@@ -271,7 +271,7 @@ def _repo(root: str) -> Iterator[Probe]:
         return
     try:
         report = check(root, quick=True)
-        packs, stored = Repository.open(root).store.packs()
+        packs, stored = Repository.open(root).store.pack_totals()
     except GradientError as error:
         yield Probe("repo", "failed", str(error), "gradient fsck")
         return

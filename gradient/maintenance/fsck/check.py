@@ -31,7 +31,7 @@ from gradient.storage import fs
 from gradient.store import pack, ref_names
 from gradient.store.object_index import ObjectIndex
 from gradient.store.pack_format import FrameRow
-from gradient.store.workers import Workers
+from gradient.store.thread_pool import ThreadPool
 
 Progress: TypeAlias = Callable[[str, int, int | None], object]
 """Called with what is being looked at, how much was done, and of how much if that is known."""
@@ -319,9 +319,9 @@ class Check:
 
 
 @cache
-def _pool(count: int | None) -> Workers:
+def _pool(count: int | None) -> ThreadPool:
     """Return the threads that all checks of this process share: they never end."""
-    return Workers(count)
+    return ThreadPool(count)
 
 
 def _of_frame(fault: Fault, affected: dict[Oid, list[str]]) -> Finding:

@@ -28,7 +28,7 @@ from gradient.store.object_index import ObjectIndex
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
 from gradient.store.pack_format import FrameRow
-from gradient.store.workers import Workers
+from gradient.store.thread_pool import ThreadPool
 
 PART_BYTES: Final = 4 << 20
 """So much of a pack is read at once, and more only for one object that is larger."""
@@ -115,7 +115,9 @@ class Heights:
 class FrameCheck:
     """Decodes frames. `store` serves the bases of differences, proved."""
 
-    def __init__(self, repo: str, store: ObjectStore, index: ObjectIndex, workers: Workers) -> None:
+    def __init__(
+        self, repo: str, store: ObjectStore, index: ObjectIndex, workers: ThreadPool
+    ) -> None:
         self._repo = repo
         self._store = store
         self._heights = Heights(index)

@@ -62,7 +62,7 @@ def _found(
     seen: set[Oid] = set()
     while pending:
         oid = pending.pop()
-        if oid in seen or own.stands(oid):
+        if oid in seen or own.can_rely_on(oid):
             continue
         seen.add(oid)
         try:

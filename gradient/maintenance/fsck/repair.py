@@ -23,7 +23,7 @@ from gradient.maintenance.fsck.refs import check_refs
 from gradient.maintenance.fsck.retention import check_retention
 from gradient.maintenance.fsck.salvage import Salvage
 from gradient.maintenance.lease_drain import WAIT, drain
-from gradient.maintenance.lock import only_one
+from gradient.maintenance.lock import exclusive
 from gradient.objects import timestamp
 from gradient.objects.oid import Oid
 from gradient.repo import json_files, paths
@@ -31,7 +31,7 @@ from gradient.repo.foreign_files import refuse_without_store
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import pack as packs
-from gradient.store.leases import Held, Leases
+from gradient.store.leases import HeldLease, Leases
 from gradient.store.refs import Refs
 
 LOST: Final = "lost+found"
@@ -102,7 +102,7 @@ def repair(
     if fs.kind(paths.inside(root)) != "folder":
         found = Check(root, workers).run(progress=progress)
         return Repaired(found, found, (), ())
-    with only_one(DirectoryStorage(paths.inside(root))):
+    with exclusive(DirectoryStorage(paths.inside(root))):
         return _repair(root, sources, workers, progress)
 
 
@@ -265,7 +265,7 @@ class _Repair:
             yield from ((k, v) for k, v in document.items() if type(v) is str and type(k) is str)
 
 
-def _why_not(left: Sequence[Held]) -> str:
+def _why_not(left: Sequence[HeldLease]) -> str:
     """Say why records stay where they are: because of writers that have not ended."""
     if any(held.owner.runs() for held in left):
         return "a commit is being written; repair once more when it has ended"

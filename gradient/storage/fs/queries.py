@@ -64,7 +64,7 @@ def is_file(path: str) -> bool:
     return facts is not None and stat.S_ISREG(facts.st_mode)
 
 
-def is_plain_file(path: str) -> bool:
+def is_regular_file(path: str) -> bool:
     """Return whether a path is a regular file itself, not a link to one."""
     with Attempt("inspect", path):
         try:

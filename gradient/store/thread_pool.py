@@ -1,8 +1,8 @@
-"""Threads that work through a stream of jobs in parallel and hand back the results in order.
+"""A thread pool that maps a function over a stream of items and yields the results in order.
 
-Not concurrent.futures: its pools refuse work as soon as the interpreter begins to exit, when a
-background commit may still have to be finished. These threads are daemons, started when first
-needed, and again in a forked child, which inherits none of them.
+The pools of concurrent.futures refuse work once the interpreter begins to exit, when a background
+commit may still have to be finished. These threads are daemons. They start at the first use, and
+again in a forked child, which inherits none of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
-from weakref import WeakSet
+
+from gradient.store.fork_lock import ForkLock
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,30 +24,12 @@ _IN_FLIGHT_PER_WORKER = 3
 _END = object()
 
 
-class ForkLock:
-    """A re-entrant lock that is free in a forked child, whatever the parent's threads held."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        _LOCKS.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
-
-    def renew(self) -> None:
-        """Forget who holds it."""
-        self._lock = threading.RLock()
-
-
-class Workers:
-    """A fixed number of threads. `map` may be called from several threads, not from a worker."""
+class ThreadPool:
+    """A fixed number of threads. Several threads may call `map`, but not one of the pool."""
 
     def __init__(self, count: int | None = None) -> None:
         self.count = count or len(os.sched_getaffinity(0))
-        """How many; as a rule one per core that this process may use."""
+        """The number of threads; by default one per core that this process may use."""
         self._queue: SimpleQueue[_Task[Any, Any]] = SimpleQueue()
         self._process = -1
         self._lock = ForkLock()
@@ -56,10 +39,10 @@ class Workers:
         function: Callable[[Item], Result],
         items: Iterable[Item],
     ) -> Iterator[Result]:
-        """Yield each item's result in the items' order; the first error ends it.
+        """Yield each item's result in the items' order; raises the first error and stops.
 
-        Items are taken a bounded number ahead. When this ends, however it does, no worker
-        touches an item any more: what the items refer to may then be reused.
+        A bounded number of items is taken ahead. When this ends, by an error or not, no thread uses
+        an item any more: buffers that the items refer to may then be reused.
         """
         source = iter(items)
         first, second = next(source, _END), next(source, _END)
@@ -131,14 +114,3 @@ class _Task(Generic[Item, Result]):
 def _work(queue: SimpleQueue[_Task[Any, Any]]) -> None:
     while True:
         queue.get().run()
-
-
-_LOCKS: WeakSet[ForkLock] = WeakSet()
-
-
-def _renew_locks() -> None:
-    for lock in _LOCKS:
-        lock.renew()
-
-
-os.register_at_fork(after_in_child=_renew_locks)
