@@ -95,7 +95,7 @@ class DirectoryStorage(Storage):
         return fs.size(self._path(name))
 
     def move_all(self, targets: Mapping[str, str]) -> list[str]:
-        """Link the new names, sync, unlink the old ones. An old name that comes back is harmless."""
+        """Link the new names, sync, unlink the old ones; it is harmless if one comes back."""
         for folder in sorted({target.rpartition("/")[0] for target in targets.values()}):
             self._settle(folder)
         moved: list[str] = []

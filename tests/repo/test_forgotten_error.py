@@ -139,13 +139,13 @@ def test_a_fork_of_what_goes_while_it_is_made_is_not_made(repo: Repository) -> N
         other.retention.append([source.oid], drop=None, policy=POLICY)
         collect(other, grace=0.0)
 
-    take = found.leases.take
+    take = found.leases.acquire
 
     def first_vanish() -> object:
         vanish()
         return take()
 
-    found.leases.take = first_vanish  # type: ignore[method-assign, assignment]
+    found.leases.acquire = first_vanish  # type: ignore[method-assign, assignment]
     with pytest.raises(MissingObjectError):
         fork_commit(found, source, "side")
     assert found.branches() == ["main"]
