@@ -160,7 +160,7 @@ class Schedule:
                     marker = Marker(repo.store)
                     marker.dropped = repo.retention.table()
                     marker.mark([oid])
-                    assert all(map(repo.store.is_whole, marker.marked))
+                    assert all(map(repo.store.is_complete, marker.marked))
             (chunk,) = repo.store.find_prefix(Kind.BLOB, "")[:1] or [None]
             assert chunk is None or repo.store.read(chunk, Kind.BLOB)
 

@@ -28,7 +28,7 @@ def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
         assert held.owner == process_id.current()
         assert found.refs(held) == ["heads/main", "heads/main.run2"]
         assert found.exists(held)
-        assert not found.forgotten(held)
+        assert not found.is_expired(held)
     assert found.held() == []
     assert not found.exists(held)
     assert found.refs(held) == []
@@ -58,11 +58,11 @@ def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
     found.acquire().cover("heads/main")
     (held,) = found.held()
     now[0] += 2 * EXPIRY
-    assert not found.forgotten(held), "this process runs"
+    assert not found.is_expired(held), "this process runs"
     monkeypatch.setattr(process_id, "_machine", lambda: "0" * 16)
-    assert found.forgotten(held)
+    assert found.is_expired(held)
     now[0] -= EXPIRY
-    assert not found.forgotten(held)
+    assert not found.is_expired(held)
 
 
 @pytest.mark.parametrize("times", [1, 2])
