@@ -69,7 +69,7 @@ def test_no_flipped_bit_and_no_cut_passes() -> None:
 
 @pytest.mark.parametrize(("ref", "seq"), [("heads/main", 2), ("heads/dev", 1), ("tags/main", 1)])
 def test_a_record_in_another_ones_place_is_refused(ref: str, seq: int) -> None:
-    with pytest.raises(MalformedObjectError, match="another belongs"):
+    with pytest.raises(MalformedObjectError, match="in the place of another"):
         RefRecord.from_bytes(GOLDEN, ref, seq)
 
 
