@@ -1,4 +1,4 @@
-"""Who may collect: one process, and nobody waits for a claim that no process has."""
+"""The lock: one process at a time may collect, and a lock without an owner delays no process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ELSEWHERE = ProcessId("0" * 16, 1, "0")
 
 
 def another() -> ProcessId:
-    """Return a process that runs: the one that started this one."""
+    """Return a running process: the parent of this one."""
     facts = process_id._stat(os.getppid())
     return ProcessId(process_id.current().machine, os.getppid(), facts[0] if facts else "0")
 
@@ -32,29 +32,29 @@ def gone() -> ProcessId:
     return ProcessId(process_id.current().machine, (1 << 31) - 1, "1")
 
 
-def claim(by: ProcessId | str, since: object = int(NOW), **fields: Any) -> bytes:
+def lock(by: ProcessId | str, since: object = int(NOW), **fields: Any) -> bytes:
     return canonical.dumps({"owner": str(by), "since": since, "word": "x", **fields})
 
 
 def held() -> dict[str, bytes]:
-    """Return claims that count, seen from this very process."""
+    """Return locks that count, as seen from this process."""
     return {
-        "a process that runs": claim(another()),
-        "one that runs, since ever": claim(another(), 0),
-        "a process elsewhere": claim(ELSEWHERE),
-        "one elsewhere whose clock is ahead": claim(ELSEWHERE, int(NOW + EXPIRY)),
-        "one that nothing can be said of": claim("somebody"),
+        "a running process": lock(another()),
+        "a running process, for ages": lock(another(), 0),
+        "a process elsewhere": lock(ELSEWHERE),
+        "one elsewhere whose clock is ahead": lock(ELSEWHERE, int(NOW + EXPIRY)),
+        "an owner in another form": lock("somebody"),
     }
 
 
 def left() -> dict[str, bytes]:
-    """Return claims that do not."""
+    """Return stale locks."""
     return {
-        "a process that is gone": claim(gone()),
-        "an earlier call of this one": claim(process_id.current()),
-        "a process elsewhere, long ago": claim(ELSEWHERE, int(NOW - EXPIRY) - 1),
-        "one elsewhere that says no time": claim(ELSEWHERE, "now"),
-        "nobody": canonical.dumps({"since": int(NOW)}),
+        "a process that is gone": lock(gone()),
+        "an earlier call of this one": lock(process_id.current()),
+        "a process elsewhere, long ago": lock(ELSEWHERE, int(NOW - EXPIRY) - 1),
+        "one elsewhere without a time": lock(ELSEWHERE, "now"),
+        "no owner": canonical.dumps({"since": int(NOW)}),
         "a number": canonical.dumps({"owner": 7}),
         "no document": b"torn",
         "a list": b"[]",
@@ -74,7 +74,7 @@ def begin(storage: MemoryStorage) -> None:
 
 
 @pytest.mark.parametrize("who", held())
-def test_a_claim_that_is_held_is_respected(who: str, storage: MemoryStorage) -> None:
+def test_a_held_lock_is_respected(who: str, storage: MemoryStorage) -> None:
     storage.contents[FIRST] = held()[who]
     with pytest.raises(ConflictError, match="at work"):
         begin(storage)
@@ -82,19 +82,19 @@ def test_a_claim_that_is_held_is_respected(who: str, storage: MemoryStorage) -> 
 
 
 @pytest.mark.parametrize("who", left())
-def test_a_claim_that_was_left_is_taken_over_and_removed(who: str, storage: MemoryStorage) -> None:
+def test_a_stale_lock_is_replaced(who: str, storage: MemoryStorage) -> None:
     storage.contents[FIRST] = left()[who]
     begin(storage)
     assert storage.contents == {}
 
 
-def test_two_that_begin_at_once(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_race_is_a_conflict(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStorage, "put_if_absent", lambda *_: False)
     with pytest.raises(ConflictError, match="just begun"):
         begin(storage)
 
 
-def test_the_next_number_is_taken(storage: MemoryStorage) -> None:
+def test_the_lock_has_the_next_number(storage: MemoryStorage) -> None:
     storage.contents["gc/0000000000000007"] = storage.contents[FIRST] = left()["no document"]
     others = ["8", "a" * 16, "readme"]
     storage.contents |= {f"gc/{name}": b"x" for name in others}
@@ -105,7 +105,7 @@ def test_the_next_number_is_taken(storage: MemoryStorage) -> None:
     assert storage.names("gc") == others
 
 
-def test_one_that_ends_meanwhile_is_not_held(
+def test_a_lock_that_vanishes_is_not_held(
     storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.contents[FIRST] = held()["a process that runs"]
@@ -119,7 +119,7 @@ def test_one_that_ends_meanwhile_is_not_held(
     begin(storage)
 
 
-def test_one_that_can_not_be_read_now_ends_it(
+def test_an_unreadable_lock_is_an_error(
     storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.contents[FIRST] = held()["a process that runs"]
@@ -134,7 +134,7 @@ def test_one_that_can_not_be_read_now_ends_it(
 
 
 @pytest.mark.parametrize(("number", "fails"), [(errno.ENOSPC, False), (errno.EIO, True)])
-def test_no_room_for_a_claim(
+def test_a_full_disk_needs_no_lock(
     number: int, fails: bool, storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: object) -> bool:

@@ -1,4 +1,4 @@
-"""Canonical JSON: one value, one byte form."""
+"""Canonical JSON: one byte form for each value."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ NOT_CANONICAL = [
 
 
 @given(VALUES)
-def test_values_come_back(value: canonical.Json) -> None:
+def test_values_survive_the_round_trip(value: canonical.Json) -> None:
     raw = canonical.dumps(value)
     assert canonical.dumps(canonical.loads(raw)) == raw
 
 
 @pytest.mark.parametrize("raw", NOT_CANONICAL)
-def test_another_spelling_is_refused(raw: bytes) -> None:
+def test_another_form_is_refused(raw: bytes) -> None:
     with pytest.raises(MalformedObjectError):
         canonical.loads(raw)
 
@@ -65,7 +65,7 @@ def test_garbage_raises_only_our_error(raw: bytes) -> None:
 
 
 @given(st.integers(-(2**2000), 2**2000) | st.floats())
-def test_numbers_come_back_bit_for_bit(number: int | float) -> None:
+def test_numbers_survive_bit_for_bit(number: int | float) -> None:
     again = canonical.unpack_number(canonical.loads(canonical.dumps(canonical.pack_number(number))))
     assert type(again) is type(number)
     if isinstance(number, float):
@@ -91,7 +91,7 @@ def test_numbers_come_back_bit_for_bit(number: int | float) -> None:
         True,
     ],
 )
-def test_a_number_spelled_otherwise_is_refused(node: canonical.Json) -> None:
+def test_a_number_in_another_form_is_refused(node: canonical.Json) -> None:
     with pytest.raises(MalformedObjectError):
         canonical.unpack_number(node)
 
@@ -102,7 +102,7 @@ def test_signed_zero_keeps_its_sign() -> None:
     assert math.copysign(1, canonical.unpack_number(canonical.loads(raw))) == -1
 
 
-def test_what_is_too_long_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_text_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(canonical, "MAX_BYTES", 20)
     with pytest.raises(MalformedObjectError, match="the limit is 20"):
         canonical.dumps("a" * 30)

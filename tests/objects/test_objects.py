@@ -1,4 +1,4 @@
-"""Ids, trees and commits: golden bytes, round trips, and what is refused."""
+"""Ids, trees and commits: golden bytes, round trips, malformed bytes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_id_depends_on_the_kind_and_the_length() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ab", "g" * 64, "A" * 64, " " + "a" * 63, None, 5])
-def test_what_is_no_id_is_refused(text: object) -> None:
+def test_other_text_is_not_an_id(text: object) -> None:
     with pytest.raises(MalformedObjectError):
         Oid.parse(text)
 
@@ -80,7 +80,7 @@ def test_a_commit_has_these_bytes() -> None:
     assert CommitRecord.from_bytes(GOLDEN_COMMIT) == commit
 
 
-def test_a_commit_says_whether_its_weights_are_finite() -> None:
+def test_a_commit_records_whether_its_weights_are_finite() -> None:
     commit = CommitRecord.from_bytes(GOLDEN_COMMIT)
     assert commit.finite is None
     for finite, text in ((True, b"true"), (False, b"false")):
@@ -90,7 +90,7 @@ def test_a_commit_says_whether_its_weights_are_finite() -> None:
 
 
 @given(COMMITS)
-def test_commits_come_back(commit: CommitRecord) -> None:
+def test_commits_survive_the_round_trip(commit: CommitRecord) -> None:
     assert CommitRecord.from_bytes(commit.to_bytes()) == commit
 
 
@@ -128,14 +128,14 @@ def test_a_tree_has_these_bytes() -> None:
 
 
 @given(st.dictionaries(TEXT, st.integers(0, 9)), st.booleans(), st.booleans())
-def test_trees_come_back(entries: dict[str, int], ordered: bool, flat: bool) -> None:
+def test_trees_survive_the_round_trip(entries: dict[str, int], ordered: bool, flat: bool) -> None:
     one = Tree(dict(entries), "OrderedDict" if ordered else "dict", flat, (1,) if flat else ())
     again = tree.parse(one.to_bytes())
     assert again == one
     assert list(again.entries) == list(entries)  # type: ignore[union-attr]
 
 
-def test_value_trees_come_back() -> None:
+def test_value_trees_survive_the_round_trip() -> None:
     one = ValueTree([1, {"tuple": []}], ({"x": 1},))
     assert tree.parse(one.to_bytes()) == one
 

@@ -1,4 +1,4 @@
-"""A file system that fails where a test wants it to, and tells what it was asked."""
+"""A file system that fails at chosen calls, and records its calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every storage promises, asked of each."""
+"""The contract of every storage."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def put(storage: Storage, name: str, content: bytes) -> None:
         upload.publish(name)
 
 
-def test_what_is_uploaded_is_read(storage: Storage) -> None:
+def test_uploaded_content_is_read(storage: Storage) -> None:
     with storage.create() as upload:
         upload.write(b"one ", bytearray(b"two "), memoryview(b"three"))
         upload.write()
@@ -92,7 +92,7 @@ def test_only_the_first_put_counts(storage: Storage) -> None:
     assert storage.names("tmp") == []
 
 
-def test_of_many_threads_one_puts(storage: Storage) -> None:
+def test_only_one_of_many_threads_puts(storage: Storage) -> None:
     won: list[int] = []
 
     def put_mine(number: int) -> None:
@@ -108,7 +108,7 @@ def test_of_many_threads_one_puts(storage: Storage) -> None:
     assert storage.read("a/1") == b"%d" % won[0]
 
 
-def test_absence_is_an_answer_or_an_error_with_its_number(storage: Storage) -> None:
+def test_an_absent_name_is_a_value_or_an_error_with_its_number(storage: Storage) -> None:
     assert storage.names("nowhere") == []
     assert storage.size("nowhere/a") is None
     storage.remove("nowhere/a")
@@ -118,7 +118,7 @@ def test_absence_is_an_answer_or_an_error_with_its_number(storage: Storage) -> N
         assert caught.value.errno == errno.ENOENT
 
 
-def test_what_is_removed_is_gone(storage: Storage) -> None:
+def test_a_removed_name_is_gone(storage: Storage) -> None:
     put(storage, "a/b", b"x")
     storage.remove("a/b")
     storage.remove("a/b")
@@ -126,7 +126,7 @@ def test_what_is_removed_is_gone(storage: Storage) -> None:
     assert storage.put_if_absent("a/b", b"y")
 
 
-def test_what_is_derived_replaces_what_was_there(storage: Storage) -> None:
+def test_derived_content_replaces_existing_content(storage: Storage) -> None:
     storage.put_derived("ledgers/a", b"one ", bytearray(b"two"))
     assert storage.read("ledgers/a") == b"one two"
     storage.put_derived("ledgers/a", memoryview(b"three"))
@@ -153,7 +153,7 @@ def test_names_stay_inside(storage: Storage, name: str) -> None:
         upload.publish(name)
 
 
-def test_contents_move(storage: Storage) -> None:
+def test_contents_are_moved(storage: Storage) -> None:
     storage.prepare("a", "b")
     for name in ("a/1", "a/2"):
         assert storage.put_if_absent(name, name.encode())

@@ -38,7 +38,7 @@ def test_a_failed_sync_is_not_repeated_on_the_same_file(tmp_path: Path) -> None:
     assert storage.size("a") is storage.size("b") is None
 
 
-def test_a_lost_answer_to_a_link_is_found_out(
+def test_a_lost_reply_to_a_link_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = os.link
@@ -104,7 +104,7 @@ WRITES: dict[str, Callable[[DirectoryStorage], object]] = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_a_storage_that_is_gone_is_not_made_again(
+def test_a_vanished_storage_is_not_created_again(
     write: Callable[[DirectoryStorage], object], tmp_path: Path
 ) -> None:
     storage = DirectoryStorage(tmp_path / "repo")
@@ -145,7 +145,7 @@ def test_discarding_never_fails(tmp_path: Path, persistent: bool) -> None:
 
 
 def refusing(number: int, operation: str, *, after: int = 0) -> fs.Observer:
-    """Refuse such calls after some."""
+    """Refuse these calls after the first few."""
     left = [after]
 
     def watch(call: fs.Call) -> None:
@@ -168,7 +168,7 @@ def filled(folder: Path) -> tuple[DirectoryStorage, dict[str, str]]:
     ("number", "after", "moved"),
     [(errno.ENOSPC, 1, ["a/1"]), (errno.ENOSPC, 0, None), (errno.EIO, 1, None)],
 )
-def test_what_a_full_disk_lets_move_is_moved(
+def test_a_full_disk_moves_as_much_as_possible(
     number: int, after: int, moved: list[str] | None, tmp_path: Path
 ) -> None:
     storage, targets = filled(tmp_path)
@@ -183,7 +183,7 @@ def test_what_a_full_disk_lets_move_is_moved(
         assert set(there) == {name.encode()}
 
 
-def test_of_two_different_contents_both_stay(tmp_path: Path) -> None:
+def test_two_different_contents_both_stay(tmp_path: Path) -> None:
     storage, targets = filled(tmp_path)
     storage.put_if_absent("b/1", b"another, of another length")
     storage.put_if_absent("b/2", b"a/2")
@@ -192,7 +192,7 @@ def test_of_two_different_contents_both_stay(tmp_path: Path) -> None:
     assert storage.read("b/1") == b"another, of another length"
 
 
-def test_only_a_missing_folder_is_made(tmp_path: Path) -> None:
+def test_only_a_missing_folder_is_created(tmp_path: Path) -> None:
     storage = DirectoryStorage(tmp_path)
     with observed(refusing(errno.EACCES, "create")), pytest.raises(GradientIOError):
         storage.create()

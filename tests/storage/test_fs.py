@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_a_refusal_names_operation_path_and_number(tmp_path: Path) -> None:
+def test_an_error_names_operation_path_and_number(tmp_path: Path) -> None:
     path = str(tmp_path / "absent")
     with pytest.raises(GradientIOError, match=r"cannot open .*absent: No such file") as caught:
         fs.open_file(path)
@@ -126,7 +126,7 @@ def test_a_writers_own_error_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_folders_are_made_durably(tmp_path: Path) -> None:
+def test_folders_are_created_durably(tmp_path: Path) -> None:
     synced: list[str] = []
 
     def note(call: fs.Call) -> None:
@@ -147,7 +147,7 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
         fs.read_file(path, limit=4)
 
 
-def test_facts(tmp_path: Path) -> None:
+def test_queries(tmp_path: Path) -> None:
     path = str(tmp_path / "a")
     assert fs.size(path) is None
     assert not fs.exists(path)
@@ -160,7 +160,7 @@ def test_facts(tmp_path: Path) -> None:
     assert not fs.remove(path)
 
 
-def test_a_file_system_that_can_not_sync_is_named_once_per_sync(
+def test_a_file_system_that_cannot_sync_is_logged_once_per_sync(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(_: int) -> None:
@@ -201,7 +201,7 @@ def test_a_sync_that_fails_is_an_error(
 
 
 @pytest.mark.parametrize(("number", "fails"), [(errno.EPERM, False), (errno.EIO, True)])
-def test_moving_is_renaming_only_where_files_have_one_name(
+def test_move_renames_only_without_hard_links(
     number: int, fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(*_: str, **__: object) -> None:
@@ -218,7 +218,7 @@ def test_moving_is_renaming_only_where_files_have_one_name(
     assert (tmp_path / "b").exists() != fails
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_is_not_a_folder(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x")
     with pytest.raises(GradientIOError):
         fs.make_folders(str(tmp_path / "a"))

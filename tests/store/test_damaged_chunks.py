@@ -1,4 +1,4 @@
-"""Damage that lies where the next commit finds its chunks: they are written again."""
+"""Damaged chunks that the next commit would reuse: they are written again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WHOLE: dict[str, Callable[[bytes], bytes]] = {
     "zeros": lambda content: bytes(len(content)),
     "no end": lambda content: content[:-8] + bytes(8),
 }
-"""Damage that a pack's ends show: it is not relied on, and what it had is written again."""
+"""Damage that header or trailer of a pack reveal: its objects are written again."""
 
 
 def plant(folder: Path, change: Callable[[bytes], bytes]) -> Repository:
@@ -75,7 +75,7 @@ def test_another_chunk_in_its_place_is_not_relied_on(
     assert repos.read_everything(repo.path) == {"side": [1]}
 
 
-def test_what_was_proved_is_not_read_again(tmp_path: Path) -> None:
+def test_a_proved_object_is_not_read_again(tmp_path: Path) -> None:
     repo = repos.make(tmp_path / "run")
     repos.commit(repos.go_on(repo, "main"), 1, *NUMBERS)
     other = Repository.open(repo.path, workers=1)
@@ -92,8 +92,8 @@ def test_what_was_proved_is_not_read_again(tmp_path: Path) -> None:
     assert third["read"] < first["read"]
 
 
-def test_what_a_process_wrote_itself_is_not_noted_as_well(tmp_path: Path) -> None:
-    """Or a long run would hold the id of every chunk that was ever the base of a difference."""
+def test_own_objects_are_not_remembered_as_proved(tmp_path: Path) -> None:
+    """Otherwise a long run would hold the id of every chunk that was ever a base."""
     repo = repos.make(tmp_path / "run")
     line = repos.go_on(repo, "main")
     for step in range(4):

@@ -1,4 +1,4 @@
-"""Frames that are not what their rows say: an error that names the object, never other bytes."""
+"""Frames that contradict their rows: an error that names the object, never wrong bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OID = Oid.of(Kind.BLOB, BODY)
 
 
 def stored(payload: bytes = BODY, codec: Codec = Codec.RAW) -> ObjectStore:
-    """Return a store of one object, with this for a payload."""
+    """Return a store of one object with this payload."""
     storage = MemoryStorage()
     with storage.create() as upload:
         writer = PackWriter(upload)
@@ -30,7 +30,7 @@ def stored(payload: bytes = BODY, codec: Codec = Codec.RAW) -> ObjectStore:
 
 
 class Short(Reader):
-    """Reads a byte less than it is asked for."""
+    """Reads a byte less than requested."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -47,7 +47,7 @@ class Short(Reader):
         self._reader.close()
 
 
-def test_one_that_ends_early() -> None:
+def test_a_short_frame() -> None:
     store = stored()
     ((pack, row),) = store.catalogue.find(OID)
     out = memoryview(bytearray(row.stored))
@@ -58,16 +58,16 @@ def test_one_that_ends_early() -> None:
             frame_reader._fill(Short(reader), pack, row, out)
 
 
-def test_one_that_is_shorter_than_its_object_and_says_it_is_raw() -> None:
+def test_a_raw_frame_that_is_shorter_than_its_object() -> None:
     with pytest.raises(CorruptObjectError, match="99 raw bytes instead of 100"):
         stored(BODY[:-1]).read(OID, Kind.BLOB)
 
 
-def test_one_that_holds_another_object() -> None:
+def test_a_frame_of_another_object() -> None:
     with pytest.raises(CorruptObjectError, match="another hash"):
         stored(b"b" * 100).read(OID, Kind.BLOB)
 
 
-def test_one_of_a_length_that_nobody_expects() -> None:
+def test_a_frame_of_an_unexpected_length() -> None:
     with pytest.raises(CorruptObjectError, match="100 bytes where 99 are expected"):
         stored().read_into(OID, memoryview(bytearray(99)))

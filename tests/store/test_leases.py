@@ -16,7 +16,7 @@ from gradient.store.leases import EXPIRY, Leases
 from gradient.store.process_id import ProcessId
 
 
-def test_a_lease_is_there_from_its_first_cover_to_its_end() -> None:
+def test_a_lease_exists_from_its_first_cover_to_its_release() -> None:
     storage = MemoryStorage()
     found = Leases(storage)
     with found.acquire() as lease:
@@ -50,7 +50,7 @@ def test_a_lease_that_cannot_be_read_names_every_ref() -> None:
     assert found.held() == [held]
 
 
-def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
+def test_a_lease_expires_after_an_hour_if_its_owner_may_not_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1000.0]
@@ -67,7 +67,7 @@ def test_a_lease_is_forgotten_after_an_hour_if_nothing_is_known_of_its_owner(
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "x"), KeyboardInterrupt()])
-def test_a_lease_that_could_not_be_removed_goes_with_a_later_one(
+def test_an_unremovable_lease_is_removed_later(
     error: BaseException, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = MemoryStorage()
@@ -90,7 +90,7 @@ def test_a_lease_that_could_not_be_removed_goes_with_a_later_one(
     assert found.held() == []
 
 
-def test_a_lease_that_was_removed_is_not_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_lease_is_not_removed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Leases(MemoryStorage())
     with found.acquire() as lease:
         lease.cover("heads/main")
@@ -100,11 +100,11 @@ def test_a_lease_that_was_removed_is_not_asked_for_again(monkeypatch: pytest.Mon
     assert removed == []
 
 
-def test_what_a_lease_says_is_what_is_written() -> None:
+def test_golden() -> None:
     assert leases.encode(["heads/main"]) == b'{"refs":["heads/main"]}'
 
 
-def test_an_owner_is_spelled_one_way() -> None:
+def test_an_owner_has_one_text_form() -> None:
     me = process_id.current()
     assert ProcessId.parse(str(me)) == me
     for text in ("", "x", f"{me}-1", f"-{me}", str(me).upper() + "x"):

@@ -35,7 +35,7 @@ def commit(number: int, parent: Oid | None = None, branch: str = "main") -> Comm
 
 
 def fill(storage: Storage, count: int, *, first: int = 0, parent: Oid | None = None) -> list[Oid]:
-    """Store so many commits, each in a pack of its own with a blob."""
+    """Store `count` commits, each in a pack of its own with a blob."""
     store = ObjectStore(storage, workers=1)
     oids = []
     for number in range(first, first + count):
@@ -50,18 +50,18 @@ def fill(storage: Storage, count: int, *, first: int = 0, parent: Oid | None = N
 
 
 def write(storage: Storage, *, least: int = 1) -> None:
-    """Write a ledger of all packs that are in none."""
+    """Write a multi-pack index for all uncovered packs."""
     store = ObjectStore(storage, workers=1)
     store.refresh()
     index_compaction.compact(store._catalogue, storage, min_packs=least)
 
 
-def ledgers(storage: MemoryStorage) -> list[str]:
+def index_files(storage: MemoryStorage) -> list[str]:
     return sorted(name for name in storage.contents if name.startswith(multi_pack_index.FOLDER))
 
 
 def answers(storage: Storage, oids: list[Oid]) -> dict[str, Any]:
-    """Ask a fresh store everything that a ledger could have a say in."""
+    """Return a fresh store's answers to everything that a multi-pack index can answer."""
     store = ObjectStore(storage, workers=1)
     links = [
         store.indexed_link(oid) or CommitRecord.from_bytes(store.read(oid, Kind.COMMIT)).link
@@ -84,7 +84,7 @@ def answers(storage: Storage, oids: list[Oid]) -> dict[str, Any]:
 
 
 def opens(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that takes the name of every content that is opened from now on."""
+    """Return a list to which every opened name is added from now on."""
     seen: list[str] = []
     before = storage.open
 
@@ -96,7 +96,7 @@ def opens(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_history_is_read_from_ledgers_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_is_read_from_multi_pack_indexes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = MemoryStorage()
     oids = fill(storage, 40)
     write(storage)
@@ -111,10 +111,10 @@ def test_history_is_read_from_ledgers_alone(monkeypatch: pytest.MonkeyPatch) -> 
     assert store.pack_totals()[0] == 40
     assert oids[0] in store
     assert set(store.commits()) == set(oids)
-    assert seen == ledgers(storage)
+    assert seen == index_files(storage)
 
 
-def test_packs_that_came_later_are_opened_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_newer_packs_are_opened_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = MemoryStorage()
     oids = fill(storage, 40)
     write(storage)
@@ -131,7 +131,7 @@ def test_packs_that_came_later_are_opened_one_by_one(monkeypatch: pytest.MonkeyP
     removed=st.sets(st.integers(0, 60)),
     data=st.data(),
 )
-def test_answers_are_the_same_with_and_without(
+def test_answers_are_the_same_with_and_without_them(
     first: int, more: int, removed: set[int], data: st.DataObject
 ) -> None:
     storage = MemoryStorage()
@@ -176,37 +176,37 @@ def test_damage_costs_time_and_nothing_else(seed: int) -> None:
     oids = fill(storage, 24)
     expected = answers(storage, oids)
     write(storage)
-    (name,) = ledgers(storage)
+    (name,) = index_files(storage)
     storage.contents[name] = damaged(storage.contents[name], random.Random(seed))
     assert answers(storage, oids) == expected
 
 
-def test_what_another_repo_says_is_not_believed_of_this_one() -> None:
+def test_the_index_of_another_repo_is_not_believed() -> None:
     other, storage = MemoryStorage(), MemoryStorage()
     fill(other, 30, first=1000)
     write(other)
     oids = fill(storage, 20)
     expected = answers(storage, oids)
-    (name,) = ledgers(other)
+    (name,) = index_files(other)
     storage.contents[name] = other.contents[name]
     assert answers(storage, oids) == expected
 
 
-def test_a_forged_index_is_found_out_where_it_matters() -> None:
+def test_a_forged_index_gives_no_wrong_objects() -> None:
     storage = MemoryStorage()
     oids = fill(storage, 20)
     expected = answers(storage, oids)
     store = ObjectStore(storage, workers=1)
     store.refresh()
-    pages = [
-        page
+    entries = [
+        entry
         for pack in store._catalogue.uncovered_packs()
-        if (page := index_compaction._entry(store._catalogue, pack))
+        if (entry := index_compaction._entry(store._catalogue, pack))
     ]
-    # Every page carries the index of the next pack: well formed, and wrong.
+    # Every entry has the index of the next pack: well formed, but wrong.
     swapped = [
-        multi_pack_index.PackEntry(page.id, page.size, after.index, after.rows, page.commits)
-        for page, after in zip(pages, pages[1:] + pages[:1], strict=True)
+        multi_pack_index.PackEntry(entry.id, entry.size, after.index, after.rows, entry.commits)
+        for entry, after in zip(entries, entries[1:] + entries[:1], strict=True)
     ]
     multi_pack_index.write(storage, swapped)
     del expected["prefix"], expected["blob prefix"]
@@ -215,7 +215,7 @@ def test_a_forged_index_is_found_out_where_it_matters() -> None:
     } == expected
 
 
-def test_a_commit_that_was_lost_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_commit_in_a_damaged_pack_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = MemoryStorage()
     oids = fill(storage, 20)
     write(storage)
@@ -229,7 +229,7 @@ def test_a_commit_that_was_lost_is_not_there(monkeypatch: pytest.MonkeyPatch) ->
     assert fresh.problems.keys() == {pack_id}
 
 
-def test_few_ledgers_stay_however_long_the_history() -> None:
+def test_a_long_history_has_few_multi_pack_indexes() -> None:
     storage = MemoryStorage()
     store = ObjectStore(storage, workers=1)
     parent: Oid | None = None
@@ -238,19 +238,19 @@ def test_few_ledgers_stay_however_long_the_history() -> None:
         with store.begin(mode=Mode.OFF) as transaction:
             parent = transaction.put(Kind.COMMIT, commit(number, parent).to_bytes())
             transaction.seal()
-        written = max(written, len(ledgers(storage)))
+        written = max(written, len(index_files(storage)))
     assert 1 <= written <= 4
-    told = [
+    covered = [
         pack_id
-        for name in ledgers(storage)
+        for name in index_files(storage)
         if (found := multi_pack_index.read(storage, name)) is not None
         for pack_id in found.ids
     ]
-    assert len(told) == len(set(told))
-    assert 700 - len(told) <= index_compaction.MIN_PACKS
+    assert len(covered) == len(set(covered))
+    assert 700 - len(covered) <= index_compaction.MIN_PACKS
 
 
-def test_a_place_that_takes_no_ledger_fails_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_does_not_fail_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = MemoryStorage()
 
     def refuse(name: str, *buffers: object) -> None:
@@ -259,7 +259,7 @@ def test_a_place_that_takes_no_ledger_fails_no_commit(monkeypatch: pytest.Monkey
     monkeypatch.setattr(storage, "put_derived", refuse)
     oids = fill(storage, 70)
     assert set(ObjectStore(storage, workers=1).commits()) == set(oids)
-    assert ledgers(storage) == []
+    assert index_files(storage) == []
 
 
 def test_a_damaged_commit_is_left_to_its_pack() -> None:
@@ -271,7 +271,7 @@ def test_a_damaged_commit_is_left_to_its_pack() -> None:
     raw[row.offset + row.header_bytes] ^= 1
     storage.contents[pack.name] = bytes(raw)
     write(storage)
-    (name,) = ledgers(storage)
+    (name,) = index_files(storage)
     found = multi_pack_index.read(storage, name)
     assert found is not None
     assert len(found.ids) == 19
@@ -281,7 +281,7 @@ def test_a_damaged_commit_is_left_to_its_pack() -> None:
     assert fresh.indexed_commit(oids[3]) is None
 
 
-def test_ledgers_that_another_process_replaced() -> None:
+def test_another_process_has_replaced_them() -> None:
     storage = MemoryStorage()
     oids = fill(storage, 3)
     write(storage)
@@ -297,26 +297,26 @@ def test_ledgers_that_another_process_replaced() -> None:
     assert answers(storage, oids)["packs"] == mine.pack_totals()
 
 
-def test_ledgers_that_tell_of_the_same_packs_and_go() -> None:
+def test_two_cover_the_same_packs_and_vanish() -> None:
     storage = MemoryStorage()
     oids = fill(storage, 3)
     write(storage)
-    (first,) = ledgers(storage)
+    (first,) = index_files(storage)
     content = storage.contents[first]
     oids += fill(storage, 3, first=3, parent=oids[-1])
     write(storage)
     storage.contents[first] = content
     store = ObjectStore(storage, workers=1)
     assert set(store.commits()) == set(oids)
-    for name in ledgers(storage):
+    for name in index_files(storage):
         storage.remove(name)
     blobs = [Oid.of(Kind.BLOB, number.to_bytes(8, "little") * 4) for number in range(6)]
     assert [store.read(oid, Kind.BLOB) for oid in blobs]
     assert [store.read(oid, Kind.COMMIT) for oid in oids]
 
 
-def test_ledgers_that_another_process_merged_are_done_without() -> None:
-    """It was found out when the next ledger was to be written, and failed that commit."""
+def test_another_process_has_merged_them() -> None:
+    """The store noticed only when it wrote the next one, and that commit failed."""
     storage = MemoryStorage()
     oids = fill(storage, 4)
     write(storage)
@@ -325,39 +325,39 @@ def test_ledgers_that_another_process_merged_are_done_without() -> None:
     assert set(ours.commits()) == set(oids)
     oids += fill(storage, 4, first=4, parent=oids[-1])
     write(storage)  # in which the first one is merged
-    assert len(ledgers(storage)) == 1
+    assert len(index_files(storage)) == 1
     for number in range(8, 20, 3):
         oids += fill(storage, 3, first=number, parent=oids[-1])
         ours.refresh()
         index_compaction.compact(ours.catalogue, storage, min_packs=1)
         assert set(ours.commits()) == set(oids)
-    packs = {pack_id for told in ours.catalogue.covered().values() for pack_id in told}
+    packs = {pack_id for ids in ours.catalogue.covered().values() for pack_id in ids}
     assert len(packs) == len(oids)
     assert answers(storage, oids)["commits"] == sorted(oids)
     assert all(ours.read(oid, Kind.COMMIT) for oid in oids)
 
 
 @pytest.mark.parametrize("damage", [b"", b"x" * 400])
-def test_a_ledger_that_went_bad_is_written_anew(damage: bytes) -> None:
+def test_a_damaged_one_is_replaced(damage: bytes) -> None:
     storage = MemoryStorage()
     oids = fill(storage, 4)
     write(storage)
     ours = ObjectStore(storage, workers=1)
     assert ours.stats().packs == 4  # the indexes are in memory from now on
     assert set(ours.commits()) == set(oids)
-    (name,) = ledgers(storage)
+    (name,) = index_files(storage)
     storage.contents[name] = damage
     oids += fill(storage, 4, first=4, parent=oids[-1])
     ours.refresh()
     index_compaction.compact(ours.catalogue, storage, min_packs=1)
-    assert ledgers(storage) != [name]
+    assert index_files(storage) != [name]
     assert len(ours.catalogue.covered()) == 1
     assert set(ours.commits()) == set(oids)
     assert answers(storage, oids)["commits"] == sorted(oids)
 
 
 def looks(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that takes the name of every folder that is listed from now on."""
+    """Return a list to which every listed folder is added from now on."""
     seen: list[str] = []
     before = storage.names
 
@@ -370,13 +370,13 @@ def looks(storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def trash(storage: MemoryStorage) -> None:
-    """Move all packs to the trash, as a collection does that has copied what is needed."""
+    """Move all packs to the trash, as a collection does after copying the needed objects."""
     ids = [pack_id for name in storage.names(packs.FOLDER) if (pack_id := packs.id_of(name))]
     storage.move_all({packs.name_of(each): packs.trashed_name_of("1", each) for each in ids})
 
 
 def behind(count: int) -> tuple[MemoryStorage, ObjectStore, list[Oid]]:
-    """Return a store that knows of so many packs, which are in the trash by now."""
+    """Return a store that knows `count` packs, which have been moved to the trash since."""
     storage = MemoryStorage()
     ours = ObjectStore(storage, workers=1)
     ours.refresh()
@@ -386,9 +386,9 @@ def behind(count: int) -> tuple[MemoryStorage, ObjectStore, list[Oid]]:
     return storage, ours, oids
 
 
-def test_no_ledger_tells_of_what_was_collected_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each pack was read out of the trash, after a look at all of that: for minutes, under a lease,
-    so that the collection could not empty it and the next one added to it."""
+def test_packs_collected_in_between_are_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pack was read from the trash, which was listed each time. That took minutes, under a
+    lease, so that collections filled the trash and could not empty it."""
     storage, ours, _ = behind(60)
     assert ours.catalogue.uncovered == 60
     looked, opened = looks(storage, monkeypatch), opens(storage, monkeypatch)
@@ -396,10 +396,10 @@ def test_no_ledger_tells_of_what_was_collected_meanwhile(monkeypatch: pytest.Mon
     assert ours.catalogue.uncovered == 0
     assert not opened
     assert packs.TRASH not in looked
-    assert not ledgers(storage)
+    assert not index_files(storage)
 
 
-def test_packs_that_go_while_a_ledger_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packs_collected_during_the_write_are_not_covered(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = MemoryStorage()
     fill(storage, 60)
     ours = ObjectStore(storage, workers=1)
@@ -412,7 +412,7 @@ def test_packs_that_go_while_a_ledger_is_written(monkeypatch: pytest.MonkeyPatch
     assert packs.TRASH not in looked
 
 
-def test_the_trash_is_listed_once_for_all_that_is_read_there(
+def test_many_reads_from_the_trash_list_it_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     storage, ours, oids = behind(30)
@@ -426,8 +426,8 @@ def test_the_trash_is_listed_once_for_all_that_is_read_there(
     assert looked.count(packs.TRASH) == 2
 
 
-def test_who_believes_footers_alone_writes_no_ledger_twice() -> None:
-    """Each commit after a miss wrote one of all packs."""
+def test_a_store_that_trusts_footers_only_writes_each_pack_once() -> None:
+    """Each commit after a failed look-up wrote an index of all packs."""
     storage = MemoryStorage()
     oids = fill(storage, 100)
     ours = ObjectStore(storage, workers=1)
@@ -441,11 +441,11 @@ def test_who_believes_footers_alone_writes_no_ledger_twice() -> None:
 
 
 def forged(**changes: Any) -> multi_pack_index.MultiPackIndex | None:
-    """Write a ledger of two packs under right hashes, with other numbers, and read it."""
+    """Write a multi-pack index of two packs with changed numbers and right hashes, and read it."""
     storage = MemoryStorage()
     fill(storage, 2)
     write(storage)
-    (name,) = ledgers(storage)
+    (name,) = index_files(storage)
     raw = storage.contents.pop(name)
     keys = ["magic", "version", "packs", "commits", "names", "length", "rest", "hash", "other"]
     head = dict(zip(keys, multi_pack_index.HEAD.unpack_from(raw), strict=True))
@@ -468,7 +468,7 @@ def forged(**changes: Any) -> multi_pack_index.MultiPackIndex | None:
     return multi_pack_index.read(storage, multi_pack_index.name_of(first))
 
 
-def test_a_ledger_made_by_hand_is_read() -> None:
+def test_one_made_by_hand_is_read() -> None:
     assert forged() is not None
 
 
@@ -491,31 +491,31 @@ def test_a_ledger_made_by_hand_is_read() -> None:
         {"branch": 9},
     ],
 )
-def test_a_ledger_whose_numbers_do_not_fit_is_none(changes: dict[str, Any]) -> None:
+def test_inconsistent_numbers_are_refused(changes: dict[str, Any]) -> None:
     assert forged(**changes) is None
 
 
-def test_a_body_under_another_id_is_none() -> None:
+def test_a_body_under_another_id_is_refused() -> None:
     storage = MemoryStorage()
     (oid,) = fill(storage, 1)
     store = ObjectStore(storage, workers=1)
     store.refresh()
-    page = index_compaction._entry(store._catalogue, store._catalogue.uncovered_packs()[0])
-    assert page is not None
-    ((_, link, body),) = page.commits
+    entry = index_compaction._entry(store._catalogue, store._catalogue.uncovered_packs()[0])
+    assert entry is not None
+    ((_, link, body),) = entry.commits
     other = commit(7).to_bytes()
-    for told, found in ((body, body), (other, None)):
+    for written, found in ((body, body), (other, None)):
         lying = multi_pack_index.PackEntry(
-            page.id, page.size, page.index, page.rows, ((oid, link, told),)
+            entry.id, entry.size, entry.index, entry.rows, ((oid, link, written),)
         )
         assert multi_pack_index.write(storage, [lying]).body(oid) == found
 
 
-def test_indexes_that_were_altered_are_none() -> None:
+def test_altered_indexes_are_refused() -> None:
     storage = MemoryStorage()
     fill(storage, 2)
     write(storage)
-    (name,) = ledgers(storage)
+    (name,) = index_files(storage)
     whole = storage.contents[name]
     read = multi_pack_index.read(storage, name)
     assert read is not None
@@ -524,7 +524,7 @@ def test_indexes_that_were_altered_are_none() -> None:
         assert (read.indexes(storage) is not None) == right
 
 
-def test_what_is_wrong_with_packs_is_asked_of_them() -> None:
+def test_problems_come_from_the_packs_themselves() -> None:
     storage = MemoryStorage()
     fill(storage, 2)
     write(storage)
@@ -533,13 +533,13 @@ def test_what_is_wrong_with_packs_is_asked_of_them() -> None:
     assert [*ObjectStore(storage, workers=1).problems] == [name[len("objects/pack/") :][:-5]]
 
 
-class Told(dict[str, multi_pack_index.MultiPackIndex]):
-    """Lets another thread write a ledger while the first one looks through what is told."""
+class SlowMembership(dict[str, multi_pack_index.MultiPackIndex]):
+    """Lets another thread write a multi-pack index while the first one tests membership."""
 
     def __init__(
-        self, told: dict[str, multi_pack_index.MultiPackIndex], meanwhile: threading.Thread
+        self, covered: dict[str, multi_pack_index.MultiPackIndex], meanwhile: threading.Thread
     ) -> None:
-        super().__init__(told)
+        super().__init__(covered)
         self._meanwhile = meanwhile
 
     def __contains__(self, key: object) -> bool:
@@ -549,7 +549,7 @@ class Told(dict[str, multi_pack_index.MultiPackIndex]):
         return super().__contains__(key)
 
 
-def test_commits_are_listed_while_another_thread_writes_a_ledger() -> None:
+def test_commits_are_listed_while_another_thread_writes_one() -> None:
     storage = MemoryStorage()
     oids = fill(storage, 5)
     write(storage)
@@ -562,7 +562,7 @@ def test_commits_are_listed_while_another_thread_writes_a_ledger() -> None:
     meanwhile = threading.Thread(
         target=index_compaction.compact, args=(catalogue, storage), kwargs={"min_packs": 1}
     )
-    catalogue._covered._index_of = Told(catalogue._covered._index_of, meanwhile)
+    catalogue._covered._index_of = SlowMembership(catalogue._covered._index_of, meanwhile)
     assert sorted(catalogue.commits()) == sorted(oids)
     meanwhile.join()
     assert catalogue.uncovered == 0

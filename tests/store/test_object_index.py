@@ -35,7 +35,9 @@ def make_pack(number: int, oids: Iterable[Oid]) -> Pack:
     st.lists(st.lists(st.lists(OIDS, min_size=1, max_size=6), max_size=4), max_size=8),
     st.sets(st.integers(0, 10)),
 )
-def test_it_finds_what_a_plain_search_finds(batches: list[list[list[Oid]]], gone: set[int]) -> None:
+def test_it_finds_the_same_as_a_linear_search(
+    batches: list[list[list[Oid]]], gone: set[int]
+) -> None:
     index = ObjectIndex()
     packs: list[Pack] = []
     for batch in batches:

@@ -75,7 +75,7 @@ def floats(*seeds: int, length: int = MIB // 4) -> list[np.ndarray]:
     width=st.sampled_from([1, 2, 4, 8]),
     workers=st.integers(1, 3),
 )
-def test_what_is_put_is_read(
+def test_objects_that_are_put_are_read(
     chunks: list[bytes], repeats: list[int], mode: Mode, width: int, workers: int
 ) -> None:
     chunks += [chunks[number] for number in repeats if number < len(chunks)]
@@ -113,7 +113,7 @@ def test_large_chunks_in_parallel() -> None:
         assert transaction.seal() == pack_id
 
 
-def test_small_blobs_are_done_by_the_caller_after_the_large_ones() -> None:
+def test_small_blobs_are_written_by_the_caller_after_the_large_ones() -> None:
     store = ObjectStore(MemoryStorage(), workers=2)
     large = [chunk.tobytes() for chunk in floats(*range(12))]
     small = [b"%d" % number * 300 for number in range(700)]
@@ -142,8 +142,8 @@ def test_small_blobs_are_done_by_the_caller_after_the_large_ones() -> None:
     assert pack.index.end > offsets[-1]
 
 
-def test_one_job_has_pieces_of_every_kind() -> None:
-    """Known and new, with a base that serves and with ones that do not, equal ones, empty ones."""
+def test_a_batch_of_blobs_of_every_kind() -> None:
+    """Known and new blobs, with usable and unusable bases, equal blobs, empty blobs."""
     store = ObjectStore(MemoryStorage(), workers=1)
     rng = np.random.default_rng(3)
     arrays = [rng.standard_normal(1 << 13).astype(np.float32) * 0.02 for _ in range(6)]
@@ -202,7 +202,7 @@ def test_a_transaction_without_seal_leaves_nothing(tmp_path: Path) -> None:
         transaction.seal()
 
 
-def test_what_is_known_is_not_written_again() -> None:
+def test_a_known_object_is_not_written_again() -> None:
     storage = MemoryStorage()
     save(ObjectStore(storage), b"frozen" * 100, b"a")
     store = ObjectStore(storage)
@@ -294,7 +294,7 @@ def test_an_error_in_a_worker_arrives_and_ends_the_work() -> None:
 # Damage -----------------------------------------------------------------------------------------
 
 
-def test_one_bad_pack_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_pack_does_not_hide_the_others(caplog: pytest.LogCaptureFixture) -> None:
     storage = MemoryStorage()
     bad, (lost,) = save(ObjectStore(storage), b"lost")
     _, (kept,) = save(ObjectStore(storage), b"kept")
@@ -321,7 +321,7 @@ def test_a_pack_of_another_length_than_before_is_not_read(end: int) -> None:
 
 
 @pytest.mark.parametrize("trashed", [False, True])
-def test_a_pack_that_can_not_be_opened_now_is_not_called_damaged(
+def test_a_pack_that_cannot_be_opened_now_is_not_reported_as_damaged(
     *, trashed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage = MemoryStorage()
@@ -346,7 +346,7 @@ def test_a_pack_that_can_not_be_opened_now_is_not_called_damaged(
 @pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "gone"])
 @pytest.mark.parametrize("opened", [False, True])
 def test_a_damaged_pack_heals_with_the_next_commit(damage: str, *, opened: bool) -> None:
-    """R11: what a bad pack holds is not known, so it is written again."""
+    """R11: the contents of a damaged pack are not known, so they are written again."""
     storage = MemoryStorage()
     store = ObjectStore(storage)
     pack_id, oids = save(store, b"a" * 1000, b"b" * 1000)
@@ -380,7 +380,7 @@ def test_the_same_pack_replaces_its_damaged_self() -> None:
     assert store.problems == {}
 
 
-def test_another_copy_is_read_where_one_is_damaged() -> None:
+def test_another_copy_is_read_if_one_is_damaged() -> None:
     storage, other = MemoryStorage(), MemoryStorage()
     first, (oid,) = save(ObjectStore(storage), b"a" * 1000)
     second, _ = save(ObjectStore(other), b"a" * 1000, b"b")
@@ -423,7 +423,7 @@ def test_sealing_notices_that_known_objects_vanished() -> None:
     assert read(store, old, 3) == b"old"
 
 
-def test_what_is_alone_relies_on_nothing() -> None:
+def test_a_self_contained_transaction_relies_on_nothing() -> None:
     storage = MemoryStorage()
     store = ObjectStore(storage)
     pack_id, (old,) = save(store, b"old")
@@ -444,7 +444,7 @@ def test_what_is_alone_relies_on_nothing() -> None:
 def put_frame(
     storage: MemoryStorage, body: bytes, base: bytes | None, *, extra: bytes = b""
 ) -> Oid:
-    """Write one blob as a pack of its own, as a difference if a base is given."""
+    """Write one blob into a pack of its own, as a difference if a base is given."""
     writer = PackWriter(storage.create())
     oid = Oid.of(Kind.BLOB, body)
     if base is None:

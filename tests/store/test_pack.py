@@ -1,4 +1,4 @@
-"""The bytes of a pack: golden, and refused when they are not what they were."""
+"""The bytes of a pack: golden, and refused if they are damaged."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def make_pack(objects: list[tuple[Kind, bytes]]) -> tuple[MemoryStorage, str]:
 
 
 def reseal(pack: bytes, index: bytes) -> tuple[str, bytes]:
-    """Put another index into a pack, with right hashes."""
+    """Replace the index of a pack, with right hashes."""
     offset, _, count, bases, *_ = TRAILER.unpack(pack[-TRAILER.size :])
     head = struct.pack("<QQII32s", offset, len(index), count, bases, blake3(index).digest())
     body = pack[:offset] + index + head
@@ -120,7 +120,7 @@ def test_every_kind_has_a_number(kind: Kind) -> None:
     assert kind in pack_format.MAX_RAW
 
 
-def test_bases_come_back() -> None:
+def test_bases_survive_the_round_trip() -> None:
     storage = MemoryStorage()
     writer = PackWriter(storage.create())
     expected: dict[Oid, Oid | None] = {}
@@ -140,12 +140,12 @@ def test_bases_come_back() -> None:
 
 
 @pytest.mark.parametrize("name", ["x.pack", "a" * 64, "A" * 64 + ".pack", "a" * 63 + ".pack"])
-def test_other_files_are_no_packs(name: str) -> None:
+def test_other_files_are_not_packs(name: str) -> None:
     assert id_of(name) is None
 
 
 def read_all(content: bytes) -> list[bytes | None]:
-    """Read both objects of the golden pack from damaged bytes: None where that is refused."""
+    """Read both objects of the golden pack from damaged bytes; None if that is refused."""
     storage = MemoryStorage()
     storage.contents[name_of(GOLDEN_ID)] = content
     store = ObjectStore(storage)
@@ -184,7 +184,7 @@ def test_no_flipped_bit_gives_wrong_bytes() -> None:
     assert refused
 
 
-def test_a_newer_version_is_not_called_damage() -> None:
+def test_a_newer_version_is_not_reported_as_damage() -> None:
     newer = bytearray(GOLDEN)
     newer[8] = 2
     with pytest.raises(FormatVersionError, match="version 2"):
@@ -232,7 +232,7 @@ LIES: dict[str, Callable[[Any], None]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_an_index_that_lies_under_a_right_hash_is_refused(lie: str) -> None:
+def test_a_wrong_index_with_a_right_hash_is_refused(lie: str) -> None:
     index = GOLDEN[0x83 : 0x83 + 0x68]
     rows = np.frombuffer(index, ROW).copy()
     LIES[lie](rows)
@@ -241,7 +241,7 @@ def test_an_index_that_lies_under_a_right_hash_is_refused(lie: str) -> None:
     open_bytes(*reseal(GOLDEN, index))
 
 
-def test_a_pack_of_nothing_is_refused() -> None:
+def test_an_empty_pack_is_refused() -> None:
     storage = MemoryStorage()
     with storage.create() as upload:
         pack = PackWriter(upload).publish()

@@ -56,7 +56,7 @@ def test_golden() -> None:
     assert blake3(canonical.dumps(body)).hexdigest() == check
 
 
-def test_no_flipped_bit_and_no_cut_passes() -> None:
+def test_a_flipped_bit_or_a_cut_is_refused() -> None:
     for position in range(len(GOLDEN)):
         with pytest.raises(MalformedObjectError):
             RefRecord.from_bytes(GOLDEN[:position], "heads/main", 1)
@@ -68,7 +68,7 @@ def test_no_flipped_bit_and_no_cut_passes() -> None:
 
 
 @pytest.mark.parametrize(("ref", "seq"), [("heads/main", 2), ("heads/dev", 1), ("tags/main", 1)])
-def test_a_record_in_another_ones_place_is_refused(ref: str, seq: int) -> None:
+def test_a_misplaced_record_is_refused(ref: str, seq: int) -> None:
     with pytest.raises(MalformedObjectError, match="in the place of another"):
         RefRecord.from_bytes(GOLDEN, ref, seq)
 
@@ -81,7 +81,7 @@ def test_a_record_in_another_ones_place_is_refused(ref: str, seq: int) -> None:
         ("time", 1), ("writer", None), ("reason", []), ("more", 1), ("kind", "delete"),
     ],
 )  # fmt: skip
-def test_a_record_that_lies_under_a_right_check_is_refused(field: str, value: object) -> None:
+def test_wrong_fields_with_a_right_check_are_refused(field: str, value: object) -> None:
     body = canonical.loads(GOLDEN)
     assert type(body) is dict
     del body["check"]
@@ -91,7 +91,7 @@ def test_a_record_that_lies_under_a_right_check_is_refused(field: str, value: ob
         RefRecord.from_bytes(canonical.dumps(body), "heads/main", 1)
 
 
-def test_a_ref_moves_and_remembers() -> None:
+def test_a_ref_moves_and_keeps_its_log() -> None:
     refs = make()
     assert (refs.read("main"), refs.log("main"), refs.names()) == (None, [], [])
     first = refs.append("main", commit(1), after=None, reason="start")
@@ -169,8 +169,8 @@ def test_other_files_in_the_folders_do_no_harm() -> None:
     assert refs.read("main") == first
 
 
-def test_a_writer_that_was_taken_for_dead_withdraws() -> None:
-    """Without hard links a record may become whole after another writer skipped it."""
+def test_a_writer_whose_record_seemed_torn_withdraws() -> None:
+    """Without hard links a record may become complete after another writer has skipped it."""
     storage = MemoryStorage()
     ours, theirs = make(storage), make(storage)
     first = ours.append("main", commit(1), after=None, reason="")
@@ -254,7 +254,7 @@ def test_refs_are_a_dict_with_a_memory(steps: list[tuple[str, str]]) -> None:
         assert [record.seq for record in log] == list(range(1, len(log) + 1))
 
 
-def test_a_move_costs_two_syncs_and_a_start_one_more(tmp_path: Path) -> None:
+def test_a_move_costs_two_syncs_and_the_first_one_three(tmp_path: Path) -> None:
     storage = DirectoryStorage(tmp_path)
     storage.prepare("refs/heads")
     refs = make(storage)
@@ -266,7 +266,7 @@ def test_a_move_costs_two_syncs_and_a_start_one_more(tmp_path: Path) -> None:
 
 
 def append_many(path: Path, writer: int, count: int) -> None:
-    """Append `count` times to one ref, each on what is there; tell what was acknowledged."""
+    """Append `count` records to one ref, each after its tip; print the acknowledged ones."""
     refs = Refs(DirectoryStorage(path))
     done = 0
     with (path / f"acknowledged{writer}").open("w") as acknowledged:
@@ -344,7 +344,7 @@ def test_a_long_log_is_listed_once(tmp_path: Path) -> None:
     assert refs.names() == []
 
 
-def test_a_gap_in_the_numbers_is_looked_across() -> None:
+def test_a_gap_in_the_numbers_is_skipped() -> None:
     storage = MemoryStorage()
     refs, other = make(storage), make(storage)
     first = refs.append("main", commit(1), after=None, reason="")
@@ -355,7 +355,7 @@ def test_a_gap_in_the_numbers_is_looked_across() -> None:
         refs.append("main", commit(2), after=first, reason="")
 
 
-def test_a_record_that_was_withdrawn_is_no_tip_any_more() -> None:
+def test_a_withdrawn_record_is_not_the_tip() -> None:
     storage = MemoryStorage()
     refs = make(storage)
     first = refs.append("main", commit(1), after=None, reason="")
@@ -365,7 +365,7 @@ def test_a_record_that_was_withdrawn_is_no_tip_any_more() -> None:
     assert list(refs.backwards("main")) == [first]
 
 
-def test_records_in_a_folder_that_is_no_refs_end_what_removes() -> None:
+def test_records_in_a_foreign_folder_stop_a_collection() -> None:
     storage = MemoryStorage()
     refs = Refs(storage)
     refs.append("main", commit(1), after=None, reason="commit")
@@ -376,7 +376,7 @@ def test_records_in_a_folder_that_is_no_refs_end_what_removes() -> None:
         refs.strict_logs("heads")
 
 
-def test_a_number_that_another_took_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taken_number_is_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = MemoryStorage()
     refs = make(storage)
     first = refs.append("main", commit(1), after=None, reason="")

@@ -22,7 +22,7 @@ def made(*oids: Oid, drop: tuple[str, ...] | None = None, seq: int = 1) -> Reten
 
 
 @pytest.mark.parametrize("record", [made(A), made(A, B, drop=("ema", "optimizer"), seq=7)])
-def test_a_record_comes_back(record: RetentionRecord) -> None:
+def test_a_record_survives_the_round_trip(record: RetentionRecord) -> None:
     assert RetentionRecord.from_bytes(record.to_bytes(), record.seq) == record
 
 
@@ -59,7 +59,7 @@ def test_a_malformed_record_is_refused(raw: bytes) -> None:
         RetentionRecord.from_bytes(raw, 1)
 
 
-def test_the_whole_state_goes_over_components_and_these_add_up() -> None:
+def test_a_whole_state_includes_components_and_components_add_up() -> None:
     table = dropped_by(
         [
             made(A, B, drop=("optimizer",)),
@@ -75,7 +75,7 @@ def test_the_whole_state_goes_over_components_and_these_add_up() -> None:
     assert not table[B].covers("model")
 
 
-def test_records_are_appended_and_read_as_they_come() -> None:
+def test_records_are_appended_and_read() -> None:
     storage = MemoryStorage()
     one, other = RetentionLog(storage, clock=lambda: TIME), RetentionLog(storage)
     assert other.table() == {}
@@ -101,7 +101,7 @@ def test_the_longest_record_is_below_the_limit() -> None:
     assert len(record.to_bytes()) < retention_log.MAX_BYTES
 
 
-def test_a_damaged_record_does_not_count_and_ends_what_removes(
+def test_a_damaged_record_does_not_count_and_stops_a_collection(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     storage = MemoryStorage()
@@ -119,7 +119,7 @@ def test_a_damaged_record_does_not_count_and_ends_what_removes(
     assert found.table() == {}
 
 
-def test_writers_at_the_same_time_lose_nothing(tmp_path: object) -> None:
+def test_concurrent_writers_lose_nothing(tmp_path: object) -> None:
     storage = DirectoryStorage(str(tmp_path))
     storage.prepare("retention")
     oids = [[Oid(bytes([me, n]) * 16) for n in range(20)] for me in range(4)]

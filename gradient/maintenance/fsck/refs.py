@@ -1,4 +1,4 @@
-"""Is every record of every branch and tag what it should be, and where it should be?"""
+"""The check of refs: every record of every branch and tag is intact and in the right place."""
 
 from __future__ import annotations
 
@@ -30,36 +30,36 @@ _CLASSES: Final = Classes(
 
 @dataclass(slots=True)
 class RefLog:
-    """One ref, as its folder tells it."""
+    """The records of one ref."""
 
     name: str
     space: Space
     records: list[RefRecord] = field(default_factory=list)
-    """Those that count, oldest first."""
+    """The records that count, oldest first."""
 
     @property
     def tip(self) -> RefRecord | None:
-        """The last record; None where the ref does not exist (any more)."""
+        """The last record; None if the ref does not exist or was deleted."""
         last = self.records[-1] if self.records else None
         return None if last is None or last.kind == "delete" else last
 
 
 @dataclass(slots=True)
 class RefCheck:
-    """What the refs of a repo are, and what is wrong with them."""
+    """The refs of a repo and the findings about them."""
 
     logs: list[RefLog] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     misplaced: dict[str, bytes] = field(default_factory=dict)
-    """Whole records that lie elsewhere than they say: where they belong, and what they are."""
+    """The bytes of intact records in the wrong place, by the storage name where they belong."""
 
     def named(self) -> set[Oid]:
-        """Return the commits that a branch or tag names."""
+        """Return the commits that a branch or tag points to."""
         tips = (log.tip for log in self.logs)
         return {tip.commit for tip in tips if tip is not None and tip.commit is not None}
 
     def commits(self) -> Iterator[tuple[Oid, RefLog, bool]]:
-        """Yield every commit that a record names, the newest first; whether it is the tip."""
+        """Yield the commit of every record, newest first, its log, and whether it is the tip."""
         for log in self.logs:
             tip = log.tip
             for record in reversed(log.records):
@@ -73,28 +73,28 @@ def path_of(*parts: str) -> str:
 
 
 def check_refs(repo: str) -> RefCheck:
-    """Look at everything among the refs."""
+    """Check everything in the folder of refs."""
     check = RefCheck()
     for space in SPACES:
         folder = paths.inside(repo, "refs", space)
         if fs.kind(folder) != "folder":
-            continue  # said elsewhere
+            continue  # the check of the folders reports it
         folded: dict[str, str] = {}
         for quoted in fs.names(folder):
             name = ref_names.unquote(quoted)
-            what = fs.kind(f"{folder}/{quoted}")
+            kind = fs.kind(f"{folder}/{quoted}")
             path = path_of(space, quoted)
             if name is None:
-                check.findings.append(Finding("ref-foreign", path, f"a {what} with no ref's name"))
-            elif what != "folder":
-                check.findings.append(Finding("ref-replaced", path, f"it is a {what}"))
+                check.findings.append(Finding("ref-foreign", path, f"a {kind} with no ref's name"))
+            elif kind != "folder":
+                check.findings.append(Finding("ref-replaced", path, f"it is a {kind}"))
             else:
-                check.findings += _judge_name(name, path, folded)
+                check.findings += _check_name(name, path, folded)
                 check.logs.append(_read_log(check, repo, name, space))
     return check
 
 
-def _judge_name(name: str, path: str, folded: dict[str, str]) -> Iterator[Finding]:
+def _check_name(name: str, path: str, folded: dict[str, str]) -> Iterator[Finding]:
     try:
         ref_names.check_name(name)
     except InvalidNameError as error:

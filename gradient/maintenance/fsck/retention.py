@@ -1,4 +1,4 @@
-"""Is every retention record what it should be, and where it should be?"""
+"""The check of retention records: every one is intact and in the right place."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _CLASSES: Final = Classes(
 
 @dataclass(slots=True)
 class RetentionCheck:
-    """What the retention records of a repo say, and what is wrong with them."""
+    """The retention records of a repo and the findings about them."""
 
     records: list[RetentionRecord] = field(default_factory=list)
-    """Those that count, in order."""
+    """The records that count, in order."""
     findings: list[Finding] = field(default_factory=list)
 
     def dropped(self) -> Mapping[Oid, Dropped]:
-        """Return what they let go of, by commit."""
+        """Return the dropped parts of commits, by commit."""
         return retention_log.dropped_by(self.records)
 
 
