@@ -1,4 +1,4 @@
-"""Collections that are killed at any moment, beside writers that are too."""
+"""Collections and concurrent writers, both killed at any moment."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 KILLS = 30
 POOL = 24
-"""So many different chunks: what one branch drops, another one takes up."""
+"""The number of different chunks: branches reuse chunks that others have dropped."""
 
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ForkServer]]:
-    """One server for each process that runs beside the others."""
+    """One server for each of the concurrent processes."""
     modules = ("gradient.maintenance.garbage_collection", "tests.crash.test_collection")
     folder = tmp_path_factory.mktemp("lives")
     found = []
@@ -39,7 +39,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ForkServe
 
 
 def write(path: str, me: int, commits: int) -> None:
-    """Commit chunks of the pool to branches that are given up again, and to one that stays."""
+    """Commit chunks of the pool to branches that are deleted again, and to one that stays."""
     repo = Repository.open(path, workers=1)
     draw = random.Random(me)
     for step in range(commits):
@@ -52,7 +52,7 @@ def write(path: str, me: int, commits: int) -> None:
 
 
 def collect_until(path: str, stop: str) -> None:
-    """Collect without a grace, again and again."""
+    """Collect without a grace period, again and again."""
     repo = Repository.open(path, workers=1)
     removed = 0
     while not Path(stop).exists():

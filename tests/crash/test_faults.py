@@ -1,4 +1,4 @@
-"""Every operation is refused at every call: a sample of `python -m tools.campaigns.faults`."""
+"""Every operation fails at every call: a sample of `python -m tools.campaigns.faults`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_fault_is_silent_or_loses_anything(capsys: pytest.CaptureFixture[str]
 
 
 def swallow(life: Life) -> None:
-    """Acknowledge a commit whatever happened to it."""
+    """Acknowledge a commit even if it failed."""
     before = life.refs
     try:
         STORE.operations["commit"](life)
@@ -39,7 +39,7 @@ def swallow(life: Life) -> None:
 
 
 def fail_in_its_own_words(life: Life) -> None:
-    """Let another error out than ours."""
+    """Raise an error of another class than ours."""
     try:
         STORE.operations["commit"](life)
     except OSError:
@@ -47,7 +47,7 @@ def fail_in_its_own_words(life: Life) -> None:
 
 
 @pytest.mark.parametrize("wrong", [swallow, fail_in_its_own_words])
-def test_what_is_wrong_is_noticed(wrong: Operation, tmp_path: Path) -> None:
+def test_a_wrong_operation_is_noticed(wrong: Operation, tmp_path: Path) -> None:
     stage = Stage({**STORE.operations, "wrong": wrong}, STORE.make, STORE.judge)
     with pytest.raises(ViolationError):
         Campaign(tmp_path, stage).run(Case("wrong", 20, "EIO", persistent=True))

@@ -1,5 +1,7 @@
-"""Forgetting that is killed, refused by the disk or cut off by a power failure at any moment: what
-is kept can be read, and the next one finishes the work."""
+"""`forget` that is killed, or stopped by a disk error or a power cut at any moment.
+
+Kept commits can be read, and the next `forget` finishes the work.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,7 @@ DROP = Keep(last=1, drop="model")
 
 
 def build(path: Path) -> Repository:
-    """Six commits; those that go are what some that stay lean on, and share chunks with."""
+    """Six commits; some that stay depend on forgotten ones, and share chunks with them."""
     repo = make_repo(path)
     line = go_on(repo, "main")
     for step in range(1, 7):
@@ -48,7 +50,7 @@ def build(path: Path) -> Repository:
 
 
 def steps_kept(path: Path) -> list[int]:
-    """Read everything that is kept, and return the steps of the commits that are whole."""
+    """Read everything that is kept, and return the steps of the complete commits."""
     repo = Repository.open(path, workers=1)
     table, dropped, whole = repo.retention.table(strict=True), repo.dropped(), []
     for oid, found in repo.line("main"):
@@ -107,7 +109,7 @@ def test_a_power_cut_at_any_moment(tmp_path: Path) -> None:
 
 
 def write_on(path: str, first: int) -> None:
-    """Commit on and on."""
+    """Commit in an endless loop."""
     repo = Repository.open(path, workers=1)
     line = go_on(repo, "main")
     for step in range(first, first + 200):
@@ -115,7 +117,7 @@ def write_on(path: str, first: int) -> None:
 
 
 def forget_on(path: str) -> None:
-    """Forget and collect on and on."""
+    """Forget and collect in an endless loop."""
     repo = Repository.open(path, workers=1)
     while True:
         forget(repo, KEEP, grace=0.0, wait=1.0)
@@ -123,7 +125,7 @@ def forget_on(path: str) -> None:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ForkServer]]:
-    """One server for each process that runs beside the other."""
+    """One server for each of the two concurrent processes."""
     found = []
     for number in range(2):
         folder = tmp_path_factory.mktemp(f"server{number}")

@@ -1,4 +1,4 @@
-"""SIGKILL, a thousand times: acknowledged commits are intact, and the next process just goes on.
+"""SIGKILL, a thousand times: acknowledged commits are intact, and the next process continues.
 
 `python -m tools.campaigns.kills` kills as often as one likes (docs/reliability.md has results).
 """
@@ -25,7 +25,7 @@ ROUNDS = {
     "engines, before every fourth call": (40, ["--kills", "0", "--stride", "4", "--training"]),
     "engines, at any moment": (160, ["--kills", "160", "--stride", "0", "--training"]),
 }
-"""How many kills it are at least, and what asks for them: a thousand altogether."""
+"""The least number of kills, and the command for each: a thousand in total."""
 
 
 @pytest.mark.parametrize("which", ROUNDS)
@@ -38,13 +38,13 @@ def test_nothing_is_lost(which: str, fork_server: ForkServer) -> None:
 
 
 def lose(life: Life) -> None:
-    """Acknowledge what never happened."""
+    """Acknowledge a commit that was never made."""
     with life.towards(life.with_line(MAIN, [*life.refs[MAIN], 99])):
         pass
 
 
 def spoil(life: Life) -> None:
-    """Damage a pack on the way."""
+    """Damage a pack during the run."""
     with life.towards(life.refs):
         pack = next(life.path.glob(".gradient-repo/objects/pack/*.pack"))
         content = bytearray(pack.read_bytes())

@@ -1,4 +1,4 @@
-"""Many processes on one repo, killed, stopped, at other times: nothing is lost, nothing hangs.
+"""Many processes on one repo, killed, stopped, with wrong clocks: nothing is lost, nothing hangs.
 
 Samples of `python -m tools.campaigns.writers`.
 """
@@ -24,7 +24,7 @@ ROUNDS = {
     "a branch each": (64, "--writers 32 --commits 2 --branches 32 --kills 8 --stops 2"),
     "beside collections": (96, "--writers 8 --commits 12 --collect --kills 8 --stops 3"),
 }
-"""How many commits, and what asks for them."""
+"""The number of commits, and the command for each."""
 
 
 @pytest.mark.parametrize("which", ROUNDS)
@@ -50,7 +50,7 @@ def test_a_writer_that_is_stuck_says_where(fork_server: ForkServer, tmp_path: Pa
 
 
 def run_with_one_that_hangs(folder: Path) -> None:
-    """Let a writer do nothing but wait at its third commit."""
+    """Make a writer wait forever at its third commit."""
     commit = writers.synthetic_repo.commit
 
     def hang(line: writers.BranchWriter, step: int, *numbers: int, lean: bool) -> object:
