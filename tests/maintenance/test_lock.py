@@ -108,7 +108,7 @@ def test_the_lock_has_the_next_number(storage: MemoryStorage) -> None:
 def test_a_lock_that_vanishes_is_not_held(
     storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.contents[FIRST] = held()["a process that runs"]
+    storage.contents[FIRST] = held()["a running process"]
     read = MemoryStorage.read
 
     def late(self: MemoryStorage, *arguments: Any, **options: Any) -> bytes:
@@ -122,7 +122,7 @@ def test_a_lock_that_vanishes_is_not_held(
 def test_an_unreadable_lock_is_an_error(
     storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage.contents[FIRST] = held()["a process that runs"]
+    storage.contents[FIRST] = held()["a running process"]
 
     def refused(_: object, name: str, **__: object) -> bytes:
         raise GradientIOError("read", name, OSError(errno.EIO, "x"))
