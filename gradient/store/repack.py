@@ -19,7 +19,7 @@ import numpy as np
 from gradient.codec.frame import Codec, Encoded
 from gradient.objects.oid import Oid
 from gradient.storage.base import Storage
-from gradient.store import pack_format, reencode
+from gradient.store import pack_format, transcode
 from gradient.store.frame_reader import read_payload
 from gradient.store.pack import Pack, PackWriter
 from gradient.store.pack_catalogue import PackCatalogue
@@ -257,8 +257,8 @@ def _form(
 ) -> tuple[Encoded, Oid | None]:
     """Return the payload to write for a frame, and its base."""
     if row.oid in choice.without_base:
-        return reencode.without_base(catalogue, pack, row), None
-    smaller = reencode.smaller(catalogue, pack, row) if recompress else None
+        return transcode.without_base(catalogue, pack, row), None
+    smaller = transcode.smaller(catalogue, pack, row) if recompress else None
     if smaller is not None:
         return smaller
     payload = read_payload(catalogue, pack, row)

@@ -19,7 +19,7 @@ from gradient.objects.tree import Tree
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from gradient.store import reencode
+from gradient.store import transcode
 from tests.cli.command import call
 from tests.repo.making import make_repo
 from tests.storage.faults import observed
@@ -153,13 +153,13 @@ def test_a_form_that_does_not_come_back_is_not_written(
     repo: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = sorted(repo.storage.names("objects/pack"))
-    encode = reencode.encode
+    encode = transcode.encode
     other = content(7)
 
     def wrong(raw: object, **options: object) -> object:
         return encode(other, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(reencode, "encode", wrong)
+    monkeypatch.setattr(transcode, "encode", wrong)
     with pytest.raises(CorruptObjectError, match="does not come back from its new form"):
         collect(repo, grace=0.0, recompress=True)
     assert sorted(repo.storage.names("objects/pack")) == before

@@ -44,7 +44,7 @@ def smaller(
     known = _width_of(read_payload(catalogue, pack, row), row)
     base = None
     if row.base is not None:
-        base = SCRATCH.take("base to reencode", row.raw).data
+        base = SCRATCH.take("base to transcode", row.raw).data
         read_object(catalogue, row.base, Kind.BLOB, base, catalogue.find(row.base))
     best: Encoded | None = None
     # A raw payload does not say how wide its elements are.
@@ -67,7 +67,7 @@ def _width_of(payload: memoryview, row: FrameRow) -> int | None:
 
 def _prove(row: FrameRow, encoded: Encoded, base: memoryview | None) -> None:
     payload = b"".join(encoded.parts)
-    body = SCRATCH.take("body that was reencoded", row.raw).data
+    body = SCRATCH.take("transcoded body", row.raw).data
     decode_into(encoded.codec, payload, body, base=base)
     if Oid.of(row.kind, body) != row.oid:
         raise CorruptObjectError(str(row.oid), "it does not come back from its new form")
