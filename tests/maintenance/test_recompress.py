@@ -97,10 +97,10 @@ def test_what_was_stored_as_it_is_shrinks(repo: Repository) -> None:
 
 def test_the_command(repo: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repo.path)
-    assert "were rewritten" in call("gc", "--recompress", "--grace", "0").output
+    assert "5 rewritten: saves" in call("gc", "--recompress", "--grace", "0").output
     call("fsck")
     for other in ("-n", "--undo"):
-        assert "does its work" in call("gc", "--recompress", other, code=2).output
+        assert "cannot be combined" in call("gc", "--recompress", other, code=2).output
 
 
 def test_others_read_while_it_goes_on(repo: Repository) -> None:
