@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def call(*arguments: str, code: int = 0, **environment: str) -> Result:
-    """Run a command in this process; demand the exit code."""
+    """Run a command in this process, and assert its exit code."""
     result = CliRunner().invoke(cli, list(arguments), env=environment, prog_name="gradient")
     problem = f"{result.exit_code}, not {code}: {result.output}"
     assert result.exit_code == code, f"{problem}\n{result.exc_info}"
@@ -41,7 +41,7 @@ def spawn(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
-    """Wait for the process, demand its exit code, return what it printed."""
+    """Wait for the process, assert its exit code, and return its output."""
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, f"{process.returncode}, not {code}:\n{out}\n{err}"
     return out, err

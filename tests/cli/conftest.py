@@ -1,4 +1,4 @@
-"""A workspace beside which the tests of the command stand."""
+"""Repos for the tests of the command."""
 
 from __future__ import annotations
 

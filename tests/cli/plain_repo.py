@@ -17,7 +17,7 @@ STATE_BYTES = 3000
 
 @dataclass
 class PlainRepo:
-    """One workspace, one repo; the current folder is beside the workspace."""
+    """A workspace in the current folder, with one repo."""
 
     workspace: Path
     repo: Repository
@@ -35,10 +35,10 @@ class PlainRepo:
         minute: int = 0,
         finite: bool | None = None,
     ) -> Oid:
-        """Commit a state of one blob; from `source` on a new branch, else from the tip."""
+        """Commit a state of one blob, on the branch or, with `source`, on a new branch at it."""
         repo = self.repo
-        line = BranchWriter.create(repo, branch) if source else BranchWriter.open(repo, branch)
-        line.moved_to(source or repo.tip(branch))
+        writer = BranchWriter.create(repo, branch) if source else BranchWriter.open(repo, branch)
+        writer.moved_to(source or repo.tip(branch))
 
         def build(name: str, parent: Oid | None) -> Oid:
             with repo.store.begin(mode=Mode.OFF) as transaction:
@@ -48,8 +48,8 @@ class PlainRepo:
                 root = Tree({"model": {"tree": str(transaction.put(Kind.TREE, model.to_bytes()))}})
                 environment = None
                 if command is not None:
-                    told = Tree({"command": command, "cwd": str(Path.cwd())})
-                    environment = transaction.put(Kind.TREE, told.to_bytes())
+                    record = Tree({"command": command, "cwd": str(Path.cwd())})
+                    environment = transaction.put(Kind.TREE, record.to_bytes())
                 commit = CommitRecord(
                     tree=transaction.put(Kind.TREE, root.to_bytes()),
                     parents=() if parent is None else (parent,),
@@ -66,8 +66,8 @@ class PlainRepo:
                 transaction.seal()
             return oid
 
-        return line.publish(step, build).commit
+        return writer.publish(step, build).commit
 
     def reopen(self) -> Repository:
-        """Open the repo anew, as another process would."""
+        """Open the repo again, as another process would."""
         return Repository.open(self.repo.path, workers=1)

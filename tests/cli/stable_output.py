@@ -1,4 +1,4 @@
-"""What a command prints, with the ids that differ from run to run given names."""
+"""The output of commands, with names in place of ids that differ from run to run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def printed(history: PlainRepo, *arguments: str) -> str:
-    """Return what a command prints, commits' ids as ``<revision>``, other ids as ``<id>``."""
+    """Return a command's output, with commit ids as ``<revision>`` and other ids as ``<id>``."""
     text = call(*arguments).stdout
     for oid in history.repo.store.commits():
         revision = history.repo.read_commit(oid).revision
@@ -21,6 +21,6 @@ def printed(history: PlainRepo, *arguments: str) -> str:
 
 
 def fields(function: object, name: str) -> str:
-    """Return what the documentation of ``--json`` says of a field."""
+    """Return the documentation of a ``--json`` field."""
     documented: dict[str, str] = getattr(function, "__gradient_json_fields__")  # noqa: B009
     return documented[name]

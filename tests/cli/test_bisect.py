@@ -37,7 +37,7 @@ def script(text: str) -> list[str]:
 
 
 def by_counting(rule: str) -> list[str]:
-    """A command without torch, which learns the step from its note."""
+    """Return a command without torch that reads the step of the commit."""
     steps = Path("steps")
     steps.write_text("")
     return script(
@@ -53,7 +53,7 @@ def by_counting(rule: str) -> list[str]:
 
 
 def test_a_command_finds_the_first_bad_commit(line: PlainRepo) -> None:
-    """Through a real process, a real file, and torch."""
+    """With a real process, a real file, and torch."""
     call("bisect", "start", "main@90", "main@0")
     words = script(CHECK.format(root=str(ROOT)))
     out, err = finish(
@@ -84,7 +84,7 @@ def test_exit_codes_are_verdicts(line: PlainRepo, rule: str, code: int, said: st
     assert len(Path("steps").read_text().split()) <= 5
 
 
-def test_a_command_that_is_not_there_judges_nothing(line: PlainRepo) -> None:
+def test_a_missing_command_gives_no_verdict(line: PlainRepo) -> None:
     call("bisect", "start", "main", "main@0")
     assert "not found" in call("bisect", "run", "--", "./absent", code=2).output
     assert "CMD" in call("bisect", "run", code=2).output
@@ -108,7 +108,7 @@ def test_by_hand(line: PlainRepo) -> None:
     assert "no search" in call("bisect", "reset").stdout
 
 
-def test_what_the_command_commits_sets_nobody_aside(
+def test_commits_of_the_command_set_no_branch_aside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -143,7 +143,7 @@ def test_what_the_command_commits_sets_nobody_aside(
     assert again.tip("main") == repo.tip("main")
 
 
-def test_a_signal_stops_the_search_whatever_the_command_makes_of_it(line: PlainRepo) -> None:
+def test_a_signal_stops_the_search_whatever_the_command_exits_with(line: PlainRepo) -> None:
     call("bisect", "start", "main", "main@0")
     words = script(
         "import signal, sys, time\n"

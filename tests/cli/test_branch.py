@@ -62,11 +62,11 @@ def test_switch_moves_head(history: PlainRepo) -> None:
     assert json.loads(call("branch", "--json").stdout)["active"] == "high_lr"
 
 
-def test_switch_says_when_the_environment_wins(history: PlainRepo) -> None:
+def test_switch_notes_that_the_environment_takes_precedence(history: PlainRepo) -> None:
     assert "takes precedence" in call("switch", "high_lr", GRADIENT_BRANCH="main").stderr
 
 
-def test_switch_to_what_is_not_there(history: PlainRepo) -> None:
+def test_switch_to_a_missing_branch(history: PlainRepo) -> None:
     err = call("switch", "high_l", code=4).stderr
     assert "there is no branch 'high_l'; to make it: gradient switch -c high_l REV" in err
     assert "Nearest: high_lr." in err
@@ -75,7 +75,7 @@ def test_switch_to_what_is_not_there(history: PlainRepo) -> None:
     assert history.reopen().head is None
 
 
-def test_switch_makes_a_branch(history: PlainRepo) -> None:
+def test_switch_creates_a_branch(history: PlainRepo) -> None:
     assert call("switch", "-c", "idea", "main@50").stdout == "on branch idea at step 50\n"
     assert history.reopen().tip("idea") == history.repo.resolve("main@50").oid
     assert history.reopen().head == "idea"

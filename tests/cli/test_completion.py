@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def complete(*words: str) -> list[str]:
-    """Ask as the zsh script does."""
+    """Request completions as the zsh script does."""
     result = call(
         _GRADIENT_COMPLETE="zsh_complete",
         COMP_WORDS=" ".join(["gradient", *words[:-1], words[-1]]),
@@ -42,7 +42,7 @@ def test_revisions(command: str, history: PlainRepo) -> None:
     assert complete(command, "nobody@") == []
 
 
-def test_ranges_and_what_the_active_branch_has(history: PlainRepo) -> None:
+def test_ranges_and_the_active_branch(history: PlainRepo) -> None:
     assert complete("log", "main@0..ma") == ["main@0..main"]
     assert complete("diff", "main@0..main@5") == ["main@0..main@50"]
     assert complete("diff", "@1") == ["@100"]
@@ -54,7 +54,7 @@ def test_tags(history: PlainRepo) -> None:
     assert complete("tag", "v1", "g") == ["good"]
 
 
-def test_behind_a_command_that_there_is_not_there_is_nothing_and_no_error() -> None:
+def test_an_unknown_command_completes_to_nothing_without_an_error() -> None:
     assert complete("checkout", "ma") == []
 
 
@@ -73,14 +73,14 @@ def test_repos(history: PlainRepo) -> None:
     assert complete("-r", "gpt", "resume", "main@1") == ["main@100"]
 
 
-def test_without_a_repo_there_is_nothing_and_no_error() -> None:
+def test_without_a_repo_nothing_is_completed_without_an_error() -> None:
     assert complete("resume", "") == []
     assert complete("switch", "") == []
     assert complete("-r", "") == []
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_is_one(shell: str) -> None:
+def test_the_script_is_valid(shell: str) -> None:
     if shell == "bash" and shutil.which("bash") is None:
         pytest.skip("no bash here")
     text = call("completion", shell).stdout
@@ -92,7 +92,7 @@ def test_the_script_is_one(shell: str) -> None:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
 def test_in_a_real_bash(history: PlainRepo) -> None:
-    """Bash splits words at an ``@`` unless it is told not to."""
+    """Bash splits words at ``@`` unless COMP_WORDBREAKS excludes it."""
     command = Path("bin/gradient")
     command.parent.mkdir()
     command.write_text(

@@ -1,4 +1,4 @@
-"""A damaged commit in the middle of a line: what shows history shows the rest, and says so."""
+"""A damaged commit in the middle of a branch: commands show the rest, and report the damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.plain_repo import PlainRepo
 
 @pytest.fixture
 def lost(empty_repo: PlainRepo) -> tuple[list[Oid], list[Oid]]:
-    """Seven commits on main of which three are lost, and a line from the first."""
+    """Seven commits on main, three of them lost, and a branch from the second commit."""
     oids = [empty_repo.commit("main", step, minute=step) for step in range(7)]
     empty_repo.commit("side", 9, source=oids[1], minute=9)
     gone = [oids[2], oids[3], oids[5]]
@@ -29,7 +29,7 @@ def lost(empty_repo: PlainRepo) -> tuple[list[Oid], list[Oid]]:
 Lost = tuple[list[Oid], list[Oid]]
 
 
-def test_log_shows_what_lies_behind_and_names_what_is_lost(lost: Lost) -> None:
+def test_log_continues_past_lost_commits_and_names_them(lost: Lost) -> None:
     oids, gone = lost
     shown = call("log", "--oneline").stdout.splitlines()
     assert [line.split()[0] for line in shown] == [oid.short for oid in reversed(oids)]
@@ -55,7 +55,7 @@ def test_log_as_a_graph(lost: Lost) -> None:
 
 
 @pytest.mark.parametrize("words", ["log", "log --all", "log main", "log main@0..main@6"])
-def test_json_lists_them_apart(lost: Lost, words: str) -> None:
+def test_json_lists_lost_commits_separately(lost: Lost, words: str) -> None:
     oids, gone = lost
     found = json.loads(call(*words.split(), "--json").stdout)
     ids = {each["id"] for each in found["commits"]}
@@ -63,29 +63,29 @@ def test_json_lists_them_apart(lost: Lost, words: str) -> None:
     assert sorted(found["unreadable"]) == sorted(map(str, gone))
 
 
-def test_status_counts_the_rest_and_says_what_to_do(lost: Lost) -> None:
+def test_status_counts_the_other_commits_and_names_the_remedy(lost: Lost) -> None:
     oids, gone = lost
     found = json.loads(call("status", "--json").stdout)
     assert sorted(found["unreadable"]) == sorted(map(str, gone))
     assert found["checkpoints"] == len(oids) - len(gone) + 1
-    said = call("status").stdout
-    assert "unreadable; to see what is damaged and what can be saved: gradient fsck" in said
-    assert all(oid.short in said for oid in gone)
+    printed = call("status").stdout
+    assert "unreadable; to see what is damaged and what can be saved: gradient fsck" in printed
+    assert all(oid.short in printed for oid in gone)
 
 
-def test_branch_and_show_work_beside_it(lost: Lost) -> None:
+def test_branch_and_show_work_next_to_damage(lost: Lost) -> None:
     oids, _ = lost
     assert "side" in call("branch").stdout
     assert str(oids[1]) in call("show", "main@1").stdout
 
 
-def test_steps_back_cross_it(lost: Lost) -> None:
+def test_tilde_counts_a_lost_commit_as_a_step(lost: Lost) -> None:
     oids, _ = lost
     assert call("rev-parse", "main~5").stdout.strip() == str(oids[1])
     assert oids[5].hex() in call("rev-parse", "main~1", code=3).stderr
 
 
-def test_where_the_log_does_not_tell_it_is_an_error(empty_repo: PlainRepo) -> None:
+def test_it_is_an_error_if_the_reflog_does_not_name_the_parent(empty_repo: PlainRepo) -> None:
     first = empty_repo.commit("main", 1)
     empty_repo.commit("main", 2)
     pack = empty_repo.repo.store.catalogue.index.find(first)[0][0]

@@ -19,7 +19,7 @@ class Net(torch.nn.Module):
 
 @pytest.fixture
 def net() -> Net:
-    """``runs/gpt``: main@0 and main@5, of which only a layer and the rate differ."""
+    """``runs/gpt`` with main@0 and main@5, which differ in one layer and the learning rate."""
     net = Net()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     with GradientEngine.attach(
@@ -43,13 +43,13 @@ def test_what_changed(net: Net) -> None:
     assert "h.0.weight" not in out
 
 
-def test_a_file_that_is_not_there_is_named(net: Net) -> None:
+def test_a_missing_file_is_named(net: Net) -> None:
     assert "error: there is no file gone.pt" in call("diff", "main", "gone.pt", code=4).stderr
     assert "unknown revision 'gone'" in call("diff", "main", "gone", code=4).stderr
 
 
 @pytest.mark.parametrize("words", [["main@0..main@5"], ["main@0.."], ["main@0"], ["@^", "@"]])
-def test_ranges_and_one_alone(net: Net, words: list[str]) -> None:
+def test_ranges_and_a_single_argument(net: Net, words: list[str]) -> None:
     assert call("diff", *words).stdout == call("diff", "main@0", "main@5").stdout
 
 
@@ -63,7 +63,7 @@ def test_by_layer_and_as_a_page(net: Net) -> None:
     assert "http" not in page
 
 
-def test_what_became_nan_comes_first(net: Net) -> None:
+def test_tensors_that_became_nan_come_first(net: Net) -> None:
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     with GradientEngine.attach(
         net, optimizer, workspace="runs", repo="gpt", resume="latest"
@@ -110,7 +110,7 @@ def test_nothing_changed(net: Net) -> None:
     assert "5 tensors: 5 equal" in out
 
 
-def test_what_is_not_there(net: Net) -> None:
+def test_missing_arguments(net: Net) -> None:
     call("diff", "main@0", "main@7", code=4)
     call("diff", "main@0", "absent.pt", code=4)
 

@@ -20,7 +20,7 @@ def build(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_page_is_what_the_commands_say() -> None:
+def test_the_page_is_up_to_date() -> None:
     done = build("--check")
     assert done.returncode == 0, done.stderr
 

@@ -18,24 +18,26 @@ would be forgotten: 2 commits
 """
 
 
-def test_a_rehearsal_prints_the_reasons(history: PlainRepo) -> None:
-    said = call("forget", "--keep-last", "1", "-n").output
+def test_a_dry_run_prints_the_reasons(history: PlainRepo) -> None:
+    printed = call("forget", "--keep-last", "1", "-n").output
     for revision in ("high_lr@60", "main@100", "main@50"):
-        said = said.replace(history.repo.resolve(revision).oid.short, f"<{revision}>")
-    assert said.startswith(PLANNED)
-    assert " once the trash is empty" in said
-    assert said.endswith("nothing was changed; to do it, leave out -n\n")
+        printed = printed.replace(history.repo.resolve(revision).oid.short, f"<{revision}>")
+    assert printed.startswith(PLANNED)
+    assert " once the trash is empty" in printed
+    assert printed.endswith("nothing was changed; to do it, leave out -n\n")
     assert history.repo.storage.names("retention") == []
 
 
-def test_it_ends_with_what_lies_in_the_trash(history: PlainRepo) -> None:
+def test_the_output_ends_with_the_trash(history: PlainRepo) -> None:
     call("view", "rebuild")
     view = history.workspace / Path(history.repo.path).name
     assert (view / "ckpt_main_s0.pt").exists()
-    said = call("forget", "--keep-last", "1", "--keep-tagged").output
-    assert "forgotten: 2 commits" in said
-    assert "in the trash until 2" in said
-    assert said.endswith("bring it back: gradient gc --undo; free it now: gradient gc --grace 0\n")
+    printed = call("forget", "--keep-last", "1", "--keep-tagged").output
+    assert "forgotten: 2 commits" in printed
+    assert "in the trash until 2" in printed
+    assert printed.endswith(
+        "bring it back: gradient gc --undo; free it now: gradient gc --grace 0\n"
+    )
     assert not (view / "ckpt_main_s0.pt").exists()
     entries = json.loads((view / "manifest.json").read_text())["checkpoints"]
     assert {each["ref"] for each in entries if "forgotten" in each} == {"main@0", "high_lr@50"}
@@ -44,7 +46,7 @@ def test_it_ends_with_what_lies_in_the_trash(history: PlainRepo) -> None:
     assert "forgotten: 0 commits (2 before)" in call("forget", "--keep-last", "1").output
 
 
-def test_what_was_forgotten_comes_back_by_the_trash_and_a_tag(history: PlainRepo) -> None:
+def test_forgotten_state_is_restored_from_the_trash_and_kept_by_a_tag(history: PlainRepo) -> None:
     call("forget", "--keep-last", "1")
     call("tag", "old", "main@0", code=5)
     call("gc", "--undo")

@@ -18,7 +18,7 @@ def forget(box: PlainRepo, step: int, drop: list[str] | None = None) -> Oid:
     return oid
 
 
-def test_the_log_greys_what_is_forgotten(history: PlainRepo) -> None:
+def test_the_log_dims_forgotten_commits(history: PlainRepo) -> None:
     forget(history, 0)
     forget(history, 50, ["model"])
     lines = call("log", "--oneline").output.splitlines()
@@ -61,8 +61,8 @@ def test_commands_that_need_the_state_name_the_policy(history: PlainRepo) -> Non
     call("metrics")
 
 
-def test_what_is_gone_weighs_nothing(history: PlainRepo) -> None:
-    def told() -> tuple[int, int, int]:
+def test_forgotten_state_has_no_size(history: PlainRepo) -> None:
+    def sizes() -> tuple[int, int, int]:
         status = json.loads(call("status", "--json").output)
         (branch,) = (
             each
@@ -71,16 +71,16 @@ def test_what_is_gone_weighs_nothing(history: PlainRepo) -> None:
         )
         return status["checkpoints"], status["represented_bytes"], branch["represented_bytes"]
 
-    commits, represented, on_main = told()
+    commits, represented, on_main = sizes()
     forget(history, 0)
-    assert told() == (commits, represented - STATE_BYTES, on_main - STATE_BYTES)
+    assert sizes() == (commits, represented - STATE_BYTES, on_main - STATE_BYTES)
 
 
-def test_the_handoff_says_that_the_optimizer_starts_afresh(history: PlainRepo) -> None:
+def test_the_launch_environment_resets_the_optimizer(history: PlainRepo) -> None:
     forget(history, 50, ["optimizer"])
     assert "the optimizer of main@50" in call("resume", "main@50", code=4).output
-    said = call("resume", "--reset-optimizer", "main@50")
-    assert "export GRADIENT_RESET_OPTIMIZER=1" in said.stdout
-    assert "gradient resume --reset-optimizer main@50 -- CMD" in said.stderr
-    said = call("resume", "main@100", GRADIENT_RESET_OPTIMIZER="1")
-    assert "unset GRADIENT_RESET_OPTIMIZER" in said.stdout
+    printed = call("resume", "--reset-optimizer", "main@50")
+    assert "export GRADIENT_RESET_OPTIMIZER=1" in printed.stdout
+    assert "gradient resume --reset-optimizer main@50 -- CMD" in printed.stderr
+    printed = call("resume", "main@100", GRADIENT_RESET_OPTIMIZER="1")
+    assert "unset GRADIENT_RESET_OPTIMIZER" in printed.stdout

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.cli.plain_repo import PlainRepo
 
 
-def test_without_a_command_the_branch_is_made_and_active(history: PlainRepo) -> None:
+def test_without_a_command_the_branch_is_created_and_active(history: PlainRepo) -> None:
     call("fork", "main@50", "calm", "-m", "a try")
     repo = history.reopen()
     ((oid, commit), *rest) = repo.line("calm")
@@ -32,19 +32,19 @@ def test_without_a_command_the_branch_is_made_and_active(history: PlainRepo) -> 
     assert origin.entries == {"from": str(source.oid), "revision": "main@50"}
 
 
-def test_it_writes_next_to_nothing(history: PlainRepo) -> None:
+def test_a_fork_writes_almost_nothing(history: PlainRepo) -> None:
     before = history.repo.store.stats().stored_bytes
     call("fork", "main@100", "calm")
     assert history.reopen().store.stats().stored_bytes - before < 16 << 10
 
 
-def test_the_manifest_lists_it(history: PlainRepo) -> None:
+def test_the_manifest_lists_the_fork(history: PlainRepo) -> None:
     call("fork", "main@100", "calm")
     manifest = json.loads((history.workspace / "gpt" / "manifest.json").read_text())
     assert "calm@100" in [entry["ref"] for entry in manifest["checkpoints"]]
 
 
-def test_a_view_file_is_added_where_there_are_some(history: PlainRepo) -> None:
+def test_a_view_file_is_added_if_the_repo_has_view_files(history: PlainRepo) -> None:
     call("view", "rebuild", "--mode", "thin")
     call("fork", "main@100", "calm")
     assert (history.workspace / "gpt" / "ckpt_calm_s100.pt").is_file()
@@ -71,7 +71,7 @@ def test_options_that_need_a_run_are_refused_without_one(
     assert "calm" not in history.reopen().branches()
 
 
-def test_beside_the_files_of_another_program_nothing_is_written(history: PlainRepo) -> None:
+def test_nothing_is_written_in_another_programs_folder(history: PlainRepo) -> None:
     Path(history.repo.path, "ckpt_main_s7.pt").write_bytes(b"not ours")
     assert "gradient import" in call("fork", "main@50", "calm", code=5).stderr
     assert "calm" not in history.reopen().branches()

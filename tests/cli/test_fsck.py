@@ -54,18 +54,18 @@ def test_the_published_packages_repos_are_not_damaged_ones(tmp_path: Path) -> No
     files = sorted(source.folder.rglob("*"))
     before = [path.read_bytes() for path in files if path.is_file()]
     for arguments in ((), ("--repair",)):
-        told = call("-C", str(source.folder), "fsck", *arguments, code=5)
-        assert "gradient import" in told.stderr
+        result = call("-C", str(source.folder), "fsck", *arguments, code=5)
+        assert "gradient import" in result.stderr
     assert sorted(source.folder.rglob("*")) == files
     assert [path.read_bytes() for path in files if path.is_file()] == before
 
 
-def test_warnings_alone_are_no_failure(root: Path) -> None:
+def test_warnings_alone_are_not_a_failure(root: Path) -> None:
     DAMAGE["pack-foreign"](root)
     assert "1 warning" in fsck(root)
 
 
-def test_repair_says_what_it_did(root: Path) -> None:
+def test_repair_reports_its_actions(root: Path) -> None:
     DAMAGE["manifest-missing"](root)
     rig.replace(first(root), first(root).read_bytes()[:-1])
     facts = json.loads(fsck(root, "--repair", "--json"))
@@ -74,7 +74,7 @@ def test_repair_says_what_it_did(root: Path) -> None:
     assert "nothing is wrong" in fsck(root, "--repair")
 
 
-def test_a_repo_whose_config_is_lost_is_still_found(root: Path) -> None:
+def test_a_repo_without_its_config_is_still_found(root: Path) -> None:
     (root / INSIDE / "config.json").unlink()
     (root.parent / ".gradient/config.json").unlink()
     assert "config-missing" in fsck(root, code=3)
@@ -90,7 +90,7 @@ def test_parts(root: Path) -> None:
 
 
 def test_each_damage_is_found_by_one_part(root: Path) -> None:
-    """And by no other: what a part leaves out, it says nothing about."""
+    """And by no other part: a part reports only on its own contents."""
     path, at = payload(root, 1)
     rig.alter(path, b"\xff", at)
     part = int(path.name[:8], 16) % 5 + 1
@@ -99,7 +99,7 @@ def test_each_damage_is_found_by_one_part(root: Path) -> None:
         assert ("frame-undecodable" in limited) == (number == part)
 
 
-def test_a_backup_is_asked_for_what_is_lost(root: Path, tmp_path: Path) -> None:
+def test_lost_objects_are_recovered_from_a_backup(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "backup"
     shutil.copytree(root, other)
     rig.packs(root)[0].unlink()
@@ -110,7 +110,7 @@ def test_a_backup_is_asked_for_what_is_lost(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["0/2", "3/2", "1", "x/y"])
-def test_parts_that_can_not_be_meant(wrong: str, root: Path) -> None:
+def test_invalid_parts(wrong: str, root: Path) -> None:
     fsck(root, "--subset", wrong, code=2)
 
 
@@ -118,7 +118,7 @@ def test_repair_takes_no_limits(root: Path) -> None:
     fsck(root, "--repair", "--quick", code=2)
 
 
-def test_where_there_is_no_repo() -> None:
+def test_without_a_repo() -> None:
     call("fsck", code=4)
 
 

@@ -22,17 +22,17 @@ def given_up(history: PlainRepo) -> PlainRepo:
 
 
 def test_nothing_to_collect(history: PlainRepo) -> None:
-    said = call("gc").output
-    assert said.splitlines()[0].startswith("5 commits kept, in 5 packs of ")
-    assert said.splitlines()[1] == "nothing to collect"
+    printed = call("gc").output
+    assert printed.splitlines()[0].startswith("5 commits kept, in 5 packs of ")
+    assert printed.splitlines()[1] == "nothing to collect"
 
 
 def test_the_trash_and_back(given_up: PlainRepo) -> None:
     assert "2 unreachable packs would be moved" in call("gc", "-n", "--grace", "0").output
     assert "nothing to collect" in call("gc").output, "the grace is not over"
-    said = call("gc", "--grace", "0").output
-    assert "2 unreachable packs moved to the trash" in said
-    assert "2 packs in the trash removed for good" in said
+    printed = call("gc", "--grace", "0").output
+    assert "2 unreachable packs moved to the trash" in printed
+    assert "2 packs in the trash removed for good" in printed
     assert call("gc", "--undo").output == "the trash is empty\n"
 
 
@@ -43,23 +43,23 @@ def test_json(given_up: PlainRepo) -> None:
     assert json.loads(call("gc", "--undo", "--json").output)["restored"] == 0
 
 
-def test_what_lies_in_the_trash_is_told(given_up: PlainRepo) -> None:
+def test_the_contents_of_the_trash_are_reported(given_up: PlainRepo) -> None:
     packs = {f"objects/pack/{name}" for name in given_up.repo.storage.names("objects/pack")}
     name = sorted(packs)[0]
     target = f"objects/trash/29990101t000000-01234567.{name.rpartition('/')[2]}"
     given_up.repo.storage.move_all({name: target})
-    said = call("gc", "--grace", "14d").output
-    if "brought back" not in said:
-        assert "in the trash until 2999-01-15 00:00 UTC: 1 pack" in said
-        assert "gradient gc --undo" in said
+    printed = call("gc", "--grace", "14d").output
+    if "brought back" not in printed:
+        assert "in the trash until 2999-01-15 00:00 UTC: 1 pack" in printed
+        assert "gradient gc --undo" in printed
         assert "1 pack of" in call("gc", "--undo").output
     assert Repository.open(given_up.repo.path).tip("main") is not None
 
 
 @pytest.mark.parametrize("span", ["1", "x", "1y", "-1d", "1.5h", ""])
-def test_spans_that_are_none(history: PlainRepo, span: str) -> None:
+def test_invalid_time_spans(history: PlainRepo, span: str) -> None:
     assert "is no time span" in call("gc", "--grace", span, code=2).output
 
 
-def test_undo_is_no_rehearsal(history: PlainRepo) -> None:
+def test_undo_has_no_dry_run(history: PlainRepo) -> None:
     call("gc", "--undo", "-n", code=2)

@@ -48,7 +48,7 @@ def test_into_a_named_place(source: Published) -> None:
     assert "2 commits" in call("branch").stdout
 
 
-def test_what_exists_is_not_written_to(source: Published) -> None:
+def test_an_existing_repo_is_not_changed(source: Published) -> None:
     call("import", "theirs/pub", "-r", "new")
     before = sorted(Path("theirs").rglob("*"))
     assert "-r NAME" in call("import", "theirs/pub", "-r", "new", code=5).stderr
@@ -63,7 +63,7 @@ def test_a_source_that_cannot_be_read_leaves_nothing(source: Published) -> None:
     assert sorted(Path("theirs").rglob("*")) == before
 
 
-def test_what_is_no_source() -> None:
+def test_paths_that_cannot_be_imported() -> None:
     call("import", "nowhere", code=4)
     call("workspace", "init", "ws")
     call("repo", "init", "gpt", "-C", "ws")

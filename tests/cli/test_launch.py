@@ -59,7 +59,7 @@ def child_environment(out: str) -> dict[str, str]:
     return environment
 
 
-def test_resume_hands_over(history: PlainRepo) -> None:
+def test_resume_sets_the_launch_environment(history: PlainRepo) -> None:
     words = ["resume", "main@50", "--", *PYTHON, PRINT_ENVIRONMENT, "--lr", "1", "--", "-w", "x"]
     user = {
         "GRADIENT_AUTOCOMMIT": "7",
@@ -85,7 +85,7 @@ def test_every_launch_has_an_id_of_its_own(history: PlainRepo) -> None:
     assert first["GRADIENT_HANDOFF_ID"] != second["GRADIENT_HANDOFF_ID"]
 
 
-def test_fork_hands_all_its_options_over(history: PlainRepo) -> None:
+def test_fork_passes_all_its_options(history: PlainRepo) -> None:
     options = ["--reset-optimizer", "--reset-scheduler", "--reset-rng-seed", "0"]
     options += ["--set=lr=1e-2", "--set=eps=1", "--scale-lr", "10", "--no-strict", "-m", "hot"]
     words = ["fork", "main@50", "hot", *options, "--", *PYTHON, PRINT_ENVIRONMENT]
@@ -111,15 +111,15 @@ def test_the_former_spellings_of_a_forks_options_still_work(history: PlainRepo) 
     assert handed.fork == ForkOptions(reset_rng_seed=7, strict=False)
 
 
-def test_run_says_auto(history: PlainRepo) -> None:
+def test_run_resumes_the_latest_commit(history: PlainRepo) -> None:
     words = ["run", "--autocommit", "5", "--", *PYTHON, PRINT_ENVIRONMENT]
     handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.resume, handed.autocommit) == ("auto", 5)
-    # Which repo, the script decides by what it attaches to.
+    # The script chooses the repo when it attaches.
     assert (handed.workspace, handed.repo, handed.branch) == (None, None, None)
 
 
-def test_run_hands_over_what_was_named(history: PlainRepo) -> None:
+def test_run_passes_the_named_repo_and_branch(history: PlainRepo) -> None:
     words = ["-C", "ws", "run", "--branch", "exp", "--", *PYTHON, PRINT_ENVIRONMENT]
     handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.workspace, handed.repo) == (str(history.workspace), "gpt")
@@ -152,7 +152,7 @@ def test_run_needs_no_repo() -> None:
         (["run", "--autocommit", "0"], 2),
     ],
 )
-def test_nothing_is_launched_for_what_cannot_be_meant(
+def test_nothing_is_launched_for_invalid_arguments(
     words: list[str], code: int, history: PlainRepo
 ) -> None:
     call(*words, "--", "touch", "launched", code=code)
@@ -170,11 +170,11 @@ def test_a_launch_touches_nothing_in_another_programs_repo(empty_repo: PlainRepo
     assert not Path("launched").exists()
 
 
-def test_a_miss_names_the_nearest(history: PlainRepo) -> None:
+def test_a_missing_step_names_the_nearest(history: PlainRepo) -> None:
     assert "main@50" in call("resume", "main@49", "--", "true", code=4).stderr
 
 
-def test_the_mark_is_required_before_a_command(history: PlainRepo) -> None:
+def test_two_dashes_are_required_before_a_command(history: PlainRepo) -> None:
     assert "after --" in call("resume", "main@50", "python", code=2).stderr
     assert "no command follows" in call("resume", "main@50", "--", code=2).stderr
     assert "the command to run is missing" in call("run", code=2).stderr
@@ -192,7 +192,7 @@ def test_an_end_by_signal_is_128_and_its_number(number: signal.Signals, history:
     assert "to go on: gradient resume latest -- sh -c" in err
 
 
-def test_what_cannot_be_run(history: PlainRepo) -> None:
+def test_commands_that_cannot_be_run(history: PlainRepo) -> None:
     Path("plain").write_text("")
     finish(spawn("resume", "latest", "--", "no-such-command"), launch.NOT_FOUND)
     finish(spawn("resume", "latest", "--", "./plain"), launch.CANNOT_EXECUTE)
@@ -214,10 +214,8 @@ def test_signals_are_passed_on_once(history: PlainRepo) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.5])
-def test_one_that_was_stopped_goes_on_as_if_nothing_had_been(
-    seconds: float, history: PlainRepo
-) -> None:
-    """As Ctrl-Z and fg do."""
+def test_a_stopped_command_continues_undisturbed(seconds: float, history: PlainRepo) -> None:
+    """Stop and continue the launcher as Ctrl-Z and fg do."""
     process = spawn("resume", "latest", "--", *PYTHON, WAIT, process_group=0)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -232,8 +230,8 @@ def test_one_that_was_stopped_goes_on_as_if_nothing_had_been(
     assert "Traceback" not in err
 
 
-def test_a_preempted_run_is_asked_for_again_and_goes_on() -> None:
-    """The signal goes to the launcher alone, as where it is a container's first process."""
+def test_a_preempted_run_is_requeued_and_resumes() -> None:
+    """The signal goes only to the launcher, as it does if the launcher is a container's PID 1."""
     script = str(Path("train.py").absolute())
     Path(script).write_text(TRAIN)
     words = ["run", "--", sys.executable, script]
@@ -254,7 +252,7 @@ def test_a_preempted_run_is_asked_for_again_and_goes_on() -> None:
 
 
 def test_ctrl_c_reaches_the_command_once(history: PlainRepo) -> None:
-    """A terminal sends SIGINT to the whole group: passing it on would double it."""
+    """The terminal sends SIGINT to the whole group; passing it on would double it."""
     leader, follower = os.openpty()
     script = WAIT.replace("SIGTERM: sys.exit(7)", "SIGUSR1: sys.exit(7)")
     process = spawn(
@@ -300,8 +298,8 @@ def test_this_process_is_left_as_it_was(history: PlainRepo) -> None:
     assert after == before
 
 
-def test_the_end_of_a_child_that_another_thread_was_told_of_is_noticed() -> None:
-    """Threads that numpy brings do not block SIGCHLD, and the system may choose one of them."""
+def test_the_end_of_a_child_is_noticed_if_another_thread_received_sigchld() -> None:
+    """Threads that numpy starts do not block SIGCHLD, and the system may deliver it to one."""
     code = """
 import os, threading, time
 from gradient.cli import launch
@@ -337,7 +335,7 @@ def test_without_a_command_resume_prints_export_lines(history: PlainRepo) -> Non
     assert sorted(history.workspace.rglob("*")) == before
 
 
-def test_the_environment_replaces_what_is_owned_and_nothing_else() -> None:
+def test_the_environment_replaces_only_owned_variables() -> None:
     base = dict.fromkeys(OWNED, "old") | {"GRADIENT_AUTOCOMMIT": "3", "PATH": "p"}
     assert launch.environment(base, Handoff(resume="auto")) == {
         "GRADIENT_RESUME_REF": "auto",
@@ -356,16 +354,16 @@ FINE_TUNE = TRAIN.replace("engine.handle_preemption()", 'print("at", engine.bran
         (["resume", "main@2"], 3, "main", 0.01),
     ],
 )
-def test_a_job_script_that_runs_does_what_the_launch_around_it_says(
+def test_run_in_a_job_script_continues_the_launch_around_it(
     outer: list[str], first: int, branch: str, rate: float
 ) -> None:
-    """`gradient run` is the line of a job script, which is forked and resumed as a whole."""
+    """`gradient run` stands in a job script that is forked and resumed as a whole."""
     text = FINE_TUNE.replace('print("step", step', 'engine.commit(step); print("step", step')
     Path("train.py").write_text(text + 'print("lr", optimizer.param_groups[0]["lr"])\n')
     run = f"{sys.executable} -m gradient.cli.main run -- {sys.executable} train.py"
     Path("job.sh").write_text(f"{run} 4 && {run} 5\n")
     finish(spawn("run", "--", sys.executable, "train.py", "4"))
-    # Twice in one launch, as where a job goes round a loop: the second goes on.
+    # Twice in one launch, as a job with a loop does: the second run continues the first.
     out, _ = finish(spawn("-w", "again", *outer, "--", "sh", "job.sh"))
     lines = [line for line in out.splitlines() if line.partition(" ")[0] in ("at", "step", "lr")]
     steps = [f"step {step}" for step in range(first, 5)]

@@ -66,7 +66,7 @@ def test_oneline(history: PlainRepo) -> None:
 
 
 @pytest.mark.parametrize("words", [["-2"], ["-n", "2"], ["--max-count", "2"], ["-2", "--decorate"]])
-def test_so_many(history: PlainRepo, words: list[str]) -> None:
+def test_the_number_of_commits_is_limited(history: PlainRepo, words: list[str]) -> None:
     shown = printed(history, "log", "--oneline", *words)
     assert shown == "".join(ONELINE.splitlines(keepends=True)[:2])
 
@@ -116,7 +116,7 @@ def test_which_commits(history: PlainRepo) -> None:
 
 
 @pytest.mark.parametrize("when", ["yesterday-ish", "2026-13-01", "3 fortnights"])
-def test_what_is_no_time(history: PlainRepo, when: str) -> None:
+def test_invalid_times(history: PlainRepo, when: str) -> None:
     assert "not a time such as" in call("log", "--since", when, code=2).stderr
 
 

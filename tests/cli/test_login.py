@@ -17,7 +17,7 @@ __all__ = ["server"]
 
 @pytest.fixture
 def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home that may be written into."""
+    """A writable home folder."""
     home = tmp_path / "person"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -82,7 +82,7 @@ def test_an_empty_pipe_is_an_error(server: Server, account: Path) -> None:
 
 
 def test_the_canary_stays_in_its_cage(server: Server, account: Path) -> None:
-    """A real process: nothing it prints, and no file but one, has the token."""
+    """In a real process: neither its output nor any file but one contains the token."""
     for status in (500, 200):
         server.status = status
         process = spawn("login", "--token", CANARY, "--verify-url", server.url, env={**os.environ})

@@ -74,7 +74,7 @@ def test_help_lists_the_commands_and_the_exit_codes() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_noted_summaries_are_the_commands_own(name: str) -> None:
+def test_the_summaries_are_up_to_date(name: str) -> None:
     if name in SUMMARIES:
         assert SUMMARIES[name] == ALL[name].get_short_help_str(1000)
 
@@ -108,8 +108,8 @@ def test_every_option_says_what_it_does() -> None:
                 assert option.help, f"{path} {option.opts}"
 
 
-def told(*words: str) -> str:
-    """Return what is said of words that cannot be meant."""
+def usage_error(*words: str) -> str:
+    """Return the error of an invalid command line."""
     lines = call(*words, code=2).stderr.splitlines()
     assert lines[0].startswith("Usage: gradient")
     assert "--help' for help." in lines[1]
@@ -117,25 +117,27 @@ def told(*words: str) -> str:
     return "\n".join(lines[3:])
 
 
-def test_of_an_unknown_command_the_nearest_are_named() -> None:
-    assert told("branhc") == "error: no such command 'branhc'; the nearest: branch"
-    assert told("xyzzy") == "error: no such command 'xyzzy'; all of them: gradient --help"
-    assert told("repo", "lst").startswith("error: no such command 'lst'.")
+def test_an_unknown_command_names_the_nearest() -> None:
+    assert usage_error("branhc") == "error: no such command 'branhc'; the nearest: branch"
+    assert usage_error("xyzzy") == "error: no such command 'xyzzy'; all of them: gradient --help"
+    assert usage_error("repo", "lst").startswith("error: no such command 'lst'.")
 
 
 @pytest.mark.parametrize("word", suggestions.COMMANDS)
-def test_of_gits_commands_ours_are_named(word: str) -> None:
+def test_gits_commands_name_ours(word: str) -> None:
     assert word not in COMMANDS
-    assert told(word, "x") == f"error: no such command {word!r}; {suggestions.COMMANDS[word]}"
+    assert (
+        usage_error(word, "x") == f"error: no such command {word!r}; {suggestions.COMMANDS[word]}"
+    )
 
 
 HABITS = [(name, option) for name, known in suggestions.OPTIONS.items() for option in known]
 
 
 @pytest.mark.parametrize(("name", "option"), HABITS)
-def test_of_gits_options_ours_are_named(name: str, option: str) -> None:
+def test_gits_options_name_ours(name: str, option: str) -> None:
     advice = suggestions.OPTIONS[name][option]
-    assert told(name, option, "x") == f"error: no such option {option!r}; {advice}"
+    assert usage_error(name, option, "x") == f"error: no such option {option!r}; {advice}"
 
 
 ADVICE = {
@@ -145,7 +147,7 @@ ADVICE = {
 
 
 @pytest.mark.parametrize("advice", sorted(ADVICE))
-def test_what_is_named_exists(advice: str) -> None:
+def test_the_named_commands_and_options_exist(advice: str) -> None:
     for name, rest in re.findall(r"gradient ((?!\.)[a-z-]+)([^;,:]*)", advice):
         if name == "--version":
             continue
@@ -208,7 +210,7 @@ WITHOUT_TORCH = [
     "fsck",
     "gc --dry-run",
 ]
-"""What reads, `diff` left aside: that calculates with tensors."""
+"""The reading commands, except `diff`, which computes with tensors."""
 
 
 @pytest.mark.parametrize("words", [each.split() for each in WITHOUT_TORCH], ids=" ".join)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def commit_state(repo: Repository, branch: str, step: int, state: dict[str, Any]) -> Oid:
-    """Commit a state on a branch's line."""
+    """Commit a state on a branch."""
     line = BranchWriter.open(repo, branch).moved_to(repo.tip(branch))
 
     def build(name: str, parent: Oid | None) -> Oid:
@@ -39,7 +39,7 @@ def commit_state(repo: Repository, branch: str, step: int, state: dict[str, Any]
 
 @pytest.fixture
 def models(empty_repo: PlainRepo) -> PlainRepo:
-    """The branches one, two and three, each with one model; and one that differs."""
+    """The branches one, two and three with one model each, and a branch with a different model."""
     for number, branch in enumerate(("one", "two", "three"), 1):
         torch.manual_seed(number)
         state = {
@@ -103,7 +103,7 @@ def test_a_moving_average_runs_in_the_order_given(models: PlainRepo) -> None:
     torch.testing.assert_close(loaded(models, "slow")[1]["model"]["weight"], average.float())
 
 
-def test_without_a_branch_the_first_ones_goes_on(models: PlainRepo) -> None:
+def test_without_a_branch_the_merge_continues_the_first_ones(models: PlainRepo) -> None:
     before = models.repo.tip("one")
     call("merge", "one", "two", "--slerp")
     commit, _ = loaded(models, "one")
@@ -141,7 +141,7 @@ def test_models_that_differ_are_refused_with_the_list(models: PlainRepo) -> None
         (["one", "two", "--ema", "--decay", "2"], "a number from 0 to 1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_arguments_are_refused(
     models: PlainRepo, arguments: list[str], reason: str
 ) -> None:
     assert reason in call("merge", *arguments, "-b", "soup", code=2).output

@@ -1,4 +1,4 @@
-"""`metrics` and `du`: figures, commit by commit."""
+"""`metrics` and `du`: the numbers of each commit."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def test_json(history: PlainRepo) -> None:
     assert all(f"`{name}`" in documented for name in found["commits"][0])
 
 
-def test_a_metric_that_nobody_logged(history: PlainRepo) -> None:
+def test_an_unknown_metric(history: PlainRepo) -> None:
     assert call("metrics", "--metric", "acc").stderr == "no metric acc; recorded: loss\n"
     assert json.loads(call("metrics", "--metric", "acc", "--json").stdout)["commits"] == []
 
 
-def test_the_newest_alone(history: PlainRepo) -> None:
+def test_only_the_newest(history: PlainRepo) -> None:
     head, *rows = call("metrics").stdout.splitlines()
     assert len(rows) > 1
     assert call("metrics", "-n", "1").stdout.split()[-2:] == rows[-1].split()

@@ -1,4 +1,4 @@
-"""`ls-tree`, `cat-file` and `rev-parse`: what lies below a commit, and what it is called."""
+"""`ls-tree`, `cat-file` and `rev-parse`: the objects of a commit and their ids."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def test_ls_tree_json(history: PlainRepo) -> None:
     assert all(f"`{name}`" in documented for name in found["entries"][0])
 
 
-def test_ls_tree_of_a_name_that_is_not_there(history: PlainRepo) -> None:
+def test_ls_tree_of_a_missing_name(history: PlainRepo) -> None:
     assert "it has model" in call("ls-tree", "main@50", "modle", code=4).stderr
     assert "model has no 'x'; it has w" in call("ls-tree", "main@50", "model/x", code=4).stderr
 
 
-def test_cat_file_of_a_commit_and_what_it_names(history: PlainRepo) -> None:
+def test_cat_file_of_a_commit_and_its_tree(history: PlainRepo) -> None:
     commit = json.loads(call("cat-file", "main@50").stdout)
     assert commit["step"] == 50
     tree = json.loads(call("cat-file", commit["tree"][:12]).stdout)
@@ -71,7 +71,7 @@ def test_cat_file_of_a_commit_and_what_it_names(history: PlainRepo) -> None:
     assert fields(cat_file.command.callback, "type") == "commit, tree, list or blob"
 
 
-def test_cat_file_of_the_very_bytes(history: PlainRepo) -> None:
+def test_cat_file_of_raw_bytes(history: PlainRepo) -> None:
     oid = history.repo.resolve("main@50").oid
     assert call("cat-file", "--raw", str(oid)).stdout_bytes == history.repo.store.read(
         oid, Kind.COMMIT

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def shown(*words: str, **environment: str) -> bytes:
-    """Return the very bytes that a command of its own process prints."""
+    """Return the bytes that a command in a separate process prints."""
     with spawn(*words, env=environment) as process:
         assert process.stdout is not None
         written: bytes = process.stdout.buffer.read()  # type: ignore[attr-defined]
@@ -21,16 +21,16 @@ def shown(*words: str, **environment: str) -> bytes:
     return written
 
 
-def test_what_the_terminal_cannot_show(history: PlainRepo) -> None:
+def test_characters_that_the_terminal_cannot_show(history: PlainRepo) -> None:
     call("tag", "v1", "-m", "a → b")
     assert b"a ? b" in shown("tag", PYTHONIOENCODING="latin-1")
     assert "a → b".encode() in shown("tag", PYTHONIOENCODING="utf-8")
 
 
-def test_a_folder_whose_name_is_no_text_is_shown_by_its_bytes(history: PlainRepo) -> None:
+def test_a_folder_name_that_is_not_text_is_shown_by_its_bytes(history: PlainRepo) -> None:
     odd = history.workspace.rename(os.fsdecode(b"odd\xff"))
-    told = shown("status", PYTHONIOENCODING="utf-8:strict", GRADIENT_WORKSPACE=str(odd))
-    assert b"/odd\xff/gpt\n" in told
+    output_bytes = shown("status", PYTHONIOENCODING="utf-8:strict", GRADIENT_WORKSPACE=str(odd))
+    assert b"/odd\xff/gpt\n" in output_bytes
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_size(count: int, text: str) -> None:
     ("count", "what", "text"),
     [(1, "anchor", "1 anchor"), (0, "delta", "0 deltas"), (12345, "branch", "12,345 branches")],
 )
-def test_amount(count: int, what: str, text: str) -> None:
+def test_plural(count: int, what: str, text: str) -> None:
     assert output.plural(count, what) == text
 
 
-def test_table_aligns_by_what_is_seen(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_alignment_ignores_colour_codes(capsys: pytest.CaptureFixture[str]) -> None:
     output.table([(output.bold("a"), "1"), ("long", "2"), ("", "")], indent=1)
     assert capsys.readouterr().out == " a     1\n long  2\n\n"
 
@@ -103,7 +103,7 @@ def test_metrics_that_json_cannot_hold_become_text() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 4, 100])
-def test_a_terminal_pages_what_it_can_not_show_at_once(
+def test_a_terminal_pages_long_output(
     count: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paged: list[str] = []
@@ -118,6 +118,6 @@ def test_a_terminal_pages_what_it_can_not_show_at_once(
     )
 
 
-def test_what_goes_elsewhere_is_not_paged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_piped_output_is_not_paged(capsys: pytest.CaptureFixture[str]) -> None:
     output.pages(f"line {number}" for number in range(600))
     assert capsys.readouterr().out.splitlines() == [f"line {number}" for number in range(600)]

@@ -1,4 +1,4 @@
-"""What the published package's guide shows, word for word, against this one."""
+"""The examples of the published package's guide, word for word, run with this package."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def launched(fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> list[s
 
 @pytest.fixture
 def attached() -> Iterator[Attached]:
-    """Attach fresh objects; the engines are closed in the end."""
+    """Attach new objects; the engines are closed at the end."""
     engines = []
 
     def attach(**arguments: Any) -> GradientEngine:
@@ -124,7 +124,7 @@ def attached() -> Iterator[Attached]:
 
 @pytest.fixture
 def hundred(attached: Attached) -> Repository:
-    """``my_workspace/my_model`` with commits up to main@100, as a run left it."""
+    """``my_workspace/my_model`` with commits up to main@100, after a run."""
     engine = attached(workspace="./my_workspace", repo="my_model")
     for step in (0, 50, 100):
         engine.commit(step)

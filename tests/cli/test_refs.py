@@ -1,4 +1,4 @@
-"""`branch` where it changes something, `tag`, `reset` and `reflog`."""
+"""The changes of `branch`, and `tag`, `reset` and `reflog`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.cli.plain_repo import PlainRepo
 
 
-def test_a_branch_is_made_renamed_and_deleted(history: PlainRepo) -> None:
+def test_a_branch_is_created_renamed_and_deleted(history: PlainRepo) -> None:
     assert printed(history, "branch", "idea", "main@50") == "idea is at main@50\n"
     assert history.reopen().tip("idea") == history.repo.resolve("main@50").oid
     assert call("branch", "-m", "idea", "try").stdout == "renamed idea to try\n"
@@ -44,7 +44,7 @@ def test_a_branch_is_made_renamed_and_deleted(history: PlainRepo) -> None:
         (["-m", "-d", "main"], 2),
     ],
 )
-def test_branches_that_can_not_be(history: PlainRepo, arguments: list[str], code: int) -> None:
+def test_invalid_branch_changes(history: PlainRepo, arguments: list[str], code: int) -> None:
     call("branch", *arguments, code=code)
     assert history.reopen().branches() == ["high_lr", "main"]
 
@@ -64,7 +64,7 @@ def test_a_branch_is_deleted_as_in_git(history: PlainRepo) -> None:
     assert "deleted branch high_lr" in call("branch", "-D", "high_lr").stdout
 
 
-def test_branches_with_their_best(history: PlainRepo) -> None:
+def test_branches_with_their_best_metric(history: PlainRepo) -> None:
     lines = call("branch", "--metric", "loss:max").stdout.splitlines()
     assert lines[0].endswith("loss=7.5   best 7.5 at high_lr@60")
     assert lines[1].endswith("loss=12.5  best 12.5 at main@100")
@@ -133,11 +133,11 @@ def test_reflog(history: PlainRepo) -> None:
     assert len(call("reflog", "-n", "1").stdout.splitlines()) == 1
 
 
-def test_a_deleted_branch_that_was_collected_is_no_damage(history: PlainRepo) -> None:
+def test_a_collected_branch_is_not_damage(history: PlainRepo) -> None:
     call("branch", "-D", "high_lr")
     call("gc", "--grace", "0")
-    said = call("branch", "back", "high_lr@{0}", code=4).stderr
-    assert "which gradient gc has removed since" in said
+    error = call("branch", "back", "high_lr@{0}", code=4).stderr
+    assert "which gradient gc has removed since" in error
     assert "has removed since" in call("rev-parse", "high_lr@{0}~1", code=4).stderr
 
 

@@ -48,14 +48,14 @@ def test_options_win_over_the_environment(history: PlainRepo) -> None:
     assert found("-r", "other", **both) == str(history.workspace / "other")
 
 
-def test_a_workspace_that_is_not_there_is_named(history: PlainRepo) -> None:
+def test_a_missing_workspace_is_named(history: PlainRepo) -> None:
     err = call("-w", "gone", "status", code=4).stderr
     assert err.startswith(
         f"error: there is no workspace {Path.cwd() / 'gone'}. To make it: gradient"
     )
 
 
-def test_a_repo_in_what_is_no_workspace(history: PlainRepo) -> None:
+def test_a_repo_outside_a_workspace(history: PlainRepo) -> None:
     assert "there is no workspace" in call("-w", "gone", "-r", "gpt", "log", code=4).stderr
     assert "; it has: gpt" in call("-r", "gone", "log", code=4).stderr
 
@@ -71,7 +71,7 @@ def test_several_are_listed_with_the_flag(history: PlainRepo) -> None:
     assert "-w PATH" in err
 
 
-def test_a_named_repo_that_is_not_there(history: PlainRepo) -> None:
+def test_a_missing_named_repo(history: PlainRepo) -> None:
     assert "it has: gpt" in call("-r", "gtp", "status", code=4).stderr
 
 
@@ -86,14 +86,14 @@ def test_workspace_init(tmp_path: Path) -> None:
 def test_workspace_init_elsewhere(tmp_path: Path) -> None:
     call("workspace", "init", "lab")
     there = Path.cwd() / "lab"
-    told = call("-C", "lab", "workspace", "init", "deep")
-    assert told.stdout == f"workspace deep at {there / 'deep'}\n"
-    assert told.stderr == "next: gradient -C lab/deep repo init NAME\n"
+    result = call("-C", "lab", "workspace", "init", "deep")
+    assert result.stdout == f"workspace deep at {there / 'deep'}\n"
+    assert result.stderr == "next: gradient -C lab/deep repo init NAME\n"
     assert call("-w", "lab", "workspace", "init").stdout == f"workspace lab at {there}\n"
     assert not Path(".gradient").exists()
 
 
-def test_a_repo_is_made_no_workspace(history: PlainRepo) -> None:
+def test_a_repo_cannot_become_a_workspace(history: PlainRepo) -> None:
     repo = history.workspace / "gpt"
     err = call("-C", str(repo), "workspace", "init", code=4).stderr
     assert err == (

@@ -1,4 +1,4 @@
-"""A long history: what a command reads must not grow with it. (No times: counts.)"""
+"""Long histories: the number of files that a command reads must not grow with them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def opened(large: Path, *arguments: str) -> Counter[str]:
-    """Count what a command opens, by the folder it lies in."""
+    """Count the files that a command opens, by folder."""
     counts: Counter[str] = Counter()
 
     def count(call: fs.Call) -> None:
@@ -50,7 +50,7 @@ READING = [
 
 
 @pytest.mark.parametrize("arguments", READING, ids=" ".join)
-def test_history_is_read_from_ledgers(large: Path, arguments: tuple[str, ...]) -> None:
+def test_history_is_read_from_multi_pack_indexes(large: Path, arguments: tuple[str, ...]) -> None:
     before = call("-C", str(large), *arguments, "--json").stdout
     Repository.open(large / "large").store.compact_indexes()
     counts = opened(large, *arguments)
@@ -65,7 +65,7 @@ def test_a_state_is_read_from_few_packs(large: Path, arguments: tuple[str, ...])
     assert opened(large, *arguments)["pack"] <= 60
 
 
-def test_the_tool_makes_what_it_says(large: Path) -> None:
+def test_the_tool_makes_the_repo_it_describes(large: Path) -> None:
     found = json.loads(call("-C", str(large), "status", "--json").stdout)
     assert found["checkpoints"] == COMMITS
     assert [row["fork_point"] for row in found["branches"]] == [
@@ -76,10 +76,10 @@ def test_the_tool_makes_what_it_says(large: Path) -> None:
     ]
 
 
-def test_history_is_read_from_a_ledger_after_a_collection(tmp_path: Path) -> None:
+def test_history_is_read_from_a_multi_pack_index_after_a_collection(tmp_path: Path) -> None:
     make(tmp_path / "ws", commits=600, branches=2)
     call("-C", str(tmp_path / "ws"), "forget", "--keep-last", "3", "--grace", "0")
     counts = opened(tmp_path / "ws", "log", "--oneline")
     assert (counts["ledgers"], counts["pack"]) == (1, 0)
-    told = json.loads(call("-C", str(tmp_path / "ws"), "log", "--json").stdout)["commits"]
-    assert sum(each["forgotten"] is not None for each in told) > 250
+    commits = json.loads(call("-C", str(tmp_path / "ws"), "log", "--json").stdout)["commits"]
+    assert sum(each["forgotten"] is not None for each in commits) > 250

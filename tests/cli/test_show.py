@@ -43,6 +43,6 @@ def test_json(history: PlainRepo) -> None:
     assert found["hparams"] is found["fork"] is None
 
 
-def test_the_latest_is_meant(history: PlainRepo) -> None:
+def test_the_default_is_the_latest_commit(history: PlainRepo) -> None:
     assert json.loads(call("show", "--json").stdout)["commit"]["revision"] == "main@100"
     assert "has no commits" in call("show", "-r", "gpt", "gone@latest", code=4).stderr

@@ -122,7 +122,7 @@ def test_a_commit_in_another_process_and_one_that_was_cut_off(history: PlainRepo
     assert facts()["unfinished"] == []
 
 
-def test_commits_that_were_not_made(history: PlainRepo) -> None:
+def test_failed_and_skipped_commits(history: PlainRepo) -> None:
     failed_commits.note(history.repo.path, "main", 110, "skipped", "no room")
     failed_commits.note(history.repo.path, "main", 120, "failed", "No space left on device")
     [found] = facts()["missed"]
@@ -158,7 +158,7 @@ def test_free_space_in_commits(history: PlainRepo, monkeypatch: pytest.MonkeyPat
     assert "about 1,000 more commits" in call("status").stdout
 
 
-def test_a_pending_handoff(history: PlainRepo) -> None:
+def test_a_pending_launch_environment(history: PlainRepo) -> None:
     pending = {"GRADIENT_RESUME_REF": "main@50", "GRADIENT_AUTOCOMMIT": "10"}
     assert facts()["pending_handoff"] == {}
     assert facts(**pending)["pending_handoff"] == pending
@@ -172,7 +172,7 @@ def test_the_last_run_is_the_newest_commits_command(history: PlainRepo) -> None:
     assert found["resume_command"] in call("status").stdout
 
 
-def test_where_the_last_run_stood_elsewhere_the_active_branch_has_a_command_too(
+def test_the_active_branch_has_its_own_resume_command(
     history: PlainRepo,
 ) -> None:
     here = "gradient resume main@100 -- python train.py"
@@ -218,7 +218,7 @@ def test_deleted_view_files_are_not_a_loss(history: PlainRepo) -> None:
     assert "gradient view rebuild" in text
 
 
-def test_a_moved_repo_is_told_and_mended_by_a_command_that_writes(history: PlainRepo) -> None:
+def test_a_moved_repo_is_reported_and_corrected_by_a_writing_command(history: PlainRepo) -> None:
     call("view", "rebuild")
     assert not facts()["view_is_elsewhere"]
     manifest = history.workspace.with_name("there") / "gpt" / "manifest.json"
@@ -277,7 +277,7 @@ def test_a_repo_that_vanished_is_not_found(history: PlainRepo) -> None:
     call("-r", "gpt", "status", code=4)
 
 
-def test_once_a_launched_command_has_committed_its_newest_commit_is_meant(
+def test_the_resume_command_names_the_newest_commit_of_a_launched_command(
     history: PlainRepo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gradient.objects.timestamp.now", lambda: "2026-02-10T12:03:57.000000")

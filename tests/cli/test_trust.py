@@ -1,4 +1,4 @@
-"""Commands on a repo of another user: those that read work, those that write ask for a word."""
+"""Commands on another user's repo: reading works, and writing needs permission."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ pytestmark = needs_root
 
 @pytest.fixture
 def foreign(history: PlainRepo) -> Path:
-    """The history, in a workspace that belongs to somebody else."""
+    """The history, in a workspace that belongs to another user."""
     give_away(history.workspace)
     return history.workspace
 
@@ -61,12 +61,12 @@ def test_reading_works_and_writes_nothing(foreign: Path, words: str) -> None:
 
 
 @pytest.mark.parametrize("words", WRITING)
-def test_writing_asks_for_a_word(foreign: Path, words: str) -> None:
+def test_writing_needs_permission(foreign: Path, words: str) -> None:
     before = contents(foreign)
-    said = call("-w", str(foreign), *words.split(), code=5).output
-    assert "belongs to uid 54321" in said
+    printed = call("-w", str(foreign), *words.split(), code=5).output
+    assert "belongs to uid 54321" in printed
     remedy = f"export GRADIENT_SAFE_DIRECTORY={foreign}/gpt"
-    assert remedy in said
+    assert remedy in printed
     assert contents(foreign) == before
     # The word that was asked for suffices.
     call("-w", str(foreign), *words.split(), **{SAFE_DIRECTORY: f"{foreign}/gpt"})

@@ -1,4 +1,4 @@
-"""Real training in real processes."""
+"""`gradient verify` with real training in real processes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repo with three commits of a run that depends on nothing but its state."""
+    """A repo with three commits of a run that depends only on its state."""
     folder = tmp_path_factory.mktemp("verify")
     workspace = folder / "ws"
     init_workspace(workspace)
@@ -126,8 +126,8 @@ def test_another_number_of_threads_is_named(trained: Path) -> None:
 
 
 def test_a_command_that_stops_too_early_proves_nothing(trained: Path) -> None:
-    said = verify(trained, "main@2..main@6", script(), code=4, STOP="4")
-    assert "the command exited with 0 before it committed step 6" in said
+    printed = verify(trained, "main@2..main@6", script(), code=4, STOP="4")
+    assert "the command exited with 0 before it committed step 6" in printed
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_command_that_stops_too_early_proves_nothing(trained: Path) -> None:
         ("main@2..main@7", 4, "no step 7"),
     ],
 )
-def test_ranges_lead_forward_on_a_line(trained: Path, revs: str, code: int, reason: str) -> None:
+def test_ranges_go_forward_in_one_history(trained: Path, revs: str, code: int, reason: str) -> None:
     done = call("-w", str(trained), "verify", revs, "--", sys.executable, code=code)
     assert reason in done.output
 
@@ -148,7 +148,7 @@ def test_a_command_is_needed(trained: Path) -> None:
     call("-w", str(trained), "verify", "main@2..main@4", "--", "./absent", code=2)
 
 
-def test_a_command_that_will_not_end_is_killed_with_its_children(
+def test_a_command_that_does_not_end_is_killed_with_its_children(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(verify_command, "GRACE_SECONDS", 0.05)
@@ -166,7 +166,7 @@ def test_a_command_that_will_not_end_is_killed_with_its_children(
 def test_a_signal_ends_the_command_too_and_leaves_no_scratch_repo(
     trained: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The command has a session of its own: with this process alone, it would train on."""
+    """The command has a session of its own, so it would outlive this process."""
     Path("pid").unlink(missing_ok=True)
     waiting = (
         "import os, time; print(os.getpid(), file=open('pid', 'w'), flush=True); time.sleep(600)"
@@ -183,7 +183,7 @@ def test_a_signal_ends_the_command_too_and_leaves_no_scratch_repo(
 
 
 def wait_for_end(pid: int) -> None:
-    """Wait until a process that is nobody's child of ours has ended; forever, if it does not."""
+    """Wait until a process that is not a child of this one has ended."""
     while True:
         try:
             if Path("/proc", str(pid), "stat").read_text().split()[2] == "Z":

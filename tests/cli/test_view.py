@@ -27,7 +27,7 @@ def revision() -> Revision:
         return engine.commit(5)
 
 
-def test_rebuild_writes_what_is_missing(revision: Revision) -> None:
+def test_rebuild_writes_the_missing_files(revision: Revision) -> None:
     for path in [*REPO.glob("ckpt_*"), REPO / "manifest.json"]:
         path.unlink()
     assert "2 files written, 0 kept" in call("view", "rebuild").stdout
@@ -50,7 +50,7 @@ def test_export_is_self_contained(revision: Revision) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_export_replaces_nothing_unasked(revision: Revision) -> None:
+def test_export_replaces_nothing_without_force(revision: Revision) -> None:
     call("export", "main@0", "model.pt")
     assert "--force" in call("export", "main@5", "model.pt", code=5).stderr
     assert torch.load("model.pt", weights_only=True)["step"] == 0
@@ -64,6 +64,6 @@ def test_export_refuses_what_it_cannot_write(revision: Revision) -> None:
     assert not Path("model.pt").exists()
 
 
-def test_an_exported_file_in_the_repos_folder_is_nobody_elses(revision: Revision) -> None:
+def test_an_exported_file_in_the_repos_folder_is_recognized(revision: Revision) -> None:
     call("export", "main@5", str(REPO / "ckpt_mine.pt"))
     call("fork", "main@5", "side")

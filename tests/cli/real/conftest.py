@@ -1,4 +1,4 @@
-"""A repo that a real training run with forks made, in a real process: once for all its tests."""
+"""A repo made by a real training run with forks, once for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Trained:
     script: Path
     """The script that made it."""
     there: Path
-    """Where it ran."""
+    """The folder in which it ran."""
 
 
 @pytest.fixture(scope="session")
 def run_with_forks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train, fork, and go back, as a person would: one launch of one script."""
+    """Train, fork, and go back, in one launch of one script."""
     there = tmp_path_factory.mktemp("real")
     home = tmp_path_factory.mktemp("home")
     init_workspace(there / "ws")
@@ -50,7 +50,7 @@ def run_with_forks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(run_with_forks: Path) -> Trained:
-    """A copy of the repo in the current folder, with a tag, for one test to do with as it likes."""
+    """A copy of the repo in the current folder, with a tag; a test may change it."""
     shutil.copytree(run_with_forks / "ws", "ws")
     call("tag", "good", "main@20")
     return Trained(

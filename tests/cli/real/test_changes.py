@@ -1,4 +1,4 @@
-"""What the commands that change something do to a real run with forks."""
+"""The commands that change a repo, on a real run with forks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def revision(text: str) -> str:
 
 
 def model(text: str = "main@40") -> dict[str, torch.Tensor]:
-    """Return a commit's weights, by the Python API."""
+    """Return a commit's weights, read by the Python API."""
     found = open_repo("ws/gpt")[text]["model"]
     return {name: found[name] for name in WEIGHTS}
 
@@ -46,13 +46,13 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 # -- Names ----------------------------------------------------------------------------------------
 
 
-def test_switch_moves_what_latest_means(trained: Trained) -> None:
+def test_switch_changes_latest(trained: Trained) -> None:
     assert "high_lr" in call("switch", "high_lr").stdout
     assert revision("latest") == revision("high_lr@40") != revision("main@40")
     assert parsed("status")["tip"]["anchor"].startswith(("high_lr@", "main@"))
 
 
-def test_branches_are_made_renamed_and_deleted(trained: Trained) -> None:
+def test_branches_are_created_renamed_and_deleted(trained: Trained) -> None:
     call("branch", "idea", "main.old1@30")
     call("branch", "-m", "idea", "thought")
     assert revision("thought") == revision("main.old1@30")
@@ -84,7 +84,7 @@ def test_reset_sets_the_old_tip_aside(trained: Trained) -> None:
 # -- Comparing and merging ------------------------------------------------------------------------
 
 
-def test_a_page_of_what_changed(trained: Trained) -> None:
+def test_a_page_of_the_changes(trained: Trained) -> None:
     call("diff", "main@20", "high_lr@40", "--stat", "--optimizer", "--html", "change.html")
     page = Path("change.html").read_text(encoding="utf-8")
     assert "high_lr@40" in page
@@ -125,7 +125,7 @@ def test_a_pt_file_is_a_checkpoint_for_a_plain_load(trained: Trained) -> None:
 
 
 def test_the_printed_lines_load_it(trained: Trained) -> None:
-    """In a process that has never heard of gradient."""
+    """In a process that does not import gradient."""
     code = ["import sys, torch"]
     for path in ("plain.pt", "plain.safetensors", "folder"):
         out = call("export", "main@40", path).stdout
@@ -176,7 +176,7 @@ def test_a_folder_holds_each_component(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("path", ["m.pt", "m.safetensors"])
-def test_what_was_exported_comes_back_equal(trained: Trained, path: str) -> None:
+def test_an_exported_file_is_imported_unchanged(trained: Trained, path: str) -> None:
     call("export", "main@40", path)
     assert "4 equal" in call("diff", "main@40", path).stdout
     call("import", path, "-w", "ws", "-r", "copy", "--step", "40")
@@ -194,7 +194,7 @@ sys.exit(int(state[0]["step"].item() > 25))
 """
 
 
-def test_bisect_finds_the_first_bad_commit_by_what_is_in_it(trained: Trained) -> None:
+def test_bisect_finds_the_first_bad_commit_by_its_contents(trained: Trained) -> None:
     Path("judge.py").write_text(JUDGE, encoding="utf-8")
     call("bisect", "start", "main", "main@0")
     out, _ = finish(spawn("bisect", "run", "--", sys.executable, "judge.py"))

@@ -1,4 +1,4 @@
-"""What each reading command prints of a real run with forks, word for word.
+"""The exact output of each reading command for a real run with forks.
 
 What differs from run to run and machine to machine has a name in the golden files: ids, times,
 paths, versions, measured numbers and the bytes that compression leaves. After a wanted change:
@@ -68,7 +68,7 @@ COMMANDS = {
     "diff-json": ("diff", "main@20", "high_lr@20", "--json"),
     "bisect-log": ("bisect", "log"),
 }
-"""Golden file → command."""
+"""The command of each golden file."""
 
 SCRUBBED = (
     (r"(?m)^(  )(?: *-?[\d.]+(?:e[-+]\d+)? +){3}[\d.]+% +█*░*", r"\1<measures>  "),
@@ -98,11 +98,11 @@ MEASURED = (
     (r"(?:raw|planes|delta) <part>(?:, (?:raw|planes|delta) <part>)*", "<codings>"),
     (r'"raw": \{[^}]*\}', '"raw": <codings>'),
 )
-"""In what says how much the store takes."""
+"""Patterns for the outputs with sizes in the store."""
 
 
 def scrubbed(text: str, trained: Trained, *, measured: bool = False) -> str:
-    """Return a text without what differs from run to run."""
+    """Return a text without the parts that differ from run to run."""
     for path, name in ((Path.cwd(), "<here>"), (trained.there, "<there>")):
         text = text.replace(str(path), name)
     text = text.replace(sys.executable, "python")
@@ -116,7 +116,7 @@ def scrubbed(text: str, trained: Trained, *, measured: bool = False) -> str:
 
 
 def named(text: str, repo: Repository) -> str:
-    """Return a text with revisions in the place of commits' ids, and no other ids."""
+    """Return a text with revisions in place of commit ids, and without other ids."""
     for oid, entry in History(repo).entries.items():
         text = text.replace(str(oid), f"<{entry.revision}>")
         text = text.replace(oid.short, f"<{entry.revision}>")
@@ -124,7 +124,7 @@ def named(text: str, repo: Repository) -> str:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_prints_what_it_did(name: str, trained: Trained) -> None:
+def test_a_command_prints_the_golden_output(name: str, trained: Trained) -> None:
     if name.startswith("bisect"):
         call("bisect", "start", "main", "main@0")
         call("bisect", "good")

@@ -1,4 +1,4 @@
-"""A real run of a tiny model. ``--forks`` also tries a higher rate, and goes back once."""
+"""A real run of a tiny model. With ``--forks`` it also tries a higher rate, and goes back once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EVERY = 10
 
 
 def train(engine: GradientEngine, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Fit a noisy line by dropout and Adam; commit each tenth step."""
+    """Fit a linear function with dropout and Adam; commit every tenth step."""
     for step in engine.steps(STOP):
         inputs = torch.randn(32, 8)
         optimizer.zero_grad()
@@ -26,7 +26,7 @@ def train(engine: GradientEngine, model: torch.nn.Module, optimizer: torch.optim
 
 
 def main() -> None:
-    """Train, or go on where the launch says."""
+    """Train, or resume the commit of the launch."""
     torch.manual_seed(7)
     model = torch.nn.Sequential()
     model.add_module("embed", torch.nn.Linear(8, 64))
