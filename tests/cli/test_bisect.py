@@ -69,18 +69,18 @@ def test_a_command_finds_the_first_bad_commit(line: PlainRepo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "code", "said"),
+    ("rule", "code", "expected"),
     [
         ("0 if step < 70 else 3", 0, "main@70"),
         ("125 if step == 40 else int(step > 40)", 1, "each of these may be"),
         ("130", 130, "no verdict"),
     ],
 )
-def test_exit_codes_are_verdicts(line: PlainRepo, rule: str, code: int, said: str) -> None:
+def test_exit_codes_are_verdicts(line: PlainRepo, rule: str, code: int, expected: str) -> None:
     call("bisect", "start", "main", "main@0")
     words = by_counting(rule)
     out, err = finish(spawn("bisect", "run", "--no-file", *words), code=code)
-    assert said in out + err
+    assert expected in out + err
     assert len(Path("steps").read_text().split()) <= 5
 
 

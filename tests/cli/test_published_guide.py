@@ -132,7 +132,7 @@ def hundred(attached: Attached) -> Repository:
     return Repository.open(engine.repo_path)
 
 
-def said(printed: Sequence[str]) -> dict[str, Any]:
+def script_output(printed: Sequence[str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(printed[-1].splitlines()[-1])
     return found
 
@@ -284,7 +284,7 @@ def test_register_state(hundred: Repository, attached: Attached) -> None:
 def test_gradient_resume_main_100(hundred: Repository, launched: list[str]) -> None:
     Path("train.py").write_text(TRAIN)
     call("resume", "main@100", "--", "python", "train.py")
-    assert said(launched) == {"start": 100, "branch": "main", "lr": 1e-3, "end": 110}
+    assert script_output(launched) == {"start": 100, "branch": "main", "lr": 1e-3, "end": 110}
     assert steps() == [0, 50, 100, 110]
 
 
@@ -292,14 +292,14 @@ def test_gradient_resume_latest(hundred: Repository, launched: list[str]) -> Non
     Path("train.py").write_text(TRAIN)
     call("resume", "latest", "--", "python", "train.py")
     call("resume", "latest", "--", "python", "train.py")
-    assert said(launched)["start"] == 110
+    assert script_output(launched)["start"] == 110
     assert steps() == [0, 50, 100, 110, 120]
 
 
 def test_gradient_fork(hundred: Repository, launched: list[str]) -> None:
     Path("train.py").write_text(TRAIN)
     call("fork", "main@100", "high_lr", "--scale-lr", "10", "--", "python", "train.py")
-    assert said(launched) == {"start": 100, "branch": "high_lr", "lr": 1e-2, "end": 110}
+    assert script_output(launched) == {"start": 100, "branch": "high_lr", "lr": 1e-2, "end": 110}
     assert steps("high_lr") == [0, 50, 100, 100, 110]
     assert steps() == [0, 50, 100]
 
@@ -315,7 +315,7 @@ def test_in_real_processes(hundred: Repository) -> None:
     Path("train.py").write_text(TRAIN)
     words = ["fork", "main@100", "high_lr", "--set", "lr=0.5", "--", sys.executable, "train.py"]
     out, _ = finish(spawn(*words))
-    assert said([out]) == {"start": 100, "branch": "high_lr", "lr": 0.5, "end": 110}
+    assert script_output([out]) == {"start": 100, "branch": "high_lr", "lr": 0.5, "end": 110}
     resume = f"gradient resume high_lr@110 -- {sys.executable} train.py"
     assert resume in call("status").stdout
 
@@ -324,11 +324,11 @@ def test_run_starts_and_continues(launched: list[str]) -> None:
     Path("train.py").write_text(TRAIN)
     call("workspace", "init", "my_workspace")
     call("-w", "my_workspace", "-r", "my_model", "run", "--", "python", "train.py")
-    assert said(launched)["start"] == 0
+    assert script_output(launched)["start"] == 0
     call("run", "--", "python", "train.py")
-    assert said(launched)["start"] == 10
+    assert script_output(launched)["start"] == 10
     call("run", "--branch", "other", "--", "python", "train.py")
-    assert said(launched) == {"start": 0, "branch": "other", "lr": 1e-3, "end": 10}
+    assert script_output(launched) == {"start": 0, "branch": "other", "lr": 1e-3, "end": 10}
     assert steps() == [10, 20]
     assert steps("other") == [10]
 
