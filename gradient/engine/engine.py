@@ -239,11 +239,12 @@ class GradientEngine:
     ) -> Revision:
         """Restore the newest finite commit of the branch, and continue from it.
 
-        This is ``BRANCH@last-finite``: the newest commit whose weights contain no NaN or infinite
-        value. The exact state alone would diverge again in the same way: `scale_lr` multiplies
-        every learning rate, `reset_rng_seed` reseeds every generator. The result is committed at
-        once, at the step of the restored commit, so that a restart continues from it. The
-        branch's old tip is set aside. A loop over `steps` continues with the next step.
+        This is ``BRANCH@last-finite``: its weights were checked or it has metrics, and neither
+        contains NaN or infinite values. The exact state alone would diverge again in the same way:
+        `scale_lr` multiplies every learning rate, `reset_rng_seed` reseeds every generator. The
+        result is committed at once, at the step of the restored commit, so that a restart continues
+        from it. The branch's old tip is set aside. A loop over `steps` continues with the next
+        step.
 
         Raises UnknownRevisionError if no commit is known to be finite, and what `fork` raises.
         """

@@ -1,5 +1,4 @@
-"""Which commits are worth keeping: the rules, as a person says them. What they mean for a repo is
-decided in `maintenance.retaining`."""
+"""The rules of retention, as a user writes them; `maintenance.retention_plan` applies them."""
 
 from __future__ import annotations
 
@@ -18,26 +17,28 @@ _COUNT: Final = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """Which commits stay whole. What no rule keeps is let go of; each rule keeps more.
+    """The commits that stay whole; the states of all others are dropped. Each rule keeps more.
 
-    In any case the commits stay that a branch or a tag names, those at which lines part, and the
-    newest of each line whose metrics are finite.
+    Some commits always stay: the tips of branches, tagged commits, the commits where branches
+    part, and the newest commit of each branch that is known to be finite: its weights were checked
+    or it has metrics, and neither contains NaN or infinite values.
     """
 
     last: int | None = None
-    """So many of each branch's newest commits."""
+    """The number of newest commits to keep on each branch."""
     every: int | None = None
-    """Those whose step this divides."""
+    """Keep the commits whose step is a multiple of this."""
     best: str | Sequence[str] = ()
-    """On each line, the best by a metric: ``"val_loss:3"`` the three lowest, ``"acc:max:3"``."""
+    """The best commits of each branch by a metric: ``"val_loss:3"`` keeps the three lowest, and
+    ``"acc:max:3"`` the three highest."""
     tagged: bool = True
-    """What tags name: so in any case, the word is there to be said."""
+    """Tagged commits; always True, because they are always kept."""
     aside: str | None = None
-    """All of a line that was set aside, for so long: ``"14d"``."""
+    """Keep the commits of a branch that was set aside for this long: ``"14d"``."""
     drop: str | Sequence[str] = ()
-    """Let go of these components alone: ``"optimizer"``."""
+    """Drop only these components: ``"optimizer"``."""
     grace: str = "0"
-    """Where a run keeps to the rules by itself: how long what it let go of stays in the trash."""
+    """How long dropped data stays in the trash if a run applies the rules by itself."""
 
     def __post_init__(self) -> None:
         _whole("last", self.last, 0)
