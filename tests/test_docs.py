@@ -1,4 +1,4 @@
-"""What the documents say is so: links lead somewhere, examples run."""
+"""Tests of the documentation: links have targets, examples run, references are complete."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train_step(model, optimizer, scheduler):
 def evaluate(model):
     return 0.5
 """
-"""What a page's examples may take for granted."""
+"""The names that the examples of every page use."""
 
 
 def named(path: Path) -> str:
@@ -56,14 +56,14 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the fragments that the page's headings answer to."""
+    """Return the anchors of the page's headings."""
     titles = HEADING.findall(page.read_text(encoding="utf-8"))
     words = (re.sub(r"[^\w\s-]", "", title.lower()) for title in titles)
     return {re.sub(r"\s", "-", title.strip()) for title in words}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_targets(page: Path) -> None:
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         if "://" in target:
             continue
@@ -76,7 +76,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_examples_are_python_and_name_what_exists(page: Path) -> None:
+def test_examples_are_python_and_import_public_names(page: Path) -> None:
     for block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "gradient":
@@ -85,7 +85,7 @@ def test_examples_are_python_and_name_what_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=named)
 def test_examples_run(page: Path) -> None:
-    """Each page's blocks are one script, in the order they are read."""
+    """The blocks of a page, in order, are one script."""
     script = Path("page.py")
     script.write_text("\n".join([PREAMBLE, *blocks(page, "python")]), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error::UserWarning"}
@@ -96,7 +96,7 @@ def test_examples_run(page: Path) -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=named)
-def test_example_scripts_explain_themselves(example: Path) -> None:
+def test_example_scripts_have_a_docstring(example: Path) -> None:
     assert ast.get_docstring(ast.parse(example.read_text(encoding="utf-8")))
 
 
@@ -108,7 +108,7 @@ def test_readme_opens_with_the_two_commands() -> None:
     ]
 
 
-def test_every_page_is_reached_from_the_index() -> None:
+def test_the_index_links_every_page() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     for page in (ROOT / "docs").glob("*.md"):
         assert page.name == "index.md" or f"({page.name})" in index, f"{page.name} is not linked"

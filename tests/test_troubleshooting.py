@@ -1,4 +1,4 @@
-"""Every message that a user can see is found in docs/troubleshooting.md by its text."""
+"""Tests that docs/troubleshooting.md quotes every message that a user can see."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ SPEAKERS = {
     *CLASSES.keys() - {"MalformedObjectError"},
     *("UsageError", "BadParameter", "fail", "warn", "warning", "_warn", "_refuse"),
 }
-"""Who says something to a user. What is wrong with an object is for those who write objects."""
+"""The calls whose text a user sees. MalformedObjectError is for programs that write objects."""
 
 SHORTEST = 15
-"""A message is looked for by its clauses of at least so many letters, if it has any."""
+"""The length of the shortest clause that the page must quote."""
 
 
 def fixed_parts(node: ast.AST) -> Iterator[str]:
-    """Yield the clauses of the texts in a call that are the same each time."""
+    """Yield the constant clauses of the texts in a call."""
     for part in ast.walk(node):
         if isinstance(part, ast.Constant) and isinstance(part.value, str):
             for piece in re.split(r"%[rsd]|\n|[.;:] ", part.value):
@@ -40,7 +40,7 @@ def fixed_parts(node: ast.AST) -> Iterator[str]:
 
 
 def messages() -> Iterator[tuple[str, list[str]]]:
-    """Yield where each message is made, and its fixed clauses."""
+    """Yield the place of each message in the source, and its constant clauses."""
     for path in sorted((ROOT / "gradient").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
