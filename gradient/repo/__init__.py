@@ -1,1 +1,1 @@
-"""What is a repository on disk? Workspace, discovery, config, revisions, lines. No torch."""
+"""Repositories on disk: workspaces, discovery, config, revisions, branches. No torch."""

@@ -1,4 +1,4 @@
-"""Which commits a damaged pack takes with it: looked for once something could not be read."""
+"""The commits that need a damaged pack or a missing object, for the error that reports it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gradient.repo.repository import Repository
 
 @contextmanager
 def naming_commits(repo: Repository) -> Iterator[None]:
-    """Let the error for a damaged pack or a missing object say which commits need it."""
+    """Add the commits that need it to the error for a damaged pack or a missing object."""
     try:
         yield
     except CorruptPackError as error:
@@ -32,7 +32,7 @@ def naming_commits(repo: Repository) -> Iterator[None]:
         if error.commits:
             raise
         commits = damaged_commits(repo)
-        if not commits:  # what was asked for never was there
+        if not commits:  # the object never existed
             raise
         raise MissingObjectError(error.name, commits=commits) from error
     except CorruptObjectError as error:
@@ -46,8 +46,8 @@ def naming_commits(repo: Repository) -> Iterator[None]:
 def damaged_commits(repo: Repository, unreadable: Collection[str] = ()) -> list[str]:
     """Return the revisions of the commits that need a missing object, or one of the given ids.
 
-    One that is a difference from a missing object counts as missing. A commit that is itself lost
-    is called by its branch and its id. Trees are read, blobs are only looked up. Sorted by branch,
+    An object whose delta base is missing counts as missing. A commit that is lost itself is named
+    by its branch and id. Trees are read, blobs are only looked up. The result is sorted by branch,
     the oldest first.
     """
     search = _Search(repo, frozenset(unreadable))
@@ -62,7 +62,7 @@ def damaged_commits(repo: Repository, unreadable: Collection[str] = ()) -> list[
 
 
 class _Search:
-    """Remembers a verdict per object: commits share most of what they stand on."""
+    """Checks commits; caches the result per object, because commits share most objects."""
 
     def __init__(self, repo: Repository, unreadable: Collection[str]) -> None:
         self._repo = repo
@@ -71,15 +71,15 @@ class _Search:
         self._dropped = repo.dropped()
 
     def damage(self, oid: Oid, branch: str) -> str | None:
-        """Return what a damaged commit is called; None for a sound one."""
+        """Return the name of a damaged commit; None for an intact one."""
         try:
             self._present(oid)
             commit = self._repo.read_commit(oid)
         except IntegrityError:
             return f"{branch} ({oid.short})"
-        return None if self._stands(oid, commit) else commit.revision
+        return None if self._is_intact(oid, commit) else commit.revision
 
-    def _stands(self, oid: Oid, commit: CommitRecord) -> bool:
+    def _is_intact(self, oid: Oid, commit: CommitRecord) -> bool:
         facts = (commit.environment, commit.hparams, commit.fork)
         needed = [(Kind.TREE, root) for root in facts if root is not None]
         try:
@@ -89,7 +89,7 @@ class _Search:
         return all(self._is_sound(*each) for each in needed)
 
     def _state(self, oid: Oid, root: Oid) -> list[tuple[Kind, Oid]]:
-        """Return what is to be there of a commit's tree."""
+        """Return the parts of a commit's tree that must exist."""
         dropped = self._dropped.get(oid)
         if dropped is None:
             return [(Kind.TREE, root)]

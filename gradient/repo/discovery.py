@@ -1,4 +1,4 @@
-"""Which workspace, which repo? From what was said, and from where one stands."""
+"""The discovery of the workspace and repo, from explicit names and the current folder."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _REMEDIES = (
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What lies around a folder."""
+    """The workspace and the repo around a folder."""
 
     workspace_path: str | None = None
     """The workspace the folder is in."""
     workspace_config: WorkspaceConfig | None = None
-    """What that workspace says about itself."""
+    """The config of that workspace."""
     repo_path: str | None = None
     """The repo the folder is in."""
     repo_config: RepoConfig | None = None
-    """What that repo says about itself."""
+    """The config of that repo."""
 
     @property
     def in_workspace(self) -> bool:
-        """Whether the folder is in a workspace."""
+        """True if the folder is in a workspace."""
         return self.workspace_path is not None
 
     @property
     def in_repo(self) -> bool:
-        """Whether the folder is in a repo."""
+        """True if the folder is in a repo."""
         return self.repo_path is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A workspace and one repo in it, either of which may still have to be made."""
+    """A workspace and a repo in it; neither need exist."""
 
     workspace: str
     """The workspace's folder, absolute."""
@@ -59,17 +59,17 @@ class Location:
 
 
 def find_workspace(start: str | os.PathLike[str] = ".") -> str | None:
-    """Return the workspace that `start` is in, looking upwards; None where there is none."""
+    """Return the workspace that contains `start`, searching upwards; None without one."""
     return next(filter(workspaces.is_workspace, _upwards(start)), None)
 
 
 def find_repo(start: str | os.PathLike[str] = ".") -> str | None:
-    """Return the repo that `start` is in, looking upwards; None where there is none."""
+    """Return the repo that contains `start`, searching upwards; None without one."""
     return next(filter(workspaces.is_repo, _upwards(start)), None)
 
 
 def resolve_context(start: str | os.PathLike[str] = ".") -> Context:
-    """Return the workspace and the repo that `start` is in."""
+    """Return the workspace and the repo that contain `start`."""
     repo = find_repo(start)
     workspace = find_workspace(start)
     return Context(
@@ -86,10 +86,10 @@ def locate(
     workspace: str | os.PathLike[str] | None = None,
     repo: str | None = None,
 ) -> Location:
-    """Decide which repo is meant: what was named, else upwards, else the only one below.
+    """Return the named repo, else the one found upwards, else the only one below.
 
-    A named workspace or repo need not exist. Raises ContextError with the candidates where
-    several could be meant, with the remedies where none can.
+    A named workspace or repo need not exist. Raises ContextError, with the candidates if there are
+    several, with the remedies if there are none.
     """
     if repo is not None:
         check_folder_name(repo)
@@ -106,9 +106,10 @@ def locate(
 
 
 def locate_workspace(start: str | os.PathLike[str] = ".") -> str:
-    """Return the workspace upwards, else the only one in a direct subfolder.
+    """Return the workspace found upwards, else the only one in a direct subfolder.
 
-    Raises ContextError with the candidates where there are several, with the remedies for none.
+    Raises ContextError, with the candidates if there are several, with the remedies if there are
+    none.
     """
     above = find_workspace(start)
     if above is not None:
@@ -129,7 +130,7 @@ def locate_workspace(start: str | os.PathLike[str] = ".") -> str:
 
 
 def check_workspace(path: str) -> None:
-    """Refuse a folder that is no workspace; raises ContextError."""
+    """Raise ContextError for a folder that is not a workspace."""
     if not workspaces.is_workspace(path):
         raise ContextError(
             f"there is no workspace {path}. To make it: gradient workspace init {path}; with the "
@@ -138,7 +139,7 @@ def check_workspace(path: str) -> None:
 
 
 def _named(workspace: str, repo: str) -> Location:
-    """Find a repo by its folder, else by the name in its config; it may not exist yet."""
+    """Find a repo by its folder, else by the name in its config; it need not exist."""
     path = str(PurePath(workspace, repo))
     if not workspaces.is_repo(path) and fs.is_folder(workspace):
         for other in workspaces.list_repos(workspace):

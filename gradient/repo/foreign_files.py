@@ -1,9 +1,9 @@
-"""Telling our files from those of others, so that nothing of theirs is ever touched.
+"""The distinction between our files and those of other programs, which are never changed.
 
 In a repo of the published gradient-desc, ``manifest.json`` and ``ckpt_*.pt`` *are* the data; in
-ours they are a view. Ours are recognised by a mark that each view file ends with (the comment of
-the zip archive that a ``.pt`` file is), and by the commit ids in the manifest's entries. Neither
-needs a second file that could be lost.
+ours they are a view. Each of our view files ends with a mark, the comment of the zip archive that a
+``.pt`` file is, and our manifest's entries have commit ids. Neither needs a second file that could
+be lost.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the end of one of our view files says about it."""
+    """The mark at the end of one of our view files."""
 
     kind: FileKind
-    """Whether the file holds the state, or only the way to it."""
+    """``"full"`` if the file holds the state, ``"thin"`` if it refers to the repo."""
     commit: Oid
-    """The commit it was derived from."""
+    """The commit of the file."""
 
     def to_bytes(self) -> bytes:
         """Encode to the bytes that end the file."""
@@ -51,11 +51,10 @@ class Mark:
 
 
 def read_mark(path: str) -> Mark | Other:
-    """Say whose file this is.
+    """Return a file's mark, or the reason why it has none.
 
-    ``"damaged"`` is a zip archive without its end, or an empty file: what a power failure leaves
-    of a file that was never synced, and nothing that anyone could load. ``"no file"`` is a link or
-    a folder: whatever it leads to lies elsewhere.
+    ``"damaged"`` is a zip archive without its end, or an empty file: a power cut leaves such a file
+    if it was never synced, and no program can load it. ``"no file"`` is a link or a folder.
     """
     if not fs.is_regular_file(path):
         return "no file"
@@ -70,17 +69,17 @@ def read_mark(path: str) -> Mark | Other:
 
 
 def is_checkpoint_name(name: str) -> bool:
-    """Whether a file is called as checkpoints are."""
+    """Return whether a file name is that of a checkpoint."""
     return _CHECKPOINT.fullmatch(name) is not None
 
 
 def checkpoint_names(repo: str) -> list[str]:
-    """Return the names of all files beside the store that are called as checkpoints are."""
+    """Return the names of all checkpoint files in a repo's visible folder."""
     return list(filter(is_checkpoint_name, fs.names(repo)))
 
 
 def check_format(repo: str) -> None:
-    """Refuse what we can not read: raises FormatVersionError, ForeignRepoError."""
+    """Raise FormatVersionError or ForeignRepoError for a repo that this version cannot read."""
     document = json_files.read(paths.inside(repo, paths.CONFIG))
     if document is None:
         return
@@ -99,7 +98,7 @@ def check_format(repo: str) -> None:
 def refuse_without_store(repo: str) -> None:
     """Raise ForeignRepoError for a repo of the published package, damaged or not.
 
-    Where there is any part of a store, it is ours, and what its config says may be damage.
+    A folder with any part of a store is ours, and the content of its config may be damage.
     """
     stores = {folder.partition("/")[0] for folder in paths.FOLDERS}
     if any(fs.kind(paths.inside(repo, name)) for name in stores):
@@ -109,7 +108,7 @@ def refuse_without_store(repo: str) -> None:
 
 
 def refuse_writing(repo: str) -> None:
-    """Raise ForeignRepoError if the folder holds anything that our store did not write."""
+    """Raise ForeignRepoError if the folder holds checkpoints that our store did not write."""
     check_format(repo)
     if not fs.is_folder(repo):
         return
@@ -135,16 +134,16 @@ def _ends(path: str, length: int) -> tuple[bytes, bytes]:
 def _is_foreign(repo: str, name: str) -> bool:
     whose = read_mark(paths.beside(repo, name))
     if whose == "damaged":
-        # Without a repo of ours around it, it can not be ours either.
+        # Outside of our repos, a damaged file cannot be ours.
         return not fs.is_file(paths.inside(repo, paths.CONFIG))
     return whose == "foreign"
 
 
 def foreign_entries(raw: bytes) -> list[str]:
-    """Return the refs of a manifest's entries that carry no commit id of ours.
+    """Return the refs of a manifest's entries without a commit id of ours.
 
-    Bytes that are no manifest hold no entries: the file is not synced, and a power failure may
-    leave a torn one, which must not stop the next commit.
+    Bytes that are not a manifest have no entries: the file is not synced, so a power cut may leave
+    a torn one, which must not stop the next commit.
     """
     try:
         manifest = json.loads(raw)
@@ -162,7 +161,7 @@ def _entries(repo: str) -> list[str]:
 
 
 def is_ours(entry: object) -> bool:
-    """Whether an entry of a manifest carries a commit id, as ours do."""
+    """Return whether an entry of a manifest has a commit id, as ours do."""
     try:
         Oid.parse(entry.get("id") if type(entry) is dict else None)
     except MalformedObjectError:

@@ -1,4 +1,4 @@
-"""Where everything lies in a workspace and in a repo (docs/format.md, "Layout")."""
+"""The paths in a workspace and in a repo (docs/format.md, "Layout")."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD: Final = "HEAD"
 MANIFEST: Final = "manifest.json"
 
 FOLDERS: Final = ("objects/pack", "objects/trash", "refs/heads", "refs/tags", "leases", "tmp")
-"""What a new repo starts with, inside `REPO_FOLDER`."""
+"""The folders of a new repo, inside `REPO_FOLDER`."""
 
 
 def workspace_config(workspace: str) -> str:
@@ -29,5 +29,5 @@ def inside(repo: str, *parts: str) -> str:
 
 
 def beside(repo: str, *parts: str) -> str:
-    """Return a path in a repo's visible folder, where the view lies."""
+    """Return a path in a repo's visible folder, which holds the view."""
     return str(PurePath(repo, *parts))

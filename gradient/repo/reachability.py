@@ -1,7 +1,7 @@
-"""Everything that commits stand on: trees, lists and chunks, found by reading trees.
+"""The objects that commits depend on: trees, lists and chunks, found by reading trees.
 
-What retention has let go of is left out: such a commit stands on what it says of itself and on its
-parents, but not on its tree. The commits that refs name are whole, whatever a record says.
+Dropped state is left out: a forgotten commit depends on its metadata and its parents, but not on
+its tree. The commits that refs point to are whole, even if a retention record names them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gradient.store.retention_log import Dropped
 
 
 class Marker:
-    """Marks objects; what it marked once it does not read again."""
+    """Marks reachable objects; reads each of them once."""
 
     def __init__(
         self, store: ObjectStore, *, progress: Callable[[int], None] | None = None
@@ -31,23 +31,23 @@ class Marker:
         self._marked: set[Oid] = set()
         self._parts: set[Oid] = set()
         self.dropped: Mapping[Oid, Dropped] = {}
-        """What retention has let go of; only ever more."""
+        """The states and components that retention dropped; it only grows."""
 
     @property
     def marked(self) -> set[Oid]:
-        """Everything that the commits marked so far stand on, themselves included."""
+        """The marked commits and all objects that they depend on."""
         return self._marked | self._parts
 
     def mark(self, commits: Iterable[Oid]) -> None:
-        """Mark commits as a whole, all before them, and all they stand on; blobs are not looked at.
+        """Mark commits as whole, all their ancestors, and all their dependencies.
 
-        Raises an IntegrityError for an object that is missing or damaged: what it leads to cannot
-        be known then. What was marked until then stays marked.
+        Blobs are marked and not read. Raises IntegrityError for an object that is missing or
+        damaged, because its dependencies are unknown. Objects marked before that stay marked.
         """
         commits = list(commits)
         pending = [(Kind.COMMIT, oid) for oid in commits]
-        # IMPORTANT: each time, and beside the commits: one that was marked before, when no ref
-        # named it, may have been marked without its tree.
+        # IMPORTANT: in every call, the trees too: a commit marked before, when no ref pointed to
+        # it, may be marked without its tree.
         pending += [(Kind.TREE, _commit(self._store, oid).tree) for oid in commits]
         while pending:
             kind, oid = pending.pop()
@@ -58,9 +58,9 @@ class Marker:
                     self._progress(1)
 
     def mark_found(self, commits: Iterable[Oid]) -> set[Oid]:
-        """Return what those of the commits stand on that are still there, as far as it is there.
+        """Return the objects reachable from those commits that still exist, ignoring missing ones.
 
-        Beside what is marked; nothing is marked by it.
+        Objects that are marked are left out, and nothing is marked.
         """
         found: set[Oid] = set()
         parts: set[Oid] = set()
@@ -77,7 +77,7 @@ class Marker:
         return found | parts
 
     def _below(self, kind: Kind, oid: Oid, parts: set[Oid]) -> Iterator[tuple[Kind, Oid]]:
-        """Yield what an object stands on; trees of which only parts are kept go into `parts`."""
+        """Yield an object's dependencies; add trees that are kept in part to `parts`."""
         if kind is Kind.COMMIT and oid in self.dropped:
             commit = _commit(self._store, oid)
             yield from _around(commit)
@@ -87,7 +87,7 @@ class Marker:
 
 
 class IntactCommits:
-    """Whether commits can be relied on, now: for those who hold a lease since before this."""
+    """A check that commits can be relied on, for a caller that took a lease before it."""
 
     def __init__(self, repo: Repository) -> None:
         repo.store.refresh()
@@ -100,17 +100,17 @@ class IntactCommits:
         self._sound: set[Oid] = set()
 
     def holds(self, oid: Oid) -> bool:
-        """Tell whether a ref leads to a commit with its state, or it lies outside the trash."""
+        """Return whether a commit and its state are reachable from a ref, or outside the trash."""
         if oid in self._tips or (oid not in self._dropped and self._is_reachable(oid)):
             return True
         return self._is_complete(oid)
 
     def may_follow(self, oid: Oid) -> bool:
-        """Tell whether a commit may be another's parent: its state need not be there for that."""
+        """Return whether a commit can be a parent, which does not need its state."""
         return oid in self._tips or self._is_reachable(oid) or self._is_complete(oid)
 
     def _is_reachable(self, oid: Oid) -> bool:
-        """Follow the first parents, as most commits are reached; the others cost a full look."""
+        """Return whether a tip's first-parent history has the commit; merged ones are not found."""
         try:
             # Strict: behind damage, only a full check proves that a commit is intact.
             walks = (self._repo.walk_links(tip, on_damage="raise") for tip in self._tips)
@@ -142,10 +142,10 @@ class IntactCommits:
 
 @contextmanager
 def relying(repo: Repository, name: str, commit: Oid, *, space: Space = "heads") -> Iterator[int]:
-    """Hold a lease while a ref is made to name a commit that is there.
+    """Hold a lease while a ref is pointed to an existing commit.
 
-    Yields what `Refs.append` is to be given as `last`. Raises MissingObjectError for a commit that
-    was collected, ConflictError for one that lies in the trash.
+    Yields the argument `last` of `Refs.append`. Raises MissingObjectError for a commit that was
+    collected, ConflictError for one in the trash.
     """
     last = repo.refs.last(name, space)
     with repo.leases.acquire() as lease:
@@ -153,17 +153,17 @@ def relying(repo: Repository, name: str, commit: Oid, *, space: Space = "heads")
         if not IntactCommits(repo).holds(commit):
             if commit not in repo.store:
                 raise MissingObjectError(str(commit))
-            gone = repo.retention.table().get(commit)
-            why = "" if gone is None else f" (let go of by: gradient forget {gone.policy})"
+            dropped = repo.retention.table().get(commit)
+            why = "" if dropped is None else f" (dropped by: gradient forget {dropped.policy})"
             raise ConflictError(
-                f"not all of commit {commit.short} is there any more{why}, or it lies in the "
-                f"trash; what is in the trash comes back by: gradient gc --undo"
+                f"commit {commit.short} is not complete{why}, or it is in the trash; to bring back "
+                f"everything in the trash: gradient gc --undo"
             )
         yield last
 
 
 def _below(store: ObjectStore, kind: Kind, oid: Oid) -> Iterator[tuple[Kind, Oid]]:
-    """Yield what an object stands on directly."""
+    """Yield an object's direct dependencies."""
     if kind is Kind.COMMIT:
         commit = _commit(store, oid)
         yield from _around(commit)
@@ -182,7 +182,7 @@ def _commit(store: ObjectStore, oid: Oid) -> CommitRecord:
 
 
 def _around(commit: CommitRecord) -> Iterator[tuple[Kind, Oid]]:
-    """Yield what a commit stands on beside its tree."""
+    """Yield a commit's dependencies except for its tree."""
     yield from ((Kind.COMMIT, parent) for parent in commit.parents)
     if commit.anchor is not None:
         yield Kind.COMMIT, commit.anchor

@@ -1,6 +1,6 @@
-"""One repo on disk: its store, its refs, its active branch, and what a revision means in it.
+"""A repo on disk: its store, its refs, its active branch, and the resolution of revisions.
 
-Reading never writes: everything here but `set_head` and `prepare` works on a read-only folder.
+Reading never writes: everything here except for `set_head` works on a read-only folder.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from gradient.store.retention_log import RetentionLog
 
 
 class Repository(Graph):
-    """A repo that was opened. Made by `open`; may be shared by threads."""
+    """An open repo, made by `open`; may be shared by threads."""
 
     def __init__(
         self, config: RepoConfig, *, workers: int | None = None, trust: Trust | None = None
     ) -> None:
         self.config = config
         self.trust = trust or Trust()
-        """Whose repos the user lets us write to, beside their own."""
+        """The repos of other users that may be written to."""
         self.path = config.repo_path
         self.storage = DirectoryStorage(paths.inside(self.path))
         self.leases = Leases(self.storage)
@@ -56,10 +56,10 @@ class Repository(Graph):
         workers: int | None = None,
         trust: Trust | None = None,
     ) -> Repository:
-        """Open a repo for reading; `check_writable` says whether writing is allowed too.
+        """Open a repo for reading; call `check_writable` before writing.
 
-        Raises ContextError where there is no repo, FormatVersionError for one of a newer Gradient,
-        ForeignRepoError for one of the published package.
+        Raises ContextError if the folder is not a repo, FormatVersionError for a repo of a newer
+        Gradient, ForeignRepoError for one of the published package.
         """
         root = fs.absolute(path)
         foreign_files.check_format(root)
@@ -72,17 +72,17 @@ class Repository(Graph):
         return f"Repository({self.path!r})"
 
     def check_writable(self) -> None:
-        """Refuse to write where it could do harm.
+        """Raise an error if writing could do harm.
 
-        Raises OwnershipError for another user's repo, ForeignRepoError beside another program's
-        data.
+        Raises OwnershipError for another user's repo, ForeignRepoError if the folder holds another
+        program's data.
         """
         self.trust.check(self.path)
         foreign_files.refuse_writing(self.path)
 
     @property
     def head(self) -> str | None:
-        """The branch that HEAD names; None where HEAD was never set."""
+        """The branch that HEAD names; None if HEAD is not set."""
         raw = json_files.read_bytes(paths.inside(self.path, paths.HEAD), limit=json_files.MAX_BYTES)
         if raw is None:
             return None
@@ -97,17 +97,17 @@ class Repository(Graph):
         return branch
 
     def set_head(self, branch: str) -> None:
-        """Make `branch` the active one, durably; it need not have commits yet."""
+        """Make `branch` the active one, durably; it need not have commits."""
         branch_names.check_branch_name(branch)
         path = paths.inside(self.path, paths.HEAD)
         fs.replace_file(path, f"{branch}\n".encode(), durable=True)
 
     def active_branch(self, explicit: str | None = None) -> str:
-        """Return the branch that is meant: the explicit one, else HEAD, else ``main``."""
+        """Return the explicit branch, else the one that HEAD names, else ``main``."""
         return explicit or self.head or str(DEFAULT_BRANCH)
 
     def resolve(self, revision: str, *, branch: str | None = None) -> revisions.Resolved:
-        """Find the commit that a revision names.
+        """Return the commit that a revision names.
 
         ``latest`` and ``HEAD`` mean `branch`, by default the active one. Raises
         MalformedRevisionError, UnknownRevisionError, AmbiguousRevisionError.
@@ -115,9 +115,9 @@ class Repository(Graph):
         return revisions.resolve(self, revision, branch=self.active_branch(branch))
 
     def resolve_range(self, text: str, *, branch: str | None = None) -> revisions.Span:
-        """Find the commits of a range such as ``main@100..main@500``; raises like `resolve`."""
+        """Return the commits of a range such as ``main@100..main@500``; raises as `resolve`."""
         return revisions.resolve_range(self, text, branch=self.active_branch(branch))
 
     def check_kept(self, oid: Oid, *, components: Collection[str] | None = None) -> None:
-        """Raise ForgottenError where retention has let go of a commit, or one of its components."""
+        """Raise ForgottenError if the state of a commit, or one of `components`, was dropped."""
         forgotten_error.check(self, oid, components)

@@ -44,7 +44,7 @@ class Keep:
         _whole("last", self.last, 0)
         _whole("every", self.every, 1)
         if self.tagged is not True:
-            raise ConfigError("Keep(tagged=…): what tags name is kept in any case")
+            raise ConfigError("Keep(tagged=…): tagged commits are always kept")
         for name in ("best", "drop"):
             value = getattr(self, name)
             names = (value,) if isinstance(value, str) else tuple(value)
@@ -60,7 +60,7 @@ class Keep:
 
     @property
     def words(self) -> str:
-        """The rules as `gradient forget` takes them."""
+        """The rules as options of `gradient forget`."""
         return " ".join(self._words())
 
     def _words(self) -> Iterator[str]:
@@ -76,18 +76,18 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """So many of the best commits by one metric."""
+    """A rule that keeps the best commits by one metric."""
 
     metric: str
     """Its name."""
     sign: int
-    """1 where the lowest is the best, -1 where the highest is."""
+    """1 if the lowest value is the best, -1 if the highest is."""
     count: int
-    """How many."""
+    """The number of commits."""
 
 
 def parse_best(spec: str) -> Best:
-    """Read ``val_loss``, ``val_loss:3`` or ``acc:max:3``; raises ConfigError."""
+    """Parse ``val_loss``, ``val_loss:3`` or ``acc:max:3``; raises ConfigError."""
     name, _, count = spec.rpartition(":")
     if name and _COUNT.fullmatch(count):
         metric, sign = split_metric(name)
@@ -102,11 +102,11 @@ def parse_best(spec: str) -> Best:
 
 
 def parse_span(text: str) -> float:
-    """Read a time span such as ``14d`` as seconds; raises ConfigError."""
+    """Parse a time span such as ``14d`` to seconds; raises ConfigError."""
     match = _SPAN.fullmatch(str(text))
     if match is None:
         raise ConfigError(
-            f"{text!r:.80} is no time span; write 0, or a number and s, m, h, d or w: 14d"
+            f"{text!r:.80} is not a time span; write 0, or a number and s, m, h, d or w: 14d"
         )
     return 0.0 if match[1] is None else float(int(match[1]) * _UNITS[match[2]])
 

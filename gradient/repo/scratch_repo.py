@@ -1,4 +1,4 @@
-"""One commit alone in a repo of its own, to run something from there that must touch nothing."""
+"""Scratch repos: copies of one commit, for runs that must not change the original repo."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ def make_scratch(
     *,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[Repository, Oid]:
-    """Make a workspace in an empty folder, with a repo that holds one commit; return its new id.
+    """Make a workspace in an empty folder, with a repo that holds a copy of one commit.
 
-    Its state is the same, under the same ids; it has no parents, so its own id is another. The
-    branch stands on it. `progress` counts bytes. Raises IntegrityError for damage, ForgottenError.
+    Returns the repo and the id of the copy. The state has the same ids; the copy has no parents, so
+    its own id differs. The branch points to it. `progress` receives numbers of bytes. Raises
+    IntegrityError for damage, and ForgottenError.
     """
     repo.check_kept(oid)
     init_workspace(folder)
@@ -48,7 +49,7 @@ def make_scratch(
 
 
 def _copy_trees(repo: Repository, transaction: Transaction, root: Oid) -> Iterator[Oid]:
-    """Copy the trees and lists below a tree, and yield the blobs that they name."""
+    """Copy the trees and lists below a tree; yield the ids of their blobs."""
     pending = [(Kind.TREE, root)]
     seen: set[Oid] = set()
     while pending:

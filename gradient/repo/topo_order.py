@@ -1,4 +1,4 @@
-"""Commits of several lines in one order, and the lines between them drawn beside it."""
+"""The topological order of commits, and the graph drawn next to it in text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gradient.repo.repository import Repository
 def parents(repo: Repository, oid: Oid) -> tuple[Oid, ...]:
     """Return a commit's parents, reading it only if it is a merge.
 
-    In the place of one that cannot be read stands what came before it, where the logs tell.
+    A parent that cannot be read is replaced by the one before it, if the refs' logs have it.
     """
     link = repo.link(oid)
     if link.merges:
@@ -25,12 +25,12 @@ def parents(repo: Repository, oid: Oid) -> tuple[Oid, ...]:
 
 
 def _readable(repo: Repository, oids: Iterable[Oid]) -> list[Oid]:
-    """Return each commit once; for one that cannot be read, what came before it."""
+    """Return each commit once, replacing those that cannot be read as in `parents`."""
     return list(dict.fromkeys(next(repo.walk_links(oid, on_damage="skip"))[0] for oid in oids))
 
 
 def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, CommitRecord]]:
-    """Yield all that leads to some commits: by time, but no commit before one that follows it."""
+    """Yield commits and their ancestors by time, the newest first; a child precedes its parents."""
     children: Counter[Oid] = Counter()
     pending = _readable(repo, tips)
     seen = set(pending)
@@ -54,7 +54,7 @@ def newest_first(repo: Repository, tips: Iterable[Oid]) -> Iterator[tuple[Oid, C
 
 
 def draw(commits: Iterable[tuple[Oid, Sequence[Oid]]]) -> Iterator[tuple[list[str], str]]:
-    """Yield for each commit, given with its parents, the rows above its own, and its own."""
+    """Yield the rows above each commit and its own row; commits are given with their parents."""
     columns: list[Oid] = []
     above: list[str] = []
     for oid, before in commits:
@@ -84,7 +84,7 @@ def _ranked(repo: Repository, oid: Oid) -> tuple[bytes, int, Oid]:
 
 
 _TURNED = bytes(range(255, -1, -1))
-"""Lets what comes last come first."""
+"""Reverses the order of times."""
 
 
 def _joining(width: int, at: int, other: int) -> str:

@@ -1,8 +1,8 @@
-"""Whose repos are written to: our own, and those that we were told to trust.
+"""Trust in repos of other users, which writing requires.
 
-Reading a repo of somebody else is safe, whatever they do to it meanwhile: nothing of it is run, and
-every byte is proved. A writer leaves files in folders whose owner can put anything in their place.
-So that takes a word of the user, as git's `safe.directory` is one.
+Reading another user's repo is safe, even if that user changes it at the same time: none of its
+content is executed, and every byte is checked. Writing leaves files in folders whose owner can
+replace them, so it requires the user's consent, as git's `safe.directory` does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gradient.repo import paths
 from gradient.storage import fs
 
 SAFE_DIRECTORY: Final = "GRADIENT_SAFE_DIRECTORY"
-"""The variable that names repos to trust, with colons between."""
+"""The variable with the repos to trust, separated by colons."""
 
 _SUDO_USER: Final = "SUDO_UID"
 _ALL: Final = "*"
@@ -26,16 +26,16 @@ _ALL: Final = "*"
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the user said."""
+    """The user's consent to write to repos of other users."""
 
     folders: tuple[str, ...] = ()
-    """Repos to trust by their paths; ``PATH/*`` is all below a folder, ``*`` is all."""
+    """The paths of trusted repos; ``PATH/*`` covers all repos below a folder, ``*`` all."""
     sudo_user: int | None = None
-    """Who became root by sudo: what is theirs counts as root's."""
+    """The user who became root by sudo, whose repos count as root's."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
-        """Read it from environment variables."""
+        """Read the consent from environment variables."""
         folders = environ.get(SAFE_DIRECTORY, "").split(os.pathsep)
         caller = environ.get(_SUDO_USER, "")
         return cls(

@@ -1,7 +1,7 @@
-"""Making workspaces and repos, and reading what their config files say.
+"""The creation of workspaces and repos, and their config files.
 
-Nothing stored is a path: a workspace finds its repos by looking, a repo its workspace by asking
-the folder above. So both can be moved, copied and mounted elsewhere.
+No path is stored: the repos of a workspace are the ones in its folder, and the workspace of a repo
+is the folder above. So both can be moved, copied and mounted elsewhere.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from gradient.storage import fs
 
 
 def init_workspace(path: str | os.PathLike[str], name: str | None = None) -> WorkspaceConfig:
-    """Make the folder a workspace, durably; one that is there already is returned as it is.
+    """Make a folder a workspace, durably; an existing workspace is returned unchanged.
 
-    Raises ContextError for a repo's own folder: a workspace is what holds it.
+    Raises ContextError for a repo's own folder.
     """
     root = fs.absolute(path)
     found = load_workspace(root)
@@ -47,9 +47,9 @@ def create_repo(
     description: str | None = None,
     workspace_path: str | os.PathLike[str] | None = None,
 ) -> RepoConfig:
-    """Make the folder a repo, durably; one that is there already is returned as it is.
+    """Make a folder a repo, durably; an existing repo is returned unchanged.
 
-    Raises ForeignRepoError where the folder holds checkpoints that another program wrote.
+    Raises ForeignRepoError if the folder holds checkpoints that another program wrote.
     """
     root = fs.absolute(path)
     if workspace_path is not None:
@@ -62,7 +62,7 @@ def create_repo(
     foreign_files.refuse_writing(root)
     for folder in paths.FOLDERS:
         fs.make_folders(paths.inside(root, folder), durable=True)
-    # IMPORTANT: the config comes last: it is what makes the folder a repo.
+    # IMPORTANT: the config comes last, because it makes the folder a repo.
     json_files.write_durable(
         paths.inside(root, paths.CONFIG),
         {
@@ -76,7 +76,7 @@ def create_repo(
 
 
 def load_workspace(path: str) -> WorkspaceConfig | None:
-    """Read a workspace's config and look for its repos; None where there is no workspace."""
+    """Read a workspace's config and list its repos; None if the folder is not a workspace."""
     document = json_files.read(paths.workspace_config(path))
     if document is None:
         return None
@@ -89,7 +89,7 @@ def load_workspace(path: str) -> WorkspaceConfig | None:
 
 
 def open_workspace(path: str) -> WorkspaceConfig:
-    """Read a workspace's config; raises ContextError where there is no workspace."""
+    """Read a workspace's config; raises ContextError if the folder is not a workspace."""
     found = load_workspace(path)
     if found is None:
         raise ContextError(f"{path} is not a workspace; make it one: gradient workspace init")
@@ -97,7 +97,7 @@ def open_workspace(path: str) -> WorkspaceConfig:
 
 
 def load_repo(path: str) -> RepoConfig | None:
-    """Read a repo's config, whoever wrote it; None where there is no repo."""
+    """Read a repo's config, of any program; None if the folder is not a repo."""
     document = json_files.read(paths.inside(path, paths.CONFIG))
     if document is None:
         return None
@@ -112,7 +112,7 @@ def load_repo(path: str) -> RepoConfig | None:
 
 
 def open_repo_config(path: str) -> RepoConfig:
-    """Read a repo's config; raises ContextError where there is no repo."""
+    """Read a repo's config; raises ContextError if the folder is not a repo."""
     found = load_repo(path)
     if found is None:
         raise ContextError(f"{path} is not a repo; make it one: gradient repo init")
@@ -125,12 +125,12 @@ def list_repos(workspace: str) -> list[str]:
 
 
 def is_workspace(path: str) -> bool:
-    """Whether the folder is a workspace."""
+    """Return whether the folder is a workspace."""
     return fs.is_file(paths.workspace_config(path))
 
 
 def is_repo(path: str) -> bool:
-    """Whether the folder is a repo."""
+    """Return whether the folder is a repo."""
     return fs.is_file(paths.inside(path, paths.CONFIG))
 
 

@@ -1,1 +1,1 @@
-"""What do other tools open? Files derived from commits: never an input, always rebuildable."""
+"""Files for other tools, derived from commits: never an input, always rebuildable."""

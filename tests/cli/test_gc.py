@@ -58,7 +58,7 @@ def test_the_contents_of_the_trash_are_reported(given_up: PlainRepo) -> None:
 
 @pytest.mark.parametrize("span", ["1", "x", "1y", "-1d", "1.5h", ""])
 def test_invalid_time_spans(history: PlainRepo, span: str) -> None:
-    assert "is no time span" in call("gc", "--grace", span, code=2).output
+    assert "is not a time span" in call("gc", "--grace", span, code=2).output
 
 
 def test_undo_has_no_dry_run(history: PlainRepo) -> None:

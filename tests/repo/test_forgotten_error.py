@@ -110,7 +110,7 @@ def test_nothing_is_named_or_forked_that_is_gone(repo: Repository) -> None:
     gone = found.resolve("main@30")
     with pytest.raises(ForgottenError):
         fork_commit(found, gone, "side")
-    text = r"not all of commit .* is there any more \(let go of by: gradient forget --keep"
+    text = r"commit .* is not complete \(dropped by: gradient forget --keep"
     with pytest.raises(ConflictError, match=text):
         ref_edits.create_tag(found, "good", gone.oid, reason="tag", force=False)
     with pytest.raises(ConflictError, match=text):

@@ -41,7 +41,7 @@ def test_spans(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "1y", "-1d", "1.5h", "d", "٣d", "9" * 12 + "d"])
 def test_spans_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no time span"):
+    with pytest.raises(ConfigError, match="is not a time span"):
         parse_span(text)
 
 
