@@ -161,9 +161,9 @@ class RepackPlan:
         Leaving them out halves the bytes that are copied.
         """
         found = sorted(self.rewritten, key=lambda pack: self.useful[pack.id] / pack.size)
-        room = sum(self.useful[pack.id] for pack in found) // 2
+        half = sum(self.useful[pack.id] for pack in found) // 2
         copied = accumulate(self.useful[pack.id] for pack in found)
-        return {pack.id for pack, nbytes in zip(found, copied, strict=True) if nbytes > room}
+        return {pack.id for pack, nbytes in zip(found, copied, strict=True) if nbytes > half}
 
 
 def plan(packs: Iterable[Pack], choice: FrameChoice) -> RepackPlan:

@@ -42,7 +42,7 @@ _MAX_OPEN = 16
 
 
 @dataclass(slots=True)
-class _Object:
+class _NewObject:
     """One object, hashed, and encoded unless the store has it."""
 
     oid: Oid
@@ -106,9 +106,9 @@ class Transaction:
     def put(self, kind: Kind, body: Buffer, *, width: int = 1) -> Oid:
         """Add one object; `width` is the size of a blob's elements in bytes."""
         self._check_open()
-        (coded,) = self._encode(kind, [PendingBlob(body, width)])
-        self._append(kind, coded)
-        return coded.oid
+        (encoded,) = self._encode(kind, [PendingBlob(body, width)])
+        self._append(kind, encoded)
+        return encoded.oid
 
     def put_chunks(
         self, chunks: Iterable[Buffer], *, width: int, bases: Iterable[Oid | None] | None = None
@@ -136,12 +136,12 @@ class Transaction:
         stored: list[StoredBlob] = []
         by_workers = self._workers.map(self._encode_batch, _batches(large))
         for batch in chain(by_workers, map(self._encode_batch, _batches(small))):
-            stored += [self._add(piece, coded) for piece, coded in batch]
+            stored += [self._add(blob, encoded) for blob, encoded in batch]
         return stored
 
-    def _add(self, piece: PendingBlob, coded: _Object) -> StoredBlob:
-        self._append(Kind.BLOB, coded)
-        return StoredBlob(coded.oid, piece.plan if coded.encoded is None else coded.encoded.plan)
+    def _add(self, blob: PendingBlob, new: _NewObject) -> StoredBlob:
+        self._append(Kind.BLOB, new)
+        return StoredBlob(new.oid, blob.plan if new.encoded is None else new.encoded.plan)
 
     def read(self, oid: Oid, kind: Kind) -> bytes:
         """Return an object that the store has, proved by its hash."""
@@ -162,8 +162,8 @@ class Transaction:
         for oid in oids:
             if not self._rely_on(oid):
                 body = self.read(oid, Kind.BLOB)
-                (coded,) = self._encode(Kind.BLOB, [PendingBlob(body, width)])
-                self._append(Kind.BLOB, coded)
+                (encoded,) = self._encode(Kind.BLOB, [PendingBlob(body, width)])
+                self._append(Kind.BLOB, encoded)
 
     def seal(self) -> str | None:
         """Make everything durable and known; returns the pack's id, None if nothing was new.
@@ -208,37 +208,37 @@ class Transaction:
         self._catalogue.add(pack, seen=seen)
         return pack.id
 
-    def _encode_batch(self, batch: Sequence[PendingBlob]) -> list[tuple[PendingBlob, _Object]]:
+    def _encode_batch(self, batch: Sequence[PendingBlob]) -> list[tuple[PendingBlob, _NewObject]]:
         return list(zip(batch, self._encode(Kind.BLOB, batch), strict=True))
 
-    def _encode(self, kind: Kind, pieces: Sequence[PendingBlob]) -> list[_Object]:
+    def _encode(self, kind: Kind, blobs: Sequence[PendingBlob]) -> list[_NewObject]:
         """Hash objects, and encode those that the store does not have, all in one call."""
-        views = [memoryview(piece.data) for piece in pieces]
-        coded = [_Object(self._name(kind, view), view.nbytes) for view in views]
-        fresh = [number for number, each in enumerate(coded) if not self._known(each.oid)]
-        based = [number for number in fresh if pieces[number].base is not None]
-        room = SCRATCH.take("bases", sum(views[number].nbytes for number in based)).data
+        views = [memoryview(blob.data) for blob in blobs]
+        objects = [_NewObject(self._oid_of(kind, view), view.nbytes) for view in views]
+        fresh = [number for number, each in enumerate(objects) if not self._is_stored(each.oid)]
+        based = [number for number in fresh if blobs[number].base is not None]
+        free = SCRATCH.take("bases", sum(views[number].nbytes for number in based)).data
         chunks: list[Chunk] = []
         for number in fresh:
-            (_, width, oid, plan), view = pieces[number], views[number]
-            base = room[: view.nbytes]
+            (_, width, oid, plan), view = blobs[number], views[number]
+            base = free[: view.nbytes]
             base_bytes = None if oid is None else self._read_base(oid, base)
             if base_bytes is not None:
-                coded[number].whole_bytes = base_bytes
-                room = room[view.nbytes :]
+                objects[number].whole_bytes = base_bytes
+                free = free[view.nbytes :]
             raw = view if view.nbytes else b""
             chunks.append(Chunk(raw, width, None if base_bytes is None else base, plan))
         done = encode_all(chunks, mode=self._mode)
         for number, encoded in zip(fresh, done, strict=True):
-            each = coded[number]
+            each = objects[number]
             each.encoded = encoded
             if encoded.codec is Codec.DELTA:
-                each.base = pieces[number].base
+                each.base = blobs[number].base
             else:
                 each.whole_bytes = encoded.size
-        return coded
+        return objects
 
-    def _name(self, kind: Kind, view: memoryview) -> Oid:
+    def _oid_of(self, kind: Kind, view: memoryview) -> Oid:
         limit = pack_format.MAX_RAW[kind]
         if view.nbytes > limit:
             raise MalformedObjectError(f"a {kind.value} of {view.nbytes} bytes; at most {limit}")
@@ -263,7 +263,7 @@ class Transaction:
                 reader = self._catalogue.open(pack)
                 self._readers[pack.id] = self._sources.enter_context(reader)
 
-    def _known(self, oid: Oid) -> bool:
+    def _is_stored(self, oid: Oid) -> bool:
         """Return whether the store has the object undamaged, so that it need not be written."""
         if not self._rely_on(oid):
             return False
@@ -308,15 +308,15 @@ class Transaction:
             self._relied_on[pack.id] = pack
         return True
 
-    def _append(self, kind: Kind, coded: _Object) -> None:
+    def _append(self, kind: Kind, new: _NewObject) -> None:
         # Two equal chunks may have been encoded at the same time; the first one is written.
-        oid, encoded = coded.oid, coded.encoded
+        oid, encoded = new.oid, new.encoded
         if encoded is not None and oid not in self._added:
-            self._open_writer().append(kind, oid, coded.raw, encoded, base=coded.base)
+            self._open_writer().append(kind, oid, new.raw, encoded, base=new.base)
             self._added.add(oid)
             self.coded_bytes += encoded.size
-            self.whole_bytes += coded.whole_bytes
-            if coded.base is not None:
+            self.whole_bytes += new.whole_bytes
+            if new.base is not None:
                 self._deltas.add(oid)
 
     def _open_writer(self) -> PackWriter:
