@@ -28,7 +28,7 @@ from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage.memory import MemoryStorage
 from gradient.store import ref_names
 from gradient.store.pack import PackWriter
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 _ANCHOR_EVERY = 50

@@ -13,7 +13,7 @@ from gradient.cli.repo_options import active_branch, find_repository, location_o
 from gradient.errors import UnknownRevisionError
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 
 
 @click.command("reflog")

@@ -38,7 +38,7 @@ from gradient.store import repack
 from gradient.store.index_compaction import compact
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 from gradient.store.retention_log import Dropped, RetentionLog
 
 _LOG = logging.getLogger("gradient")

@@ -7,7 +7,8 @@ import time
 from typing import Final
 
 from gradient.store.leases import HeldLease, Leases
-from gradient.store.refs import Refs, Space
+from gradient.store.ref_record import Space
+from gradient.store.refs import Refs
 
 _LOG = logging.getLogger("gradient")
 

@@ -41,7 +41,7 @@ from gradient.repo import branch_names
 from gradient.repo.reachability import IntactCommits
 from gradient.repo.repository import Repository
 from gradient.store.leases import Lease
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 
 _LOG = logging.getLogger("gradient")
 _ATTEMPTS: Final = 5

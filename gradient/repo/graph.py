@@ -11,7 +11,8 @@ from gradient.objects.commit import CommitRecord, Link
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.reflog_parents import infer_parent
 from gradient.store.object_store import ObjectStore
-from gradient.store.refs import RefRecord, Refs
+from gradient.store.ref_record import RefRecord
+from gradient.store.refs import Refs
 from gradient.store.retention_log import Dropped, RetentionLog
 
 _LOG = logging.getLogger("gradient")

@@ -16,7 +16,7 @@ from gradient.objects.oid import Kind, Oid
 from gradient.repo.partial_tree import remaining
 from gradient.repo.repository import Repository
 from gradient.store.object_store import ObjectStore
-from gradient.store.refs import Space
+from gradient.store.ref_record import Space
 from gradient.store.retention_log import Dropped
 
 

@@ -11,7 +11,7 @@ from gradient.objects.oid import Oid
 from gradient.repo import branch_names, failed_commits
 from gradient.repo.reachability import relying
 from gradient.repo.repository import Repository
-from gradient.store.refs import RefRecord, Space
+from gradient.store.ref_record import RefRecord, Space
 
 
 def create_branch(repo: Repository, name: str, commit: Oid, *, reason: str = "branch") -> RefRecord:

@@ -31,7 +31,7 @@ from gradient.store import frame_reader, leases, pack_format, ref_names
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import PackWriter
 from gradient.store.pack_format import FrameRow
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 from gradient.store.retention_log import MAX_BYTES, RetentionRecord
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gradient.repo.repository import Repository
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 
 DAY = 86400.0
 

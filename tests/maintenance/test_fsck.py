@@ -31,7 +31,7 @@ from gradient.store import multi_pack_index as ledgers
 from gradient.store.multi_pack_index import PackEntry
 from gradient.store.pack import PackWriter, open_packs
 from gradient.store.pack_format import FRAME_MAGIC, HEADER, TRAILER
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 from gradient.store.retention_log import RetentionRecord
 from gradient.view.manifest import Manifest
 from tests.maintenance import rig

@@ -13,7 +13,8 @@ from gradient.objects.oid import Kind, Oid
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store.object_store import ObjectStore
-from gradient.store.refs import RefRecord, Refs
+from gradient.store.ref_record import RefRecord
+from gradient.store.refs import Refs
 from tests.storage.faults import Fault, observed
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.storage.memory import MemoryStorage
 from gradient.store import refs as refs_module
-from gradient.store.refs import RefRecord, Refs
+from gradient.store.ref_record import RefRecord
+from gradient.store.refs import Refs
 from tests.storage.faults import counted, observed
 
 if TYPE_CHECKING:

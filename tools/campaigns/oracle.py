@@ -21,7 +21,7 @@ from gradient.maintenance.fsck.repair import repair
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo.repository import Repository
-from gradient.store.refs import Space
+from gradient.store.ref_record import Space
 
 Refs: TypeAlias = dict[str, list[int]]
 """What there is: for ``heads/NAME`` and ``tags/NAME`` the steps on its line, the oldest first."""

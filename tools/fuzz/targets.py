@@ -33,7 +33,7 @@ from gradient.store import pack as packs
 from gradient.store.object_store import ObjectStore
 from gradient.store.pack import Pack
 from gradient.store.pack_format import TRAILER
-from gradient.store.refs import RefRecord
+from gradient.store.ref_record import RefRecord
 from gradient.store.retention_log import RetentionRecord
 
 GOLDEN: Final = Path(__file__).resolve().parents[2] / "tests" / "format" / "golden-v1.tar"

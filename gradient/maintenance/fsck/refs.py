@@ -15,7 +15,7 @@ from gradient.objects.oid import Oid
 from gradient.repo import paths
 from gradient.storage import fs
 from gradient.store import append_log, ref_names
-from gradient.store.refs import MAX_BYTES, RefRecord, Space
+from gradient.store.ref_record import MAX_BYTES, RefRecord, Space
 
 SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
 _CLASSES: Final = Classes(
