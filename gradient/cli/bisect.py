@@ -118,9 +118,9 @@ def run(ctx: click.Context, no_file: bool) -> None:
         output.note(f"{_name(repo, oid)}: {verdict}")
         return verdict
 
-    found = bisect.search(bisection, judge)
-    _print_result(ctx, repo, found)
-    ctx.exit(0 if len(found.candidates) == 1 else 1)
+    result = bisect.search(bisection, judge)
+    _print_result(ctx, repo, result)
+    ctx.exit(0 if len(result.candidates) == 1 else 1)
 
 
 def _verdict_command(verdict: Verdict, text: str) -> click.Command:
@@ -212,9 +212,9 @@ def _judge(
 
 
 def _print_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> None:
-    found = bisection.found()
-    if found is not None:
-        _print_result(ctx, repo, found)
+    result = bisection.found()
+    if result is not None:
+        _print_result(ctx, repo, result)
         return
     oid = bisection.next()
     assert oid is not None
@@ -225,18 +225,18 @@ def _print_next(ctx: click.Context, repo: Repository, bisection: Bisection) -> N
     )
 
 
-def _print_result(ctx: click.Context, repo: Repository, found: BisectResult) -> None:
-    if len(found.candidates) > 1:
+def _print_result(ctx: click.Context, repo: Repository, result: BisectResult) -> None:
+    if len(result.candidates) > 1:
         output.line("commits were skipped; each of these may be the first bad one:")
-        output.table([(_name(repo, oid),) for oid in found.candidates])
+        output.table([(_name(repo, oid),) for oid in result.candidates])
     else:
-        output.line(f"{output.bold(_name(repo, found.first_bad))} is the first bad commit")
-    message = repo.read_commit(found.first_bad).message
+        output.line(f"{output.bold(_name(repo, result.first_bad))} is the first bad commit")
+    message = repo.read_commit(result.first_bad).message
     if message:
         output.line(f"  {message.splitlines()[0]}")
-    before, after = found.before.short, found.first_bad.short
+    before, after = result.before.short, result.first_bad.short
     output.line(f"to see its changes: gradient diff {before} {after}")
-    if len(found.candidates) == 1:
+    if len(result.candidates) == 1:
         output.line()
         try:
             ctx.invoke(diff, a=before, b=after, limit=_MOST_TENSORS)

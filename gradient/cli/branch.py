@@ -93,7 +93,7 @@ def _change(
         usage = "[OLD] NEW" if rename else "NAME" if delete else "NAME [REV]"
         raise click.UsageError(f"give {usage}", ctx)
     if not rename and not delete:
-        found = repo.resolve((*given, "latest")[1], branch=active_branch(repo))
+        resolved = repo.resolve((*given, "latest")[1], branch=active_branch(repo))
     repo.check_writable()
     if rename and len(given) == 1:
         given = (active_branch(repo), *given)
@@ -105,8 +105,10 @@ def _change(
         output.line(f"deleted branch {given[0]} (was {oid.short})")
         output.note(f"to restore it: gradient branch {given[0]} '{given[0]}@{{0}}'")
     else:
-        ref_edits.create_branch(repo, given[0], found.oid, reason=f"branch at {found.revision}")
-        output.line(f"{output.bold(given[0])} is at {found.revision}")
+        ref_edits.create_branch(
+            repo, given[0], resolved.oid, reason=f"branch at {resolved.revision}"
+        )
+        output.line(f"{output.bold(given[0])} is at {resolved.revision}")
         if given[0] in repo.refs.names(space="tags"):
             output.note(f"{given[0]} is also a tag; from now on, name the tag's commit by its id")
     repo.store.compact_indexes()
@@ -116,10 +118,10 @@ def _change(
 def _best(repo: Repository, branch: str, metric: str) -> dict[str, Any] | None:
     name, _ = split_metric(metric)
     try:
-        found = repo.resolve(f"{branch}@best:{metric}")
+        resolved = repo.resolve(f"{branch}@best:{metric}")
     except UnknownRevisionError:
         return None
-    return {"revision": f"{branch}@{found.commit.step}", "value": found.commit.metrics[name]}
+    return {"revision": f"{branch}@{resolved.commit.step}", "value": resolved.commit.metrics[name]}
 
 
 def describe(repo: Repository, history: History, each: Summary, active: str) -> dict[str, Any]:

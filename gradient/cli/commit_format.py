@@ -24,7 +24,7 @@ JSON_FIELDS = (
 """The JSON fields of a commit."""
 
 
-class Describer:
+class CommitFormatter:
     """Formats the commits of one repo, with their current names."""
 
     def __init__(self, repo: Repository, active: str) -> None:
@@ -72,16 +72,16 @@ class Describer:
         forgotten = self._is_forgotten(oid)
         words = [output.dim(oid.short), revision if forgotten else output.bold(revision)]
         words += [self.decoration(oid)] if oid in self._refs else []
-        words += [f"({self._lost(oid)})"] if oid in self._dropped else []
+        words += [f"({self._dropped_text(oid)})"] if oid in self._dropped else []
         words += ["(not finite)"] if commit.finite is False else []
         words += commit.message.splitlines()[:1]
-        line = "  ".join([*words, *_chosen(commit, metrics)])
+        line = "  ".join([*words, *_metric_words(commit, metrics)])
         return output.dim(click.unstyle(line)) if forgotten else line
 
     def _is_forgotten(self, oid: Oid) -> bool:
         return oid in self._dropped and self._dropped[oid].components is None
 
-    def _lost(self, oid: Oid) -> str:
+    def _dropped_text(self, oid: Oid) -> str:
         """Describe the dropped components."""
         components = self._dropped[oid].components
         return "forgotten" if components is None else f"without {', '.join(components)}"
@@ -101,8 +101,12 @@ class Describer:
         if oid in self._dropped:
             dropped = self._dropped[oid]
             day, policy = dropped.time.partition("T")[0], dropped.policy
-            yield f"kept     {self._lost(oid)} since {day}: gradient forget {policy}"
-        numbers = [*_chosen(commit, metrics)] if metrics else [*_chosen(commit, commit.metrics)]
+            yield f"kept     {self._dropped_text(oid)} since {day}: gradient forget {policy}"
+        numbers = (
+            [*_metric_words(commit, metrics)]
+            if metrics
+            else [*_metric_words(commit, commit.metrics)]
+        )
         if numbers:
             yield f"metrics  {'  '.join(numbers)}"
         if commit.finite is False:
@@ -111,7 +115,7 @@ class Describer:
             yield ""
             yield from (f"    {line}" for line in commit.message.splitlines())
 
-    def gap(self, commit: CommitRecord) -> Iterator[str]:
+    def unreadable_lines(self, commit: CommitRecord) -> Iterator[str]:
         """Yield a line for each commit before this one that cannot be read."""
         oid = commit.link.parent
         while oid in self._repo.inferred_parents:
@@ -133,5 +137,5 @@ def value(number: int | float | None) -> str:
     return "-" if number is None else f"{number:.6g}" if isinstance(number, float) else str(number)
 
 
-def _chosen(commit: CommitRecord, metrics: Iterable[str]) -> Iterator[str]:
+def _metric_words(commit: CommitRecord, metrics: Iterable[str]) -> Iterator[str]:
     return (f"{name}={value(commit.metrics.get(name))}" for name in metrics)

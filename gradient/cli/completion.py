@@ -22,10 +22,10 @@ def command(ctx: click.Context, shell: str) -> None:
     zsh:   eval "$(gradient completion zsh)"                  in ~/.zshrc
     fish:  gradient completion fish > ~/.config/fish/completions/gradient.fish
     """
-    found = get_completion_class(shell)
-    assert found is not None
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
     root = ctx.find_root().command
-    output.line(found(root, {}, "gradient", "_GRADIENT_COMPLETE").source().rstrip())
+    output.line(completion_class(root, {}, "gradient", "_GRADIENT_COMPLETE").source().rstrip())
     if shell == "bash":
         # Otherwise bash splits main@100 into three words.
         output.line("COMP_WORDBREAKS=${COMP_WORDBREAKS//@}")

@@ -87,13 +87,13 @@ def command(
         len({*before.tensors.get(name, {}), *after.tensors.get(name, {})}) for name in components
     )
     with output.progress("tensors", total) as advance:
-        found = compare(before, after, optimizer=optimizer, progress=advance)
+        comparison = compare(before, after, optimizer=optimizer, progress=advance)
     if html is not None:
-        fs.replace_file(fs.absolute(html), page(found).encode("utf-8"))
+        fs.replace_file(fs.absolute(html), page(comparison).encode("utf-8"))
     if as_json:
-        output.document(_document(found))
+        output.document(_document(comparison))
         return
-    output.pages(_lines(found, stat=stat, limit=limit))
+    output.pages(_lines(comparison, stat=stat, limit=limit))
     if html is not None:
         output.line(f"\na page with a heat map: {html}")
 
@@ -119,32 +119,32 @@ def _side(ctx: click.Context, text: str, *, optimizer: bool) -> Side:
         text = str(mark.commit)  # a thin file names its commit
     repo = find_repository(ctx)
     try:
-        found = repo.resolve(text, branch=active_branch(repo))
+        resolved = repo.resolve(text, branch=active_branch(repo))
     except UnknownRevisionError:
         if not text.endswith(SUFFIXES):
             raise
         raise NotFoundError(f"there is no file {text}") from None
-    name = f"{found.revision} ({found.oid.short})"
-    return revision_side(repo, found.oid, name, optimizer=optimizer)
+    name = f"{resolved.revision} ({resolved.oid.short})"
+    return revision_side(repo, resolved.oid, name, optimizer=optimizer)
 
 
-def _lines(found: Comparison, *, stat: bool, limit: int) -> Iterator[str]:
-    yield from _facts(found)
-    for name, difference in found.tensors.items():
+def _lines(comparison: Comparison, *, stat: bool, limit: int) -> Iterator[str]:
+    yield from _facts(comparison)
+    for name, difference in comparison.tensors.items():
         yield from _summary(name, difference)
         yield from _layers(difference) if stat else _tensors(difference, limit)
 
 
-def _facts(found: Comparison) -> Iterator[str]:
-    yield f"{output.bold(found.before)} → {output.bold(found.after)}"
+def _facts(comparison: Comparison) -> Iterator[str]:
+    yield f"{output.bold(comparison.before)} → {output.bold(comparison.after)}"
     section = None
     rows: list[tuple[str, ...]] = []
-    for fact in found.facts:
+    for fact in comparison.facts:
         name = "" if fact.section == section else fact.section
         section = fact.section
         rows.append((name, fact.name, _cell(fact.before), "→", _cell(fact.after)))
     yield from output.aligned(rows, indent=2)
-    others = [f"{name} {how}" for name, how in found.components.items() if how != "differs"]
+    others = [f"{name} {how}" for name, how in comparison.components.items() if how != "differs"]
     if others:
         yield output.dim(f"  components: {', '.join(others)}")
 
@@ -225,10 +225,10 @@ def _cell(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def _document(found: Comparison) -> dict[str, Any]:
+def _document(comparison: Comparison) -> dict[str, Any]:
     return {
-        "before": found.before,
-        "after": found.after,
+        "before": comparison.before,
+        "after": comparison.after,
         "facts": [
             {
                 "section": fact.section,
@@ -236,16 +236,16 @@ def _document(found: Comparison) -> dict[str, Any]:
                 "before": _json(fact.before),
                 "after": _json(fact.after),
             }
-            for fact in found.facts
+            for fact in comparison.facts
         ],
-        "components": dict(found.components),
+        "components": dict(comparison.components),
         "tensors": {
             name: [_tensor(each) for each in difference.tensors]
-            for name, difference in found.tensors.items()
+            for name, difference in comparison.tensors.items()
         },
         "layers": {
             name: [_layer(each) for each in difference.layers]
-            for name, difference in found.tensors.items()
+            for name, difference in comparison.tensors.items()
         },
     }
 

@@ -67,20 +67,20 @@ def command(
             param_hint="PATH",
         )
     repo = find_repository(ctx)
-    found = repo.resolve(rev, branch=active_branch(repo))
+    resolved = repo.resolve(rev, branch=active_branch(repo))
     # Imported here because it needs torch, and the checks above do not.
     from gradient.view.export import Selection, export
 
     selection = Selection(components, weights_only, match, dtype)
     try:
         with output.log_lines(logging.INFO):
-            done = export(repo, found.oid, path, selection, force=force)
+            exported = export(repo, resolved.oid, path, selection, force=force)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    output.line(f"{found.revision} ({found.oid.short}) exported to {path}")
-    for name, kept in done.dropped.items():
+    output.line(f"{resolved.revision} ({resolved.oid.short}) exported to {path}")
+    for name, kept in exported.dropped.items():
         output.note(f"{name} is tied to {kept} and written under that name")
-    output.line(f"to load it: {done.load.replace(done.path, path)}")
+    output.line(f"to load it: {exported.load.replace(exported.path, path)}")
 
 
 def _suffix(path: str) -> str:

@@ -102,24 +102,24 @@ def command(
         raise click.UsageError(str(error), ctx) from None
     repo = find_repository(ctx)
     with collection_progress() as progress:
-        done = forget(repo, keep, grace=grace, dry_run=dry_run, progress=progress)
+        result = forget(repo, keep, grace=grace, dry_run=dry_run, progress=progress)
     if not dry_run:
         follow_refs(repo)
     if as_json:
-        output.document(_document(done, keep, dry_run=dry_run))
+        output.document(_document(result, keep, dry_run=dry_run))
     else:
-        _print(done, keep, dry_run=dry_run)
-        print_trash(repo, done.collected, grace, dry_run=dry_run)
+        _print(result, keep, dry_run=dry_run)
+        print_trash(repo, result.collected, grace, dry_run=dry_run)
 
 
-def _document(done: ForgetResult, keep: Keep, *, dry_run: bool) -> dict[str, Any]:
-    plan = done.plan
+def _document(result: ForgetResult, keep: Keep, *, dry_run: bool) -> dict[str, Any]:
+    plan = result.plan
     return {
         "kept": [{**_named(entry), "reasons": [*reasons]} for entry, reasons in plan.kept],
         "forgotten": [_named(entry) for entry in plan.leaving],
         "gone": plan.gone,
         "policy": keep.words,
-        "collected": document(done.collected, dry_run=dry_run),
+        "collected": document(result.collected, dry_run=dry_run),
     }
 
 
@@ -127,8 +127,8 @@ def _named(entry: Entry) -> dict[str, Any]:
     return {"id": str(entry.oid), "revision": entry.revision}
 
 
-def _print(done: ForgetResult, keep: Keep, *, dry_run: bool) -> None:
-    plan, collected = done.plan, done.collected
+def _print(result: ForgetResult, keep: Keep, *, dry_run: bool) -> None:
+    plan, collected = result.plan, result.collected
     rows = [
         (output.bold(entry.revision), output.dim(entry.oid.short), ", ".join(reasons))
         for entry, reasons in plan.kept

@@ -113,8 +113,8 @@ def command(
             ctx,
         )
     repo = find_repository(ctx)
-    found = repo.resolve(ref, branch=active_branch(repo))
-    repo.check_kept(found.oid, components=() if reset_optimizer else ("optimizer",))
+    resolved = repo.resolve(ref, branch=active_branch(repo))
+    repo.check_kept(resolved.oid, components=() if reset_optimizer else ("optimizer",))
     BranchWriter.create(repo, branch)
     repo.check_writable()
     if argv:
@@ -128,8 +128,8 @@ def command(
             id=uuid.uuid4().hex,
         )
         launch.start(ctx, location, handoff, argv)
-    made = fork_commit(repo, found, branch, message=message)
-    repo.set_head(made.branch)
-    add_commit(repo, made.commit)
-    output.line(f"{output.bold(f'{branch}@{found.commit.step}')} from {found.revision}")
+    published = fork_commit(repo, resolved, branch, message=message)
+    repo.set_head(published.branch)
+    add_commit(repo, published.commit)
+    output.line(f"{output.bold(f'{branch}@{resolved.commit.step}')} from {resolved.revision}")
     output.note(f"now on branch {branch}; to train on it: gradient resume {branch} -- CMD")

@@ -215,8 +215,8 @@ def _print(report: FsckReport, repaired: Repaired | None, seconds: float) -> Non
     )
     if not report.complete:
         output.line("not all contents were checked; others may be damaged too")
-    found = {"error": report.count("error"), "warning": report.count("warning")}
-    counts = [output.plural(count, word) for word, count in found.items() if count]
+    totals = {"error": report.count("error"), "warning": report.count("warning")}
+    counts = [output.plural(count, word) for word, count in totals.items() if count]
     output.line(", ".join(counts) if counts else "nothing is wrong")
 
 

@@ -60,36 +60,36 @@ def command(
         _undo(repo, as_json=as_json)
         return
     with collection_progress() as progress:
-        done = garbage_collection.collect(
+        result = garbage_collection.collect(
             repo, grace=grace, dry_run=dry_run, recompress=recompress, progress=progress
         )
     if as_json:
-        output.document(document(done, dry_run=dry_run))
+        output.document(document(result, dry_run=dry_run))
         return
-    _print(done, dry_run=dry_run)
-    print_trash(repo, done, grace, dry_run=dry_run)
+    _print(result, dry_run=dry_run)
+    print_trash(repo, result, grace, dry_run=dry_run)
 
 
-def _print(done: GcResult, *, dry_run: bool) -> None:
+def _print(result: GcResult, *, dry_run: bool) -> None:
     output.line(
-        f"{output.plural(done.commits, 'commit')} kept, in {output.plural(done.packs, 'pack')} of "
-        f"{output.size(done.stored_bytes)}"
+        f"{output.plural(result.commits, 'commit')} kept, in {output.plural(result.packs, 'pack')} "
+        f"of {output.size(result.stored_bytes)}"
     )
     would_be = "would be " if dry_run else ""
-    if done.dead or done.rewritten:
+    if result.dead or result.rewritten:
         output.line(
-            f"{output.plural(done.dead, 'unreachable pack')} {would_be}moved to the trash, "
-            f"{done.rewritten:,} {would_be}rewritten: saves {output.size(done.saved_bytes)} once "
-            f"the trash is empty"
+            f"{output.plural(result.dead, 'unreachable pack')} {would_be}moved to the trash, "
+            f"{result.rewritten:,} {would_be}rewritten: saves {output.size(result.saved_bytes)} "
+            f"once the trash is empty"
         )
     else:
         output.line("nothing to collect")
-    if done.restored:
-        output.line(f"{output.plural(done.restored, 'pack')} brought back from the trash")
-    if done.removed:
+    if result.restored:
+        output.line(f"{output.plural(result.restored, 'pack')} brought back from the trash")
+    if result.removed:
         output.line(
-            f"{output.plural(done.removed, 'pack')} in the trash {would_be}removed for good: "
-            f"{output.size(done.freed_bytes)}"
+            f"{output.plural(result.removed, 'pack')} in the trash {would_be}removed for good: "
+            f"{output.size(result.freed_bytes)}"
         )
 
 

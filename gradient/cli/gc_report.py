@@ -61,15 +61,15 @@ def collection_progress() -> Iterator[Progress]:
         yield advance
 
 
-def document(done: GcResult, *, dry_run: bool) -> dict[str, Any]:
+def document(result: GcResult, *, dry_run: bool) -> dict[str, Any]:
     """Return the JSON fields of a collection."""
-    facts = {name: getattr(done, name) for name in GcResult.__dataclass_fields__}
+    facts = {name: getattr(result, name) for name in GcResult.__dataclass_fields__}
     return {**facts, "dry_run": dry_run}
 
 
-def print_trash(repo: Repository, done: GcResult, grace: float, *, dry_run: bool) -> None:
+def print_trash(repo: Repository, result: GcResult, grace: float, *, dry_run: bool) -> None:
     """Print the contents of the trash, how to free it, and what was not done."""
-    if done.in_trash and not dry_run:
+    if result.in_trash and not dry_run:
         since = [garbage_collection.since_of(name) for _, name in packs.trashed(repo.storage)]
         times = [each for each in since if each is not None]
         day = ""
@@ -77,14 +77,14 @@ def print_trash(repo: Repository, done: GcResult, grace: float, *, dry_run: bool
             until = datetime.fromtimestamp(max(times), UTC) + timedelta(seconds=grace)
             day = f" until {until:%Y-%m-%d %H:%M} UTC"
         output.line(
-            f"in the trash{day}: {output.plural(done.in_trash, 'pack')}, "
-            f"{output.size(done.in_trash_bytes)}"
+            f"in the trash{day}: {output.plural(result.in_trash, 'pack')}, "
+            f"{output.size(result.in_trash_bytes)}"
         )
         output.line("bring it back: gradient gc --undo; free it now: gradient gc --grace 0")
-    if done.full:
+    if result.full:
         output.note("the disk is too full to do all of it; free some space, then run this again")
-    if done.waiting:
+    if result.waiting:
         output.note(
-            f"{output.plural(done.waiting, 'writer')} did not finish in time: nothing was removed "
-            f"for good; run this again later"
+            f"{output.plural(result.waiting, 'writer')} did not finish in time: nothing was "
+            f"removed for good; run this again later"
         )

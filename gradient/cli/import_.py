@@ -89,16 +89,16 @@ def _import_history(ctx: click.Context, path: str) -> None:
         _new_repo(workspace, name, source.description) as repo,
         output.progress("checkpoints", len(source.checkpoints)) as advance,
     ):
-        done = import_history(source, repo, progress=advance)
+        result = import_history(source, repo, progress=advance)
     target = str(PurePath(workspace, name))
     _write_view(target)
-    output.line(f"{output.plural(done.commits, 'commit')} in {output.bold(name)} at {target}")
-    if done.lossy:
+    output.line(f"{output.plural(result.commits, 'commit')} in {output.bold(name)} at {target}")
+    if result.lossy:
         output.note(
-            f"{len(done.lossy):,} of them are deltas of the published package, imported as it "
-            f"would restore them and marked as lossy: {_some(done.lossy)}"
+            f"{len(result.lossy):,} of them are deltas of the published package, imported as it "
+            f"would restore them and marked as lossy: {_some(result.lossy)}"
         )
-    for text in done.notes:
+    for text in result.notes:
         output.note(text)
 
 
@@ -111,35 +111,35 @@ def _import_checkpoints(
     from gradient.integrations.formats import find
     from gradient.integrations.import_checkpoints import ImportResult, import_checkpoints
 
-    found = [each for path in paths for each in find(path)]
+    checkpoints = [each for path in paths for each in find(path)]
     into = branch or str(DEFAULT_BRANCH)
 
     def import_into(repo: Repository) -> ImportResult:
-        with output.progress("checkpoints", len(found)) as advance:
+        with output.progress("checkpoints", len(checkpoints)) as advance:
             return import_checkpoints(
-                repo, found, branch=into, onto=branch is not None, step=step, progress=advance
+                repo, checkpoints, branch=into, onto=branch is not None, step=step, progress=advance
             )
 
     if existing is not None:
-        done = import_into(existing)
+        result = import_into(existing)
         target = existing.path
     else:
-        with _new_repo(workspace, name, _describe(found)) as repo:
-            done = import_into(repo)
+        with _new_repo(workspace, name, _describe(checkpoints)) as repo:
+            result = import_into(repo)
         target = str(PurePath(workspace, name))
     _write_view(target)
-    first, last = done.steps[0], done.steps[-1]
+    first, last = result.steps[0], result.steps[-1]
     steps = f"step {last}" if first == last else f"steps {first} to {last}"
-    count = output.plural(len(done.steps), "commit")
+    count = output.plural(len(result.steps), "commit")
     output.line(
-        f"{count} ({steps}) on {done.branch} in {output.bold(PurePath(target).name)} at {target}"
+        f"{count} ({steps}) on {result.branch} in {output.bold(PurePath(target).name)} at {target}"
     )
-    for text in done.notes:
+    for text in result.notes:
         output.note(text)
 
 
-def _describe(found: list[FoundCheckpoint]) -> str:
-    return f"imported from {PurePath(found[0].path).name}"
+def _describe(checkpoints: list[FoundCheckpoint]) -> str:
+    return f"imported from {PurePath(checkpoints[0].path).name}"
 
 
 def _open_existing(ctx: click.Context) -> Repository | None:

@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 import click
 
 from gradient.cli import output
-from gradient.cli.commit_format import JSON_FIELDS, Describer
+from gradient.cli.commit_format import JSON_FIELDS, CommitFormatter
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, location_options
@@ -112,25 +112,25 @@ def command(
         else:
             output.note(f"no commits yet; the active branch is {active}")
         return
-    chosen = _chosen(repo, revs, active, all_refs=all_refs, graph=graph)
+    selected = _select(repo, revs, active, all_refs=all_refs, graph=graph)
     if since is not None:
         # In one history, times decrease unless a clock was set; a graph must have no gaps.
         test = takewhile if graph else filter
-        chosen = test(lambda each: each[1].time >= since, chosen)
-    commits = islice(chosen, most)
-    describer = Describer(repo, active)
+        selected = test(lambda each: each[1].time >= since, selected)
+    commits = islice(selected, most)
+    formatter = CommitFormatter(repo, active)
     if as_json:
-        listed = [describer.document(*each) for each in commits]
-        output.document({"commits": listed, "unreadable": describer.unreadable})
+        listed = [formatter.document(*each) for each in commits]
+        output.document({"commits": listed, "unreadable": formatter.unreadable})
     elif graph:
-        output.pages(_graph(repo, describer, commits, metrics, oneline=oneline))
+        output.pages(_graph(repo, formatter, commits, metrics, oneline=oneline))
     elif oneline:
-        output.pages(_lines(describer, commits, metrics))
+        output.pages(_lines(formatter, commits, metrics))
     else:
-        output.pages(_paragraphs(describer, commits, metrics))
+        output.pages(_paragraphs(formatter, commits, metrics))
 
 
-def _chosen(
+def _select(
     repo: Repository, revs: tuple[str, ...], active: str, *, all_refs: bool, graph: bool
 ) -> Iterator[tuple[Oid, CommitRecord]]:
     if len(revs) == 1 and revision_grammar.is_range(revs[0]) and not all_refs:
@@ -148,27 +148,31 @@ def _chosen(
 
 
 def _lines(
-    describer: Describer, commits: Iterable[tuple[Oid, CommitRecord]], metrics: tuple[str, ...]
+    formatter: CommitFormatter,
+    commits: Iterable[tuple[Oid, CommitRecord]],
+    metrics: tuple[str, ...],
 ) -> Iterator[str]:
     for oid, commit in commits:
-        yield describer.line(oid, commit, metrics)
-        yield from describer.gap(commit)
+        yield formatter.line(oid, commit, metrics)
+        yield from formatter.unreadable_lines(commit)
 
 
 def _paragraphs(
-    describer: Describer, commits: Iterable[tuple[Oid, CommitRecord]], metrics: tuple[str, ...]
+    formatter: CommitFormatter,
+    commits: Iterable[tuple[Oid, CommitRecord]],
+    metrics: tuple[str, ...],
 ) -> Iterator[str]:
     for number, each in enumerate(commits):
         if number:
             yield ""
-        yield from describer.paragraph(*each, metrics)
-        if gap := [*describer.gap(each[1])]:
+        yield from formatter.paragraph(*each, metrics)
+        if gap := [*formatter.unreadable_lines(each[1])]:
             yield from ("", *gap)
 
 
 def _graph(
     repo: Repository,
-    describer: Describer,
+    formatter: CommitFormatter,
     commits: Iterable[tuple[Oid, CommitRecord]],
     metrics: tuple[str, ...],
     *,
@@ -178,11 +182,13 @@ def _graph(
     rows = topo_order.draw((oid, topo_order.parents(repo, oid)) for oid, _ in listed)
     for (above, own), each in zip(rows, listed, strict=True):
         yield from above
-        lines = iter([describer.line(*each, metrics)])
+        lines = iter([formatter.line(*each, metrics)])
         if not oneline:
-            lines = describer.paragraph(*each, metrics)
+            lines = formatter.paragraph(*each, metrics)
         yield f"{own}  {next(lines)}"
         beside = own.replace("*", "|")
-        yield from (f"{beside}  {line}".rstrip() for line in (*lines, *describer.gap(each[1])))
+        yield from (
+            f"{beside}  {line}".rstrip() for line in (*lines, *formatter.unreadable_lines(each[1]))
+        )
         if not oneline:
             yield beside

@@ -62,22 +62,22 @@ def command(ctx: click.Context, rev: str, path: str, recursive: bool, as_json: b
       gradient ls-tree -R main@100 model
     """
     repo = find_repository(ctx)
-    found = repo.resolve(rev, branch=active_branch(repo))
-    node: Json = {"tree": str(found.commit.tree)}
+    resolved = repo.resolve(rev, branch=active_branch(repo))
+    node: Json = {"tree": str(resolved.commit.tree)}
     parts = [part for part in path.split("/") if part]
-    repo.check_kept(found.oid, components=parts[:1] or None)
+    repo.check_kept(resolved.oid, components=parts[:1] or None)
     for depth, part in enumerate(parts):
         tree = _tree(repo, node)
         if not isinstance(tree, Tree) or part not in tree.entries:
             there = [*tree.entries][:5] if isinstance(tree, Tree) else []
             names = f"; it has {', '.join(there)}" if there else ""
             raise NotFoundError(
-                f"{'/'.join(parts[:depth]) or found.commit.revision} has no {part!r}{names}"
+                f"{'/'.join(parts[:depth]) or resolved.commit.revision} has no {part!r}{names}"
             )
         node = tree.entries[part]
     rows = _rows(repo, node, "/".join(parts), recursive=recursive)
     if as_json:
-        output.document({"id": str(found.oid), "entries": [asdict(row) for row in rows]})
+        output.document({"id": str(resolved.oid), "entries": [asdict(row) for row in rows]})
         return
     output.pages(
         output.aligned((row.kind, output.size(row.bytes), _form(row), row.path) for row in rows)

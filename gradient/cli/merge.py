@@ -95,7 +95,7 @@ def command(
     merge.check(models)
     rule: Rule = merge.slerp(factors[1]) if how == "slerp" else merge.linear(factors)
     with output.progress("tensors", len(models[0].tensors)) as advance:
-        made = merge_commit(
+        published = merge_commit(
             repo,
             writer,
             sources,
@@ -103,11 +103,13 @@ def command(
             how=record,
             message=message or f"merge of {', '.join(revs)} by {how}",
         )
-    for text in made.warnings:
+    for text in published.warnings:
         output.note(text)
-    add_commit(repo, made.commit)
-    revision = f"{made.branch}@{sources[0].commit.step}"
-    output.line(f"{output.bold(revision)} ({made.commit.short}) from {', '.join(revs)} by {how}")
+    add_commit(repo, published.commit)
+    revision = f"{published.branch}@{sources[0].commit.step}"
+    output.line(
+        f"{output.bold(revision)} ({published.commit.short}) from {', '.join(revs)} by {how}"
+    )
     output.note(
         f"it has no optimizer state; to train from it: engine.resume({revision!r}, "
         f'components=("model",)), or strict=False'

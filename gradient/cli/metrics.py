@@ -60,24 +60,24 @@ def command(
     for text in revs or ("latest",):
         oids.update(dict.fromkeys(reversed(repo.resolve_range(text, branch=active).oids)))
     commits = [(oid, repo.read_commit(oid)) for oid in oids]
-    found = {name for _, commit in commits for name in commit.metrics}
-    names = [name for name in selected if name in found] if selected else sorted(found)
-    chosen = [
+    recorded = {name for _, commit in commits for name in commit.metrics}
+    names = [name for name in selected if name in recorded] if selected else sorted(recorded)
+    shown = [
         (oid, commit) for oid, commit in commits if not commit.metrics.keys().isdisjoint(names)
     ]
     if most is not None:
-        chosen = chosen[max(len(chosen) - most, 0) :]
+        shown = shown[max(len(shown) - most, 0) :]
     if as_json:
-        output.document({"metrics": names, "commits": [_describe(*each, names) for each in chosen]})
+        output.document({"metrics": names, "commits": [_describe(*each, names) for each in shown]})
     elif as_csv:
-        output.pages(_csv(chosen, names))
-    elif chosen:
+        output.pages(_csv(shown, names))
+    elif shown:
         head = [("commit", *names)]
-        rows = [(commit.revision, *_cells(commit, names)) for _, commit in chosen]
+        rows = [(commit.revision, *_cells(commit, names)) for _, commit in shown]
         output.pages(output.aligned([*head, *rows]))
     else:
-        there = f"no metric {', '.join(selected)}; recorded: {', '.join(sorted(found))}"
-        output.note(there if selected and found else "no metrics recorded")
+        there = f"no metric {', '.join(selected)}; recorded: {', '.join(sorted(recorded))}"
+        output.note(there if selected and recorded else "no metrics recorded")
 
 
 def _describe(oid: Oid, commit: CommitRecord, names: list[str]) -> dict[str, Any]:

@@ -35,13 +35,13 @@ def command(ctx: click.Context, rev: str, branch: str | None) -> None:
     """
     repo = find_repository(ctx)
     name = branch or active_branch(repo)
-    found = repo.resolve(rev, branch=name)
+    resolved = repo.resolve(rev, branch=name)
     repo.check_writable()
     reason = f"reset to {rev}"
-    aside = ref_edits.reset_branch(repo, name, found.oid, reason=reason)
+    aside = ref_edits.reset_branch(repo, name, resolved.oid, reason=reason)
     repo.store.compact_indexes()
     follow_refs(repo)
-    revision = output.bold(f"{name}@{found.commit.step}")
-    output.line(f"{name} is at {revision} ({found.oid.short})")
+    revision = output.bold(f"{name}@{resolved.commit.step}")
+    output.line(f"{name} is at {revision} ({resolved.oid.short})")
     if aside is not None:
         output.note(f"the old tip is set aside as {aside}; to go back: gradient reset {aside}")

@@ -41,13 +41,13 @@ def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
     """
     repo = find_repository(ctx)
     active = active_branch(repo)
-    found = repo.resolve(ref, branch=active)
-    repo.check_kept(found.oid, components=() if reset_optimizer else ("optimizer",))
+    resolved = repo.resolve(ref, branch=active)
+    repo.check_kept(resolved.oid, components=() if reset_optimizer else ("optimizer",))
     location = find_location(ctx)
     handoff = Handoff(
         workspace=location.workspace,
         repo=location.repo_name,
-        branch=found.branch or active,
+        branch=resolved.branch or active,
         resume=ref,
         reset_optimizer=reset_optimizer,
     )

@@ -11,7 +11,7 @@ import click
 
 from gradient.checkpoint.chunk_walk import contents
 from gradient.cli import output
-from gradient.cli.commit_format import JSON_FIELDS, Describer
+from gradient.cli.commit_format import JSON_FIELDS, CommitFormatter
 from gradient.cli.completion_words import complete_revision
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, location_options
@@ -47,41 +47,41 @@ def command(ctx: click.Context, rev: str, as_json: bool) -> None:
     """
     repo = find_repository(ctx)
     active = active_branch(repo)
-    found = repo.resolve(rev, branch=active)
-    describer = Describer(repo, active)
-    components = _components(repo, found)
+    resolved = repo.resolve(rev, branch=active)
+    formatter = CommitFormatter(repo, active)
+    components = _components(repo, resolved)
     facts = {
-        name: read_facts(repo.store, getattr(found.commit, name))
+        name: read_facts(repo.store, getattr(resolved.commit, name))
         for name in ("hparams", "environment", "fork")
     }
     if as_json:
         output.document(
             {
-                "commit": describer.document(found.oid, found.commit),
+                "commit": formatter.document(resolved.oid, resolved.commit),
                 "components": components,
                 **{name: _plain(value) for name, value in facts.items()},
             }
         )
         return
-    lines = [*describer.paragraph(found.oid, found.commit), "", *_table(components)]
+    lines = [*formatter.paragraph(resolved.oid, resolved.commit), "", *_table(components)]
     for name, value in facts.items():
         if value:
             lines += ["", name, *output.aligned(_facts(value), indent=2)]
     output.pages(lines)
 
 
-def _components(repo: Repository, found: Resolved) -> dict[str, dict[str, Any]]:
+def _components(repo: Repository, resolved: Resolved) -> dict[str, dict[str, Any]]:
     """Describe the components that were not dropped."""
-    dropped = repo.dropped().get(found.oid)
+    dropped = repo.dropped().get(resolved.oid)
     if dropped is not None and dropped.components is None:
         return {}
     lost = () if dropped is None else dropped.components or ()
-    root = trees.parse(repo.store.read(found.commit.tree, Kind.TREE))
+    root = trees.parse(repo.store.read(resolved.commit.tree, Kind.TREE))
     entries = root.entries if isinstance(root, Tree) else {}
     entries = {name: entry for name, entry in entries.items() if name not in lost}
     dtypes: dict[str, Counter[str]] = {name: Counter() for name in entries}
     counts: Counter[str] = Counter()
-    for content in contents(repo.store, found.commit.tree, without=lost):
+    for content in contents(repo.store, resolved.commit.tree, without=lost):
         # A path is the component's name, then a dot or a bracket; names may hold dots themselves.
         name = max((each for each in entries if content.path.startswith(each)), key=len)
         dtypes[name][content.dtype or "data"] += content.nbytes

@@ -194,11 +194,11 @@ class _View:
 
 def _view(repo_path: str) -> _View:
     """Check which files of the manifest exist, with one listing of the folder."""
-    raw = json_files.read_bytes(paths.beside(repo_path, paths.MANIFEST))
-    if raw is None:
+    manifest = json_files.read_bytes(paths.beside(repo_path, paths.MANIFEST))
+    if manifest is None:
         return _View(1, elsewhere=False)  # without it, the other files are unknown
     try:
-        entries = json.loads(raw).get("checkpoints", [])
+        entries = json.loads(manifest).get("checkpoints", [])
         listed = {PurePath(entry["file"]) for entry in entries if entry.get("file")}
     except (ValueError, TypeError, KeyError, AttributeError):
         # A torn manifest is no error: the next commit rewrites it.

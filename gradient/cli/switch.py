@@ -39,9 +39,9 @@ def command(ctx: click.Context, branch: str, rev: str | None, create: bool) -> N
     repo = find_repository(ctx)
     branch_names.check_branch_name(branch)
     if create:
-        found = repo.resolve(rev or "latest", branch=active_branch(repo))
+        resolved = repo.resolve(rev or "latest", branch=active_branch(repo))
         repo.check_writable()
-        ref_edits.create_branch(repo, branch, found.oid, reason=f"branch at {found.revision}")
+        ref_edits.create_branch(repo, branch, resolved.oid, reason=f"branch at {resolved.revision}")
         repo.store.compact_indexes()
         follow_refs(repo)
     elif branch not in repo.branches():

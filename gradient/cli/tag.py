@@ -61,10 +61,10 @@ def command(
         oid = ref_edits.delete_tag(repo, name)
         output.line(f"deleted tag {name} (was {oid.short})")
         return
-    found = repo.resolve(rev or "latest", branch=active_branch(repo))
-    ref_edits.create_tag(repo, name, found.oid, reason=message or "tag", force=force)
+    resolved = repo.resolve(rev or "latest", branch=active_branch(repo))
+    ref_edits.create_tag(repo, name, resolved.oid, reason=message or "tag", force=force)
     repo.store.compact_indexes()
-    output.line(f"{output.bold(name)} is {found.revision} ({found.oid.short})")
+    output.line(f"{output.bold(name)} is {resolved.revision} ({resolved.oid.short})")
     if name in repo.branches():
         output.note(
             f"{name} is also a branch, which takes precedence: name the tag's commit by its id"

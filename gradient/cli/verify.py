@@ -85,8 +85,8 @@ def command(ctx: click.Context, revs: str, keep: bool, scratch: str | None, as_j
     start, end = _resolve(repo, revs)
     # The command has a session of its own, so the terminal does not end it with this process.
     with launch.exit_on_signal():
-        found = _verify(repo, start, end, argv, scratch=scratch, keep=keep, as_json=as_json)
-    ctx.exit(0 if found.identical else 1)
+        result = _verify(repo, start, end, argv, scratch=scratch, keep=keep, as_json=as_json)
+    ctx.exit(0 if result.identical else 1)
 
 
 def _verify(
@@ -105,13 +105,13 @@ def _verify(
         # Imported here because it needs torch, and the code above does not.
         from gradient.engine.verify import Stretch, outcome
 
-        found = outcome(Stretch(repo, start, end), Stretch(again, base, reached_oid))
-        report = _report(repo, start, end, again.read_commit(reached_oid), found)
+        result = outcome(Stretch(repo, start, end), Stretch(again, base, reached_oid))
+        report = _report(repo, start, end, again.read_commit(reached_oid), result)
         if as_json:
             output.document(report)
         else:
-            _print(report, found)
-        return found
+            _print(report, result)
+        return result
     finally:
         if keep:
             output.note(f"the scratch repo is in {folder}")
@@ -168,14 +168,14 @@ def _run_again(
 def _committed(scratch: Repository, base: Oid, step: int, count: int) -> Oid | None:
     """Return the `count`-th commit of a step on any branch, not counting `base`."""
     for tip in scratch.tips().values():
-        found: list[Oid] = []
+        matching: list[Oid] = []
         for oid, commit in scratch.walk(tip):
             if oid == base or commit.step < step:
                 break
             if commit.step == step:
-                found.append(oid)
-        if len(found) >= count:
-            return found[-count]
+                matching.append(oid)
+        if len(matching) >= count:
+            return matching[-count]
     return None
 
 
@@ -215,26 +215,26 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _report(
-    repo: Repository, start: Oid, end: Oid, again: CommitRecord, found: VerifyResult
+    repo: Repository, start: Oid, end: Oid, again: CommitRecord, result: VerifyResult
 ) -> dict[str, Any]:
     recorded = repo.read_commit(end)
     return {
-        "identical": found.identical,
+        "identical": result.identical,
         "from": repo.read_commit(start).revision,
         "to": recorded.revision,
         "step": recorded.step,
         "recorded_tree": str(recorded.tree),
         "tree": str(again.tree),
-        "first_differing_step": found.first_step,
+        "first_differing_step": result.first_step,
         "components": [
             {
                 "name": change.name,
                 "tensors": [_figures(each) for each in change.tensors],
                 "others": list(change.others),
             }
-            for change in found.components
+            for change in result.components
         ],
-        "causes": list(found.causes),
+        "causes": list(result.causes),
     }
 
 
@@ -249,8 +249,8 @@ def _figures(change: TensorChange) -> dict[str, Any]:
     return {"name": change.name, "status": change.status, **dict.fromkeys(figures), **plain}
 
 
-def _print(report: Mapping[str, Any], found: VerifyResult) -> None:
-    if found.identical:
+def _print(report: Mapping[str, Any], result: VerifyResult) -> None:
+    if result.identical:
         output.line(
             f"{output.bold('bit-identical')}: from {report['from']}, the command reproduced "
             f"{report['to']}"
@@ -260,7 +260,7 @@ def _print(report: Mapping[str, Any], found: VerifyResult) -> None:
     output.line(f"{output.bold('differs')} from {report['to']}, starting from {report['from']}")
     if report["first_differing_step"] is not None:
         output.line(f"  the first commit that differs: step {report['first_differing_step']}")
-    for change in found.components:
+    for change in result.components:
         output.line(f"\n{output.bold(change.name)}")
         rows = [_row(each) for each in change.tensors[:_MOST_SHOWN]]
         rows += [(name, "differs", "", "") for name in change.others[: _MOST_SHOWN - len(rows)]]
@@ -269,7 +269,7 @@ def _print(report: Mapping[str, Any], found: VerifyResult) -> None:
         if hidden:
             output.line(f"  {more(hidden)}")
     output.line("\nlikely cause")
-    for cause in found.causes:
+    for cause in result.causes:
         output.line(f"  {cause}")
 
 

@@ -43,6 +43,6 @@ def rebuild(ctx: click.Context, mode: ViewMode) -> None:
     from gradient.view.rebuild import rebuild as rebuild_view
 
     with output.log_lines(logging.WARNING), output.progress("files") as advance:
-        done = rebuild_view(repo, mode=mode, progress=lambda *_: advance(1))
-    files = output.plural(len(done.written), "file")
-    output.line(f"{files} written, {done.kept:,} kept; manifest.json is current")
+        result = rebuild_view(repo, mode=mode, progress=lambda *_: advance(1))
+    files = output.plural(len(result.written), "file")
+    output.line(f"{files} written, {result.kept:,} kept; manifest.json is current")

@@ -30,18 +30,18 @@ def command(as_json: bool) -> None:
     Example:
       gradient whoami
     """
-    found = find_credentials().login()
-    if found is None:
+    login = find_credentials().login()
+    if login is None:
         raise AuthError("not logged in; log in: gradient login")
     facts = {
-        "workspace": asdict(found.account),
-        "verify_url": found.verify_url,
-        "kept_in": found.kept_in,
-        "time": found.time,
+        "workspace": asdict(login.account),
+        "verify_url": login.verify_url,
+        "kept_in": login.kept_in,
+        "time": login.time,
     }
     if as_json:
         output.document(facts)
         return
-    shown = {f"workspace {name}": value for name, value in asdict(found.account).items()}
-    shown |= {"verified by": found.verify_url, "token in": found.kept_in, "since": found.time}
+    shown = {f"workspace {name}": value for name, value in asdict(login.account).items()}
+    shown |= {"verified by": login.verify_url, "token in": login.kept_in, "since": login.time}
     output.table([(name, value) for name, value in shown.items() if value], indent=0)

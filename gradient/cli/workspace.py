@@ -97,15 +97,15 @@ def status(ctx: click.Context, as_json: bool) -> None:
 
 def _describe(path: str) -> dict[str, Any]:
     """Return the JSON fields of one repo; `error` gives the reason if it cannot be read."""
-    found: dict[str, Any] = {"name": PurePath(path).name, "path": path, "description": None}
+    entry: dict[str, Any] = {"name": PurePath(path).name, "path": path, "description": None}
     numbers = ("checkpoints", "anchors", "deltas", "stored_bytes", "branches")
     try:
         repo = Repository.open(path)
         history = History(repo, on_damage="skip")
         weight = weigh(repo, history)
     except GradientError as error:
-        return found | dict.fromkeys(numbers) | {"error": str(error)}
-    return found | {
+        return entry | dict.fromkeys(numbers) | {"error": str(error)}
+    return entry | {
         "description": repo.config.description or "",
         "checkpoints": weight.commits,
         "anchors": weight.anchors,
