@@ -71,7 +71,8 @@ def command(ctx: click.Context, revs: str, keep: bool, scratch: str | None, as_j
 
     CMD is the training command. It runs in the current folder and resumes A in a scratch repo. It
     is stopped once it has committed the step of B, and that commit is compared with B by content
-    id. B must be a later commit of A's branch. Files that CMD writes elsewhere are written again.
+    id. A must be in the first-parent history of B. Files that CMD writes elsewhere are written
+    again.
 
     Exits with 0 if the two states are bit-identical, with 1 if they differ.
 
