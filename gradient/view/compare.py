@@ -1,4 +1,4 @@
-"""Two states side by side: first what is said about them, then their tensors."""
+"""The comparison of two states: their metadata, then their tensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Side:
     """One state: a commit, or a file."""
 
     name: str
-    """What it is called."""
+    """Its name."""
     tensors: Mapping[str, Mapping[str, TensorSource]]
     """The tensors of the components in `COMPARED` that it has, by component and name."""
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -43,16 +43,16 @@ class Fact:
     section: str
     """``hparams``, ``param groups``, ``metrics``, ``environment`` or ``code``."""
     name: str
-    """What it is called there."""
+    """Its name in the section."""
     before: Any
-    """Its value; None where it is absent."""
+    """Its value; None if it is absent."""
     after: Any
     """Its value on the other side."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What differs between two states."""
+    """The differences between two states."""
 
     before: str
     """The name of the first."""
@@ -63,7 +63,7 @@ class Comparison:
     components: Mapping[str, str]
     """``equal``, ``differs``, ``added`` or ``removed`` for each component of two commits."""
     tensors: Mapping[str, StateDiff]
-    """What changed, by component."""
+    """The changes of tensors, by component."""
 
 
 def revision_side(repo: Repository, oid: Oid, name: str, *, optimizer: bool = True) -> Side:
@@ -97,7 +97,7 @@ def revision_side(repo: Repository, oid: Oid, name: str, *, optimizer: bool = Tr
 def compare(
     before: Side, after: Side, *, optimizer: bool = False, progress: _Progress | None = None
 ) -> Comparison:
-    """Compare two sides; the optimizer's tensors only where they are asked for."""
+    """Compare two sides; with `optimizer`, the optimizer's tensors too."""
     wanted = COMPARED if optimizer else COMPARED[:1]
     return Comparison(
         before.name,

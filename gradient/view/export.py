@@ -1,6 +1,6 @@
-"""One commit as a file or folder that needs neither the store nor Gradient.
+"""The export of a commit to a file or folder that needs neither the store nor Gradient.
 
-What is written appears whole or not at all, durably, and only after every byte was verified.
+The result appears whole or not at all, durably, and only after every byte was checked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DTYPES: Final[dict[str, torch.dtype]] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-"""What weights can be converted to."""
+"""The dtypes that weights can be converted to."""
 
 ABOUT: Final = "commit.json"
 """The file that says which commit an exported folder holds; that it is there marks it as ours."""
@@ -43,12 +43,12 @@ ABOUT: Final = "commit.json"
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a commit is exported."""
+    """The part of a commit that is exported."""
 
     components: tuple[str, ...] = ()
     """Components by name; none: all of them (in a safetensors file: the model)."""
     weights_only: bool = False
-    """Whether it is the model's state dict alone."""
+    """True to export only the model's state dict."""
     match: tuple[str, ...] = ()
     """Patterns of which a weight's name must match one, as a whole or from one of its dots on."""
     dtype: str | None = None
@@ -61,7 +61,7 @@ class Selection:
         return only and (self.weights_only or bool(self.match) or bool(self.components))
 
     def check(self) -> None:
-        """Raise ConfigError for what contradicts itself."""
+        """Raise ConfigError for a contradictory selection or an unknown dtype."""
         if self.dtype is not None and self.dtype not in DTYPES:
             raise ConfigError(f"dtype={self.dtype!r}; allowed are {', '.join(DTYPES)}")
         others = [name for name in self.components if name != "model"]
@@ -71,7 +71,7 @@ class Selection:
             )
 
     def takes(self, name: str) -> bool:
-        """Whether a weight is among those that are wanted."""
+        """Return whether a weight is selected."""
         if not self.match:
             return True
         parts = name.split(".")
@@ -81,14 +81,14 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written."""
+    """The result of an export."""
 
     path: str
-    """Where it is, absolute."""
+    """The absolute path."""
     load: str
-    """The line that loads it, for somebody without Gradient."""
+    """The line of Python that loads it without Gradient."""
     dropped: Mapping[str, str]
-    """Names of tied weights that were left out, and the name their values are under."""
+    """The names of tied weights that were left out, with the name that has their values."""
 
 
 _Writer: TypeAlias = "Callable[[Repository, Oid, str, Selection], Exported]"
@@ -130,7 +130,7 @@ def export(
 
 
 def suffix_of(path: str) -> str:
-    """Return the ending that decides about the format; none for a folder."""
+    """Return the suffix, which selects the format; empty for a folder."""
     return "" if path.endswith("/") or fs.is_folder(path) else PurePath(path).suffix
 
 
@@ -153,7 +153,7 @@ def _pt(repo: Repository, oid: Oid, path: str, selection: Selection) -> Exported
 
 
 def _content(repo: Repository, oid: Oid, selection: Selection) -> Any:
-    """Return what a ``.pt`` file holds: one part alone, or the parts by name."""
+    """Return the content of a ``.pt`` file: one component, or components by name."""
     wanted = ("model",) if selection.is_weights else selection.components
     commit = repo.read_commit(oid)
     state = read_state(repo.store, commit.tree, components=wanted or None)

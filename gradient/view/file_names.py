@@ -1,4 +1,4 @@
-"""What files are called that are named after a branch or a component."""
+"""The names of files that belong to a branch or a component."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from blake3 import blake3
 
 PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
-"""What stands for itself."""
+"""The bytes that are not escaped."""
 _MOST = 200
 _HEAD = 120
 
@@ -18,9 +18,9 @@ def file_name(branch: str, step: int) -> str:
 
 
 def spelled(name: str, *, plain: frozenset[int] = PLAIN) -> str:
-    """Spell a name so that it leads nowhere in a file's name: what is not `plain` as ``%XX``.
+    """Escape a name for use in a file name: bytes that are not `plain` become ``%XX``.
 
-    One that is too long for a file ends in ``~`` and a part of its hash, which no other does.
+    A name that is too long is cut, and ends in ``~`` and a part of its hash.
     """
     octets = name.encode("utf-8")
     safe = "".join(chr(octet) if octet in plain else f"%{octet:02X}" for octet in octets)

@@ -1,4 +1,4 @@
-"""The ``ckpt_*.pt`` files of one repo: written, renamed and removed, never one of another's."""
+"""The ``ckpt_*.pt`` files of a repo; files of other programs are never changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ABANDONED: Final = 3600.0
 
 
 class ViewFolder:
-    """The visible files of a repo."""
+    """The view files of a repo."""
 
     def __init__(self, repo: Repository) -> None:
         self.repo = repo
@@ -34,7 +34,7 @@ class ViewFolder:
         return paths.beside(self.repo.path, name)
 
     def mark(self, name: str) -> Mark | None:
-        """Return the mark of a file of ours; None where there is none that counts.
+        """Return the mark of our file; None if it is missing or damaged.
 
         Raises ForeignRepoError for another program's file, and for a link or a folder.
         """
@@ -47,7 +47,7 @@ class ViewFolder:
         return found if isinstance(found, Mark) else None
 
     def marks(self) -> dict[str, Mark]:
-        """Return the marks of all files of ours."""
+        """Return the marks of all our files."""
         read = (
             (name, foreign_files.read_mark(self.path(name)))
             for name in foreign_files.checkpoint_names(self.repo.path)
@@ -55,11 +55,11 @@ class ViewFolder:
         return {name: mark for name, mark in read if isinstance(mark, Mark)}
 
     def size(self, name: str) -> int:
-        """Return a file's length; 0 where there is none."""
+        """Return a file's length; 0 if it does not exist."""
         return fs.size(self.path(name)) or 0
 
     def write_thin(self, name: str, oid: Oid) -> None:
-        """Write a thin file for a commit, in place of ours."""
+        """Write a thin file for a commit, replacing our file."""
         self.mark(name)
         content = thin.to_bytes(
             str(oid),
@@ -70,18 +70,18 @@ class ViewFolder:
         fs.replace_file(self.path(name), content)
 
     def write_full(self, name: str, oid: Oid, payload: dict[str, Any]) -> None:
-        """Write a portable payload for a commit, in place of ours."""
+        """Write a portable payload for a commit, replacing our file."""
         self.mark(name)
         mark = Mark("full", oid)
         fs.replace_file(self.path(name), lambda out: zip_comment.save(payload, out, mark))
 
     def remove(self, name: str) -> None:
-        """Remove a file of ours, if it is there."""
+        """Remove our file, if it exists."""
         if self.mark(name) is not None:
             fs.remove(self.path(name))
 
     def sweep(self, *, now: float) -> None:
-        """Remove what writers that were killed left half-written more than an hour ago."""
+        """Remove temporary files of killed writers that are older than an hour."""
         for name in fs.names(self.repo.path):
             if _TEMPORARY.fullmatch(name) is not None:
                 facts = fs.status(self.path(name))
@@ -89,15 +89,14 @@ class ViewFolder:
                     fs.remove(self.path(name))
 
     def follow(self) -> dict[str, Entry]:
-        """Give every file the name that its commit has by now; returns what each name stands for.
+        """Rename every file after its commit's present revision; return the entry of each name.
 
-        A line that was set aside takes its files along. The file of a commit that no branch leads
-        to, or whose step was committed again, goes: it can be rebuilt while the commit is there.
-        So does that of a commit that is not whole any more.
-        Copies that someone made under names of their own stay.
+        The files of a branch that was set aside are renamed with it. A file is removed if no branch
+        reaches its commit, if its step was committed again, or if its commit was forgotten. It can
+        be rebuilt as long as the commit exists. Copies under other names stay.
         """
-        # IMPORTANT: files first, then history: a file appears after its commit was acknowledged,
-        # so that one that is listed here and not known below has really lost its commit.
+        # IMPORTANT: list the files before the history. A file appears after its commit is
+        # acknowledged, so a listed file without a commit in the history has really lost it.
         marks = self.marks()
         history = History(self.repo)
         wanted = names_of(history)
@@ -115,7 +114,7 @@ class ViewFolder:
         return wanted
 
     def _is_given(self, name: str, oid: Oid, branches: Iterable[str]) -> bool:
-        """Whether we gave the file its name: its commit's step, a branch there is or was."""
+        """Return whether the file has a name of ours: its commit's step and a known branch."""
         try:
             commit = self.repo.read_commit(oid)
         except MissingObjectError:
@@ -124,9 +123,9 @@ class ViewFolder:
 
 
 def names_of(history: History) -> dict[str, Entry]:
-    """Return the name of each file that there could be, and what it stands for.
+    """Return the possible file names with their entries.
 
-    A commit that retention has let go of, or of a part of it, has none.
+    A commit with dropped components has no file.
     """
     return {
         file_name(entry.branch, entry.step): entry

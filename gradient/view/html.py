@@ -1,4 +1,4 @@
-"""Small pieces of HTML that a notebook shows: everything that comes from data is escaped."""
+"""HTML for notebooks; all text from data is escaped."""
 
 from __future__ import annotations
 

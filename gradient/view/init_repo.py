@@ -1,4 +1,4 @@
-"""Making a repo that other tools can open from the start."""
+"""The creation of a repo with its manifest, which other tools can open from the start."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def init_repo(
     description: str | None = None,
     workspace_path: str | os.PathLike[str] | None = None,
 ) -> RepoConfig:
-    """Make the folder a repo, with its manifest; one that is there already is returned as it is.
+    """Make a folder a repo, with its manifest; an existing repo is returned unchanged.
 
-    With `workspace_path` the folder must be directly in that workspace. Raises ForeignRepoError
-    where the folder holds checkpoints that another program wrote.
+    With `workspace_path`, the folder must be directly in that workspace. Raises ForeignRepoError if
+    the folder holds checkpoints that another program wrote.
     """
     config = create_repo(path, name, description, workspace_path)
     repo = Repository.open(config.repo_path)

@@ -1,7 +1,7 @@
-"""``manifest.json``: the list of checkpoints that tools outside read. Derived, never an input.
+"""``manifest.json``: the list of checkpoints for other tools. Derived, never an input.
 
-Each entry stands for the newest commit of one step on the branch that owns it (`History`). Times
-are as in commits; numbers that JSON has no word for are null.
+Each entry is the newest commit of a step on the branch that owns it (`History`). Times are as in
+commits; NaN and infinite values are null.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from gradient.store.retention_log import Dropped
 from gradient.view.file_names import file_name
 
 LARGE: Final = 200
-"""From so many entries on, it is not written at every commit."""
+"""The number of entries from which it is not written at every commit."""
 
 INTERVAL: Final = 5.0
-"""Seconds between two writes of a large manifest, at least; the last state is written at close."""
+"""The least seconds between two writes of a large manifest; close writes the last state."""
 
 SHARE: Final = 50
 """Between two writes lies so many times what the last one took: 2 % of a run go into them."""
@@ -48,11 +48,11 @@ class Manifest:
         self._due = False
 
     def exists(self) -> bool:
-        """Whether there is one."""
+        """Return whether the file exists."""
         return fs.exists(self._path)
 
     def is_current(self) -> bool:
-        """Whether there is one that was written where the repo lies now."""
+        """Return whether the file exists and has the present paths of the repo."""
         raw = json_files.read_bytes(self._path)
         if raw is None:
             return False
@@ -64,7 +64,7 @@ class Manifest:
             return False
 
     def update(self) -> None:
-        """Write it now, or later if it is large and was written a moment ago."""
+        """Write it now, or later if it is large and was just written."""
         pause = max(INTERVAL, SHARE * self._took)
         if self._count >= LARGE and time.monotonic() - self._written < pause:
             self._due = True
@@ -72,14 +72,14 @@ class Manifest:
             self.write()
 
     def flush(self) -> None:
-        """Write it if that is due."""
+        """Write it if a write was postponed."""
         if self._due:
             self.write()
 
     def write(self) -> None:
-        """Derive it from the repo and put it in place, atomically.
+        """Derive it from the repo and replace the file, atomically.
 
-        Raises ForeignRepoError if another program has written entries into it meanwhile.
+        Raises ForeignRepoError if another program added entries to it.
         """
         begun = time.monotonic()
         self._refuse_foreign()
@@ -151,7 +151,7 @@ class Manifest:
 
 
 def _key(history: History, entry: Entry, here: set[str]) -> tuple[object, ...]:
-    """Return what an entry's line depends on: id, branch, file, anchor, and what is not kept."""
+    """Return the facts in an entry's line: id, branch, file, anchor and dropped parts."""
     name = file_name(entry.branch, entry.step)
     dropped = history.dropped.get(entry.oid)
     has_file = name in here and dropped is None

@@ -1,4 +1,4 @@
-"""Writing the whole view anew from the store."""
+"""The rebuild of the whole view from the store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gradient.view.updates import MOST_FULL_BYTES, ViewUpdater
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a rebuild did."""
+    """The result of a rebuild."""
 
     written: tuple[str, ...]
-    """The files that were missing or damaged and are there again."""
+    """The files that were missing or damaged and are restored."""
     kept: int
-    """How many were there."""
+    """The number of files that existed."""
 
 
 def rebuild(
@@ -29,9 +29,8 @@ def rebuild(
 ) -> Rebuilt:
     """Write every view file that is missing, and the manifest; names and paths are repaired.
 
-    `progress` is told how many of how many files are done. Here the view is what was asked for, so
-    that it fails: raises ForeignRepoError beside another program's files, GradientIOError and
-    IntegrityError.
+    `progress` receives the number of finished files and of all files. Raises ForeignRepoError if
+    another program's files are in the folder, GradientIOError and IntegrityError.
     """
     repo.check_writable()
     view = ViewUpdater(repo, mode)

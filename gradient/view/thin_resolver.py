@@ -1,4 +1,4 @@
-"""From what a thin file says to the payload: the repo it names, or one around here."""
+"""The payload of a thin file, from the repo that it names or one around the current folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gradient.repo.workspace import list_repos
 def find_payload(commit: str, revision: str, repo: str) -> dict[str, Any]:
     """Return the payload of a commit from the first repo that has it.
 
-    The repo may have moved since the file was written: then those around the current directory
-    are asked. Raises ContextError where none has the commit, IntegrityError for damage.
+    If the repo was moved, the repos around the current directory are searched. Raises ContextError
+    if none has the commit, IntegrityError for damage.
     """
     from gradient.view import desc_payload  # lazily: the cheap checks come before torch
 

@@ -1,4 +1,4 @@
-"""Which commits get a view file, and of which kind, as a run commits."""
+"""Updates of the view after commits and moved refs: the files to write, and their kind."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LOG = logging.getLogger("gradient")
 _Result = TypeVar("_Result")
 
 MOST_STATE_BYTES: Final = 64 << 20
-"""With ``auto``, larger states get thin files."""
+"""The size above which a state gets a thin file with ``auto``."""
 
 MOST_FULL_BYTES: Final = 1 << 30
-"""With ``auto``, the oldest full files turn thin while all together are larger."""
+"""The total size above which the oldest full files are replaced by thin ones with ``auto``."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Full:
-    """A full file: the commit it stands for, when that was made, and its length."""
+    """A full file: its commit, the time of the commit, and its length."""
 
     commit: Oid
     time: str
@@ -40,10 +40,10 @@ class _Full:
 
 
 class ViewUpdater:
-    """Keeps a repo's view up to date. Whatever goes wrong is logged: no commit fails for it."""
+    """Keeps a repo's view up to date. Errors are logged and never fail a commit."""
 
     def __init__(self, repo: Repository, mode: ViewMode) -> None:
-        """Also writes the manifest of a new repo, and repairs paths in one that was moved."""
+        """Write the manifest of a new repo, and repair the paths in one that was moved."""
         self.repo = repo
         self.mode = mode
         self.folder = ViewFolder(repo)
@@ -54,21 +54,20 @@ class ViewUpdater:
         guarded("the view", self._settle)
 
     def add(self, oid: Oid, state: Mapping[str, Any] | None = None) -> str | None:
-        """Take in a commit that was just acknowledged; returns its file's path, if it got one.
+        """Add an acknowledged commit; return the path of its file, or None without one.
 
-        `state` is what was captured; components that it lacks, or all, are read from the store if
-        they are needed.
+        `state` is the captured state. Missing components are read from the store if needed.
         """
         path = guarded(f"the view of commit {oid.short}", lambda: self._add(oid, state))
         guarded("manifest.json", self._manifest.update)
         return path
 
     def close(self) -> None:
-        """Write what was put off. Again is harmless."""
+        """Write a postponed manifest. May be called again."""
         guarded("manifest.json", self._manifest.flush)
 
     def write(self, name: str, oid: Oid, state: Mapping[str, Any] | None = None) -> None:
-        """Write the file of one commit, of the kind that the mode asks for."""
+        """Write the file of a commit, of the kind that the mode requires."""
         if self.mode == "off":
             self.folder.remove(name)
         elif self.mode == "thin" or self._is_short or not self._try_full(name, oid, state):
@@ -76,16 +75,16 @@ class ViewUpdater:
             self._note(name, oid, "thin")
 
     def make_room(self) -> bool:
-        """Turn all full files thin, for a disk that is full; returns whether there were any.
+        """Replace all full files by thin ones on a full disk; return whether there were any.
 
-        Further files are thin as well, until it `has_room`.
+        Later files are thin too, until `has_room` is called.
         """
         files = dict(guarded("the view", self._full_files) or {})
         if files:
             size = sum(file.size for file in files.values())
             _LOG.warning("the disk is full: %d full files (%d bytes) turn thin", len(files), size)
         self._is_short = True
-        # All go first, for there may not even be room for a thin one.
+        # All are removed first, because even a thin file may not fit.
         for name in files:
             guarded(name, partial(self.folder.remove, name))
         for name, file in files.items():
@@ -94,11 +93,11 @@ class ViewUpdater:
         return bool(files)
 
     def has_room(self) -> None:
-        """Note that a commit found room at once: further files may be full again."""
+        """Allow full files again after a commit that fitted on the disk."""
         self._is_short = False
 
     def full_bytes(self) -> int:
-        """Return what all full files weigh together."""
+        """Return the total size of all full files."""
         return sum(file.size for file in self._full_files().values())
 
     def _settle(self) -> None:
@@ -122,7 +121,7 @@ class ViewUpdater:
         return None if self.mode == "off" else self.folder.path(name)
 
     def _try_full(self, name: str, oid: Oid, state: Mapping[str, Any] | None) -> bool:
-        """Write a full file unless the mode, a value or a lack of room forbids it."""
+        """Write a full file unless the mode, a value or a full disk prevents it."""
         from gradient.view import desc_payload  # lazily: thin files are written without torch
 
         commit = self.repo.read_commit(oid)
@@ -151,12 +150,12 @@ class ViewUpdater:
         return desc_payload.portable(built)
 
     def _thin_out(self) -> None:
-        """Turn the oldest full files thin until all together are small enough."""
+        """Replace the oldest full files by thin ones until the total size is small enough."""
         files = self._full_files()
         while files and self.full_bytes() > MOST_FULL_BYTES:
             oldest = min(files, key=lambda name: files[name].time)
             oid = files[oldest].commit
-            if not self.folder.size(oldest):  # another process has let go of it
+            if not self.folder.size(oldest):  # another process removed it
                 del files[oldest]
                 continue
             self.folder.write_thin(oldest, oid)
@@ -193,7 +192,7 @@ def follow_refs(repo: Repository) -> None:
 
 
 def guarded(what: str, work: Callable[[], _Result]) -> _Result | None:
-    """Do something about the view; a failure is logged and goes no further."""
+    """Update the view with a function; log an error and return None."""
     try:
         return work()
     except Exception as error:  # noqa: BLE001 - the commit is acknowledged, whatever happens here

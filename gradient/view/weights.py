@@ -1,4 +1,4 @@
-"""The tensors of one component on their way into a safetensors file, a few chunks at a time."""
+"""The tensors of a component, streamed into a safetensors file a few chunks at a time."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _REMEDY = "Export to .pt instead"
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Tensors that are found and not read yet."""
+    """Tensors that are located and not read."""
 
     tensors: Mapping[str, Outgoing]
-    """By name, in the model's order."""
+    """The tensors by name, in the model's order."""
     metadata: Mapping[str, str]
     """What the file says beside them: the commit, and each dropped name with that of its values,
     as `safetensors.torch.save_model` writes it."""
     dropped: Mapping[str, str]
     """Names of tied weights that are left out, and the name under which their values are."""
     others: tuple[str, ...]
-    """Names of values that are no tensors."""
+    """Names of values that are not tensors."""
     all_names: tuple[str, ...]
     """The names of all tensors of the component."""
 

@@ -1,4 +1,4 @@
-"""Writing a ``.pt`` file that ends with our mark: the comment of the zip archive it is."""
+"""``.pt`` files that end with our mark, the comment of the zip archive."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class MarkingSink:
         self._out = out
         self._held = b""
         self.failure: Exception | None = None
-        """What ended a `write`: torch hides it behind an error of its own."""
+        """The error of the last `write`, which torch replaces by its own."""
 
     def write(self, data: Buffer) -> int:
         """Write all but the last bytes seen so far, which may be the last record."""
