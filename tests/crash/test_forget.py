@@ -34,7 +34,7 @@ from tools.campaigns.synthetic_repo import commit, go_on
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-KILLS = 12
+KILLS = 6
 STATES = 50
 KEEP = Keep(last=2, every=4)
 DROP = Keep(last=1, drop="model")

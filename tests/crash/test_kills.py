@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from tests.fork_server import ForkServer
 
 ROUNDS = {
-    "before every call": (550, ["--kills", "0"]),
-    "at any moment": (250, ["--kills", "250", "--stride", "0"]),
-    "engines, before every fourth call": (40, ["--kills", "0", "--stride", "4", "--training"]),
-    "engines, at any moment": (160, ["--kills", "160", "--stride", "0", "--training"]),
+    "before every fourth call": (130, ["--kills", "0", "--stride", "4"]),
+    "at any moment": (80, ["--kills", "80", "--stride", "0"]),
+    "engines, before every eighth call": (20, ["--kills", "0", "--stride", "8", "--training"]),
+    "engines, at any moment": (50, ["--kills", "50", "--stride", "0", "--training"]),
 }
-"""The least number of kills, and the command for each: a thousand in total."""
+"""The least number of kills and the arguments of each sample of the campaign: 280 kills in all."""
 
 
 @pytest.mark.parametrize("which", ROUNDS)

@@ -389,7 +389,9 @@ import sys
 from pathlib import Path
 import torch
 from gradient import GradientConfig, GradientEngine, GradientIOError
+from gradient.engine.commit import disk_full
 
+disk_full._INTERVAL = 2  # seconds between two attempts; ten otherwise
 policy, disk = sys.argv[1], Path(sys.argv[2])
 torch.manual_seed(0)
 model = torch.nn.Linear(100, 300)

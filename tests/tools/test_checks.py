@@ -27,13 +27,13 @@ def test_what_is_passed_over_is_there() -> None:
 
 
 def test_no_check_is_superfluous_or_untested() -> None:
-    command = [sys.executable, "-m", "tools.campaigns.checks", "--stride", "40"]
+    command = [sys.executable, "-m", "tools.campaigns.checks", "--stride", "80"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     told = re.search(r"^(\d+) of (\d+) mutants noticed", done.stdout, re.MULTILINE)
     assert told is not None, done.stdout + done.stderr
     assert done.returncode == 0, done.stdout
     assert told[1] == told[2]
-    assert int(told[1]) >= 8
+    assert int(told[1]) >= 4
 
 
 def test_a_check_that_nobody_tests_is_found(tmp_path: Path) -> None:
