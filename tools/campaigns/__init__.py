@@ -1,5 +1,6 @@
-"""Does a repo keep its promises under the worst that can happen to a process, a disk, a neighbour?
+"""Campaigns that test a repo's guarantees under kills, power cuts, errors and concurrent writers.
 
-One campaign each, over one table of operations and one oracle. A test runs a sample of it; from the
-shell it runs in full: ``python -m tools.campaigns.kills --help``. docs/reliability.md has results.
+All campaigns share one table of operations and one oracle. The tests run a sample of each. The
+shell runs a campaign in full: ``python -m tools.campaigns.kills --help``. docs/reliability.md has
+results.
 """

@@ -1,15 +1,14 @@
-"""Is every check needed? Ignore what they find, one at a time, and see a test fail.
+"""Mutation test of checks: ignore each check, one at a time, and see that a test fails.
 
-The list is read from the code. A *guard* is what an ``if`` asks before it raises, each alternative
-of an ``or`` on its own, where stored bytes are read. A *measure* is any other comparison there
-with a hash or a length. A *rule* is each condition, and each step, of what keeps writers and
-collections apart: leases, fences, claims. A guard or measure is answered with "all is well"
-whatever it finds, a condition with "yes" and with "no", a step is left out. The tests of that part
-of the package must notice; a mutant that survives is a check that nobody needs, or a promise that
-nobody tests.
+The list of mutants is read from the code. A *guard* is a condition before a ``raise`` where stored
+bytes are read; each operand of an ``or`` counts separately. A *measure* is any other comparison
+with a hash or a length there. A *rule* is each condition and each step of the protocol between
+writers and collections: leases, fences, locks. A mutant makes a guard or measure succeed, answers a
+condition with "yes" or "no", or leaves a step out. The tests of that part of the package must fail.
+A mutant that survives is a superfluous check, or a guarantee that no test checks.
 
-    python -m tools.campaigns.checks                        all of them
-    python -m tools.campaigns.checks --only Oid.of          those whose text has a word
+    python -m tools.campaigns.checks                        all mutants
+    python -m tools.campaigns.checks --only Oid.of          mutants with this text
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ BYTES: Final[dict[str, tuple[str, ...]]] = {
     "storage/": ("storage",),
     "store/": ("store", "repo/test_branch_writer.py", *_COLLECTING),
 }
-"""Where stored bytes are read, and which tests must notice, the nearest first."""
+"""The files that read stored bytes, and the tests that must notice, the nearest first."""
 
 RULES: Final[dict[str, tuple[str, ...]]] = {
     "maintenance/lock.py": (*_COLLECTING, "maintenance/test_repair.py"),
@@ -71,17 +70,17 @@ RULES: Final[dict[str, tuple[str, ...]]] = {
     "maintenance/lease_drain.py": _COLLECTING,
     "store/leases.py": ("store/test_leases.py", "maintenance/test_lease_drain.py", *_COLLECTING),
 }
-"""What keeps writers and collections apart."""
+"""The files of the protocol between writers and collections."""
 
 _WORDS: Final = re.compile(r"\b(cover|fence|sealed|recheck|settle|_confirm|_follows)\b")
-"""What belongs to those rules in other files."""
+"""Parts of that protocol in other files."""
 _LENGTHS: Final = re.compile(r"digest|Oid\.of|hash|size|length|nbytes|\braw\b|stored|len\(")
 
 _FORM: Final = re.compile(r"\btype\(|isinstance\(|\.keys\(\)")
-"""What asks for the form of a document; `tools.fuzz` tries those."""
+"""Checks of a document's form, which `tools.fuzz` tries."""
 
 _SECONDS: Final = 30
-"""Processor time after which a mutant's tests will not end, which is noticed, too."""
+"""The processor time after which a mutant counts as noticed because its tests do not end."""
 
 _ANYWAY: Final = "whatever it answers, the packs themselves are asked next"
 
@@ -98,12 +97,12 @@ UNNEEDED: Final[dict[str, str]] = {
     "store/frame_reader.py: no: catalogue.recheck()": _ANYWAY,
     "store/frame_reader.py: yes: catalogue.recheck()": "it looks at the same places once more",
 }
-"""Mutants that change nothing which a test could see, and why; by file, answer and text."""
+"""Mutants that no test can notice, by file, answer and text, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One check whose answer does not count, or one step that is not taken."""
+    """One ignored check, or one step that is left out."""
 
     kind: Kind
     file: str
@@ -112,11 +111,11 @@ class Mutant:
     answer: Answer
     text: str
     tests: tuple[str, ...]
-    """Files and folders below ``tests`` that must notice."""
+    """The files and folders below ``tests`` that must notice."""
 
     @property
     def name(self) -> str:
-        """How it is called whatever its line."""
+        """Its name, which does not depend on its line."""
         return f"{self.file}: {self.answer}: {self.text}"
 
     def __str__(self) -> str:
@@ -124,7 +123,7 @@ class Mutant:
 
 
 def mutants() -> list[Mutant]:
-    """Return all of them, file by file."""
+    """Return all mutants, file by file."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         file = path.relative_to(PACKAGE).as_posix()
@@ -143,7 +142,7 @@ def mutants() -> list[Mutant]:
 
 
 def _tests(file: str, tests: tuple[str, ...]) -> tuple[str, ...]:
-    """Put the tests of the file itself before all others."""
+    """Return the tests with those of the file itself first."""
     own = f"{Path(file).parent}/test_{Path(file).name}"
     return (own, *tests) if (ROOT / "tests" / own).exists() else tests
 
@@ -173,7 +172,7 @@ def _alternatives(test: ast.expr) -> list[ast.expr]:
 
 
 def _measures(node: ast.Compare) -> bool:
-    """Whether it compares hashes or lengths, and neither side is a number, or a name of one."""
+    """Return whether a node compares hashes or lengths and neither side is a number or its name."""
     sides = [node.left, *node.comparators]
     equal = isinstance(node.ops[0], ast.Eq | ast.NotEq)
     fixed = any(isinstance(s, ast.Constant) or ast.unparse(s).isupper() for s in sides)
@@ -181,7 +180,7 @@ def _measures(node: ast.Compare) -> bool:
 
 
 def _conditions(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield what a decision depends on, without the words that join it."""
+    """Yield the operands of a condition."""
     tests: list[ast.expr] = []
     if isinstance(node, ast.If | ast.While | ast.IfExp):
         tests = [node.test]
@@ -200,16 +199,16 @@ def _conditions(node: ast.AST) -> Iterator[ast.expr]:
 
 
 class _Ignoring(ast.NodeTransformer):
-    """Asks, and takes the other answer; or does not take a step."""
+    """Replaces the answer of a condition, or removes a step."""
 
     def __init__(self, mutant: Mutant) -> None:
         self._mutant = mutant
         self.path: list[ast.AST] = []
         self.owner: ast.AST | None = None
-        """The outermost function around it."""
+        """The outermost function that contains it."""
 
     def visit(self, node: ast.AST) -> ast.AST:
-        """Change the one node, and note where it stands."""
+        """Change the one node and record its position."""
         mutant = self._mutant
         place = (getattr(node, "lineno", 0), getattr(node, "col_offset", -1))
         is_it = isinstance(node, ast.expr) and place == (mutant.line, mutant.column)
@@ -232,7 +231,7 @@ class _Ignoring(ast.NodeTransformer):
 
 
 def install(mutant: Mutant) -> None:
-    """Let the functions of this process that hold a check run without it, for good."""
+    """Replace the functions of this process that contain a check, permanently."""
     path = PACKAGE / mutant.file
     change = _Ignoring(mutant)
     tree = change.visit(ast.parse(path.read_text(encoding="utf-8")))
@@ -267,7 +266,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def attempt(mutant: Mutant | None, tests: tuple[str, ...], *, seconds: int) -> int:
-    """Run tests in a child, with a mutant; returns 0 where all pass."""
+    """Run tests in a child process with a mutant; return 0 if all pass."""
     pid = os.fork()
     if not pid:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
@@ -288,7 +287,7 @@ def _pytest(*arguments: str) -> int:
 
 
 def main() -> int:
-    """Try them, and print the score; 1 where one survives."""
+    """Try the mutants and print the score; return 1 if a mutant survives."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.checks")
     parser.add_argument("--only", default="", help="those that have this in their text, or file")
     parser.add_argument("--stride", type=int, default=1, help="try each Nth (default 1)")
@@ -310,7 +309,7 @@ def main() -> int:
 
 
 def score(chosen: Sequence[Mutant], log: Callable[[str], object], *, proved: bool) -> list[Mutant]:
-    """Try mutants; returns those that nothing notices. Where `proved`, all tests pass without."""
+    """Try mutants and return the survivors. If `proved`, the tests must pass without a mutant."""
     tests = tuple(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
     if _pytest("--collect-only", "-qq", *tests):
         raise SystemExit("the tests can not be collected")

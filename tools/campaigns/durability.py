@@ -1,10 +1,10 @@
-"""Is every sync needed, and each in its place? Take them away, one at a time, and see it noticed.
+"""Mutation test of durability: leave out or move each sync, and check that power cuts notice.
 
-The list is read from the code: each call that syncs a file or a folder, or asks for that with
-``durable=True``, and each that gives a file its name. A mutant leaves one of them out (*without*),
-does it only after it was acknowledged (*late*), or gives a name before the
-content is synced (*early*). Power cuts must lose something to each of them; one that survives is a
-sync that nobody needs, or a promise that nobody checks.
+The list of mutants is read from the code: each call that syncs a file or a folder, or requests that
+with ``durable=True``, and each call that names a file. A mutant leaves the call out (*without*),
+makes it after the acknowledgement (*late*), or names a file before its content is synced (*early*).
+Power cuts must lose data with each mutant. A mutant that survives is a superfluous sync, or a
+guarantee that no test checks.
 
     python -m tools.campaigns.durability
 """
@@ -39,12 +39,12 @@ NO_STORE: Final = {
     "view/export.py": "what is exported is a copy, of a commit that is still there",
     "cli/import_.py": "what is imported is still where it was",
 }
-"""Files whose syncs protect no repo, and why."""
+"""Files whose syncs protect no repo, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call in the package that makes something durable, or names it."""
+    """One call in the package that makes data durable or names a file."""
 
     file: str
     first: int
@@ -56,13 +56,13 @@ class Call:
         return f"{self.file}:{self.first} {self.text}"
 
     def asked(self, event: Event) -> bool:
-        """Whether something was asked of the file system from here."""
+        """True if a recorded call was made from here."""
         return any(f == self.file and self.first <= line <= self.last for f, line in event.sites)
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One change to the order of what is asked of the file system."""
+    """One change to the order of calls to the file system."""
 
     kind: Kind
     call: Call
@@ -71,7 +71,7 @@ class Mutant:
         return f"{self.kind}: {self.call}"
 
     def apply(self, events: list[Event]) -> list[Event]:
-        """Return what would have been asked for and said."""
+        """Return the recording as it would be with this mutant."""
         if self.kind == "early":
             return self._name_early(events)
         wanted = "sync folder" if self.kind == "late" else "sync"
@@ -113,7 +113,7 @@ def calls(words: frozenset[str]) -> Iterator[Call]:
 
 
 def _name(node: ast.Call, file: str) -> str:
-    """Return what is called; of renames and links only those that go through `storage.fs`."""
+    """Return the name of the called function; for renames and links, only those of one module."""
     if isinstance(node.func, ast.Attribute):
         of = ast.unparse(node.func.value)
         return node.func.attr if node.func.attr in _SYNCS or of == "fs" else ""
@@ -127,7 +127,7 @@ def _durable(node: ast.Call, words: frozenset[str]) -> bool:
 
 
 def mutants() -> list[Mutant]:
-    """Return all of them."""
+    """Return all mutants."""
     syncs, names = list(calls(_SYNCS)), list(calls(_NAMES))
     kinds: list[tuple[Kind, list[Call]]] = [("without", syncs), ("late", syncs), ("early", names)]
     return [Mutant(kind, call) for kind, found in kinds for call in found]
@@ -143,18 +143,18 @@ class Trial:
         self._met: dict[str, set[tuple[int, int]]] = {}
 
     def applies(self, mutant: Mutant) -> bool:
-        """Whether it changes anything that is recorded."""
+        """Return whether the mutant changes a recording."""
         return any(mutant.apply(events) != events for events in self._records.values())
 
     def _sound(self, name: str) -> set[tuple[int, int]]:
-        """Return the states that are met without a mutant: they are right."""
+        """Return the states that occur without a mutant; they are valid."""
         if name not in self._met:
             states = self._campaign.crash_states(self._records[name])
             self._met[name] = {_key(*each) for each in states}
         return self._met[name]
 
     def notice(self, mutant: Mutant) -> str | None:
-        """Return what is lost with a mutant; None if it survives."""
+        """Return the loss that a mutant causes; None if it survives."""
         for name, events in sorted(self._records.items(), key=lambda each: len(each[1])):
             mutated = mutant.apply(events)
             if mutated == events:
@@ -173,7 +173,7 @@ def _key(said: list[str], state: dict[str, bytes | None]) -> tuple[int, int]:
 
 
 def score(folder: Path, log: Callable[[str], object]) -> tuple[int, list[Mutant]]:
-    """Try all mutants; returns how many were noticed, and those that were not."""
+    """Try all mutants; return the number that was noticed, and the survivors."""
     trial = Trial(folder)
     noticed, alive = 0, []
     for mutant in mutants():
@@ -189,7 +189,7 @@ def score(folder: Path, log: Callable[[str], object]) -> tuple[int, list[Mutant]
 
 
 def main() -> int:
-    """Try all mutants, and print the score; 1 where one survives."""
+    """Try all mutants and print the score; return 1 if a mutant survives."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.durability")
     parser.add_argument("--folder", default=scratch_folder(), help="where the states are laid out")
     options = parser.parse_args()

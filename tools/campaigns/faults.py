@@ -1,12 +1,12 @@
-"""Let every call to the file system of every operation fail, with every error, once and for good.
+"""Errors of the file system: every call of every operation fails, with every error.
 
-After each: the error was one of ours, with operation, path and number; what was there before is
-there, or the whole outcome; `fsck` finds nothing that matters; and as soon as the fault is over the
-next commit succeeds.
+A fault affects one call, or that call and all later ones. After each fault the campaign checks that
+the error was a GradientError with operation, path and number; that the repo has the state before or
+after the operation; that `fsck` reports no damage; and that the next commit succeeds.
 
-    python -m tools.campaigns.faults                    all of it
+    python -m tools.campaigns.faults                    all cases
     python -m tools.campaigns.faults --stride 101       each 101st case
-    python -m tools.campaigns.faults gc tag             all of these operations
+    python -m tools.campaigns.faults gc tag             all cases of these operations
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tools.campaigns.scenario import STORE, Stage
 ERRORS: Final = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ESTALE")
 SHORT: Final = "short write"
 _SLOWEST: Final = 20.0
-"""Seconds after which an operation counts as stuck."""
+"""The number of seconds after which an operation counts as stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,34 +42,35 @@ class Case:
     """One fault at one call of one operation."""
 
     operation: str
-    """Its name on the stage."""
+    """The name of the operation."""
     call: int
-    """How many calls go well."""
+    """The number of calls that succeed before the fault."""
     error: str
-    """The name of an error, or ``short write``: one byte is written, and the caller must go on."""
+    """The name of an error, or ``short write``: one byte is written, and the caller must
+    continue."""
     persistent: bool
-    """Whether all calls after that fail too."""
+    """True if all later calls fail too."""
 
 
 class Campaign:
-    """Faults on one stage."""
+    """Faults in one scenario."""
 
     def __init__(self, folder: Path, stage: Stage = STORE) -> None:
         self.stage = stage
         self.failed: Counter[str] = Counter()
-        """Cases in which the operation failed, by error."""
+        """The cases in which the operation failed, by error."""
         self.survived: Counter[str] = Counter()
-        """Those in which it succeeded all the same."""
+        """The number of cases in which the operation succeeded."""
         self.refused = 0
-        """Those in which it was refused because an object could not be found, a pack not being
-        readable."""
+        """The number of cases in which the operation was refused because an object was not found in
+        an unreadable pack."""
         self._folder = folder
         self._model = folder / "model"
         path, self._refs = stage.make(self._model)
         self._inside = path.relative_to(self._model)
 
     def cases(self, *names: str) -> Iterator[Case]:
-        """Yield all of them, or those of some operations."""
+        """Yield all cases, or those of some operations."""
         for name in names or self.stage.operations:
             act = self.stage.operations[name]
             with counted() as calls:
@@ -79,7 +80,7 @@ class Campaign:
                 yield Case(name, call, error, persistent)
 
     def run(self, case: Case) -> None:
-        """Raise ViolationError if anything is not as it should be."""
+        """Run one case; raises ViolationError."""
         path = self._world()
         said: list[str] = []
         number = getattr(errno, case.error, None)
@@ -118,7 +119,7 @@ class Campaign:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Try the cases, and say how many there were; raises ViolationError."""
+    """Run the cases and print their number; raises ViolationError."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.faults")
     parser.add_argument("operation", nargs="*", help="an operation; none: all")
     parser.add_argument("--stride", type=int, default=1, help="try each Nth case (default 1)")

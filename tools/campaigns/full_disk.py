@@ -1,8 +1,8 @@
-"""Fill real disks, of many sizes, until a commit fails; then look, read, and make room.
+"""Full disks: commit to real disks of many sizes until a commit fails, then free space.
 
-On each: commits until one finds no room, with a clear error; `fsck` finds nothing that matters and
-all that was acknowledged is whole; then a collection on the full disk makes room for the next
-commit. Needs root, to mount a file system in memory, or ext4 in a file.
+On each disk, commits are made until one fails with a clear error. Then `fsck` must report no
+damage, all acknowledged commits must be intact, and a collection on the full disk must free enough
+space for the next commit. Needs root to mount a tmpfs, or ext4 in a file.
 
     python -m tools.campaigns.full_disk --tmpfs 200 --ext4 50
 """
@@ -33,7 +33,7 @@ from tools.campaigns.oracle import Inspector, Life, ViolationError, allowed
 _LEAST: Final = 512 << 10
 _STEP: Final = 4 << 10
 _EXT4: Final = 1 << 20
-"""The least that ext4 is made in; its tables and its journal's absence are taken off of it."""
+"""The bytes added for the tables of ext4, which is also its least size."""
 
 
 class CanNotMountError(Exception):
@@ -73,9 +73,9 @@ def _mounted(what: list[str], folder: Path) -> Iterator[None]:
 
 
 def fill(disk: Path) -> int:
-    """Commit until the disk is full, and make room; returns the commits, or raises.
+    """Commit until the disk is full, then free space; return the number of commits.
 
-    ViolationError is for a broken promise, GradientIOError for a disk too small to begin on.
+    Raises ViolationError for a violated guarantee, and GradientIOError if the disk is too small.
     """
     path, refs = operations.make_world(disk / "work")
     said: list[str] = []
@@ -118,7 +118,7 @@ def _free(disk: Path) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fill the disks, and tell; raises ViolationError, or CanNotMountError."""
+    """Fill the disks and print the results; raises ViolationError or CanNotMountError."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.full_disk")
     parser.add_argument("--tmpfs", type=int, default=200, help="disks in memory (default 200)")
     parser.add_argument("--ext4", type=int, default=50, help="disks of ext4 (default 50)")

@@ -43,22 +43,22 @@ from tools.campaigns.oracle import (
 from tools.campaigns.scenario import STORE, Stage
 
 _LIVES: Final = 25
-"""So many lives one world sees, and so many commits; then a new one begins."""
+"""The number of clients, and of commits, after which a repo is replaced by a new one."""
 _MOST_COMMITS: Final = 12
 READING: Final = frozenset({"open", "read", "list", "inspect", "measure", "close", "lock"})
-"""What changes nothing on the disk."""
+"""The calls that change nothing on the disk."""
 _ACTS: Final = 2
-"""What a life would do if it were left alone."""
+"""The number of operations of a client that is not killed."""
 
 
 class Campaign:
-    """Kills on one stage, counted by the operation that they hit."""
+    """Kills in one scenario, counted by the operation that they hit."""
 
     def __init__(self, stage: Stage, folder: Path, seed: int = 0) -> None:
         self.stage = stage
         self.killed: Counter[str] = Counter()
-        """Kills before calls by operation; those at random moments by whether an operation was
-        under way then."""
+        """The kills before calls, by operation, and the kills at random moments, by whether an
+        operation was running."""
         self._folder = folder
         self._chance = random.Random(seed)
         self._model = folder / "model"
@@ -66,7 +66,7 @@ class Campaign:
         self._inside = path.relative_to(self._model)
 
     def before_every_call(self, name: str, *, stride: int = 1, first: int = 0) -> None:
-        """Kill an operation before each of its calls, or before each `stride`th."""
+        """Kill an operation before each of its calls, or before each `stride`th call."""
         call = first % stride
         while True:
             path, inspector = self._world()
@@ -83,7 +83,7 @@ class Campaign:
             call += stride
 
     def at_random(self, kills: int) -> None:
-        """Kill lives at any moment, until there were so many kills."""
+        """Kill clients at random moments until `kills` of them were killed."""
         window, done = 0.02, 0
         while done < kills:
             path, inspector = self._world()
@@ -112,9 +112,9 @@ class Campaign:
 
 
 def live(work: Callable[[Say], object], delay: float | None = None) -> tuple[int, list[str]]:
-    """Do something in a child; returns 0 or -SIGKILL, and what it said.
+    """Run `work` in a child process; return 0 or -SIGKILL, and the log.
 
-    With `delay` it is killed so many seconds after it began. Raises ViolationError where it fails.
+    With `delay`, the child is killed after that many seconds. Raises ViolationError if it fails.
     """
     here, theirs = os.pipe()
     pid = os.fork()
@@ -145,7 +145,7 @@ def _be_the_child(work: Callable[[Say], object], pipe: int) -> None:
 
 
 def _act(path: Path, refs: Refs, name: str, act: Operation, call: int, say: Say) -> None:
-    """Do one thing, and die before a call."""
+    """Run one operation and kill the process before a call."""
     fs.calls.observer = Death(call)
     act(Life(path, refs, say, name))
 
@@ -157,13 +157,13 @@ def _go_through(path: Path, refs: Refs, seed: float, acts: list[Operation], say:
 
 
 class Death:
-    """Ends the process before a call that changes something; others leave what is there."""
+    """Kills the process before a call that changes something; other calls are ignored."""
 
     def __init__(self, after: int) -> None:
         self._left = after
 
     def __call__(self, call: fs.Call) -> None:
-        """Count a call, or never return."""
+        """Count a call, or kill this process."""
         if call.operation not in READING:
             if not self._left:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -171,7 +171,7 @@ class Death:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Kill as often as was asked for, and say how often it was; raises ViolationError."""
+    """Run the campaign and print the number of kills; raises ViolationError."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.kills")
     parser.add_argument("--kills", type=int, default=1000, help="at random moments (default 1000)")
     parser.add_argument("--seed", type=int, default=0, help="which moments (default 0)")

@@ -47,7 +47,7 @@ _POOL: Final = 12
 
 
 def numbers(step: int) -> list[int]:
-    """Return which chunks the state of a step holds."""
+    """Return the numbers of the chunks in the state of a step."""
     chance = random.Random(step)
     return [8 * chance.randrange(_POOL) + chance.randrange(8) for _ in range(3)]
 
@@ -59,7 +59,7 @@ def _tree(step: int) -> Oid:
 
 
 def is_right(_: Repository, __: Oid, commit: CommitRecord) -> bool:
-    """Whether a commit holds what one of its step holds: its tree has the name that has."""
+    """Return whether a commit has the tree of its step."""
     return commit.tree == _tree(commit.step)
 
 
@@ -79,7 +79,7 @@ def make_world(folder: Path) -> tuple[Path, Refs]:
 
 
 def begin(life: Life) -> None:
-    """Make another repo, with a workspace of its own, and commit there."""
+    """Create another repo with a workspace of its own, and commit to it."""
     workspace = life.path.parent / "other"
     inside = workspace / "run" / paths.REPO_FOLDER
     config = Path(paths.workspace_config(str(workspace)))
@@ -95,7 +95,7 @@ def begin(life: Life) -> None:
 
 
 def commit(life: Life) -> None:
-    """Go on on main; every third commit as differences from others."""
+    """Commit to main; every third commit is stored as deltas."""
     before = life.refs.get(MAIN, [])
     step = before[-1] + 1 if before else 1
     with life.towards(life.with_line(MAIN, [*before, step])):
@@ -104,7 +104,7 @@ def commit(life: Life) -> None:
 
 
 def commits(life: Life) -> None:
-    """Commit twice by the same writer."""
+    """Make two commits with the same writer."""
     line = synthetic_repo.go_on(life.open(), "main")
     for _ in range(2):
         before = life.refs[MAIN]
@@ -114,7 +114,7 @@ def commits(life: Life) -> None:
 
 
 def rewind(life: Life) -> None:
-    """Go back on main and commit from there: the old tip is set aside."""
+    """Rewind main and commit there; the old tip is set aside."""
     before = life.refs[MAIN]
     line = BranchWriter.open(life.open(), "main")
     oids = [oid for oid, _ in line.repo.line("main")]
@@ -126,7 +126,7 @@ def rewind(life: Life) -> None:
 
 
 def fork(life: Life) -> None:
-    """Begin a branch with a commit of its own."""
+    """Fork a branch with a commit of its own."""
     repo = life.open()
     number = following(life, "heads/side")
     steps = life.refs[MAIN]
@@ -138,7 +138,7 @@ def fork(life: Life) -> None:
 
 
 def branch(life: Life, name: str = "") -> None:
-    """Name the tip once more."""
+    """Tag the tip."""
     repo = life.open()
     name = name or f"side{following(life, 'heads/side')}"
     tip = repo.tip("main")
@@ -148,14 +148,14 @@ def branch(life: Life, name: str = "") -> None:
 
 
 def branch_with_another(life: Life) -> None:
-    """Name the tip; the branch's folder was made by a process that did not live to sync it."""
+    """Tag the tip after a process died before it synced the folder of the branch."""
     name = f"shared{following(life, 'heads/shared')}"
     fs.make_folders(str(life.path / paths.REPO_FOLDER / "refs/heads" / name))
     branch(life, name)
 
 
 def commit_with_another(life: Life) -> None:
-    """Commit what a process wrote that did not live to sync the name of its pack."""
+    """Commit chunks of a process that died before it synced the name of its pack."""
     before = life.refs[MAIN]
     step = before[-1] + 1
     with life.towards(life.with_line(MAIN, [*before, step])):
@@ -165,7 +165,7 @@ def commit_with_another(life: Life) -> None:
 
 
 def commit_without_links(life: Life) -> None:
-    """Commit where files can have one name only: then a record may be torn."""
+    """Commit on a file system without hard links, on which a record may be torn."""
     before = life.refs[MAIN]
     step = before[-1] + 1
     with (
@@ -176,13 +176,13 @@ def commit_without_links(life: Life) -> None:
 
 
 def gc_without_links(life: Life) -> None:
-    """Collect where files can have one name only."""
+    """Collect on a file system without hard links."""
     with life.towards(life.refs), _refusing("link"):
         collect(life.open(), grace=0.0, wait=1.0)
 
 
 def rename(life: Life) -> None:
-    """Give a branch another name: for a moment it has both."""
+    """Rename a branch; for a moment it has both names."""
     old = pick(life, "heads/side")
     tip = life.open().tip(old)
     assert tip is not None
@@ -196,7 +196,7 @@ def rename(life: Life) -> None:
 
 
 def delete(life: Life, name: str = "") -> None:
-    """End a branch; its commits are garbage then."""
+    """Delete a branch; its commits become garbage."""
     name = name or pick(life, "heads/side")
     repo = life.open()
     if repo.active_branch() == name:
@@ -206,7 +206,7 @@ def delete(life: Life, name: str = "") -> None:
 
 
 def tag(life: Life) -> None:
-    """Name the tip for good."""
+    """Tag the tip permanently."""
     repo = life.open()
     name = f"tag{following(life, 'tags/tag')}"
     tip = repo.tip("main")
@@ -216,14 +216,14 @@ def tag(life: Life) -> None:
 
 
 def untag(life: Life) -> None:
-    """End a tag."""
+    """Delete a tag."""
     name = pick(life, "tags/tag")
     with life.towards(life.with_line(f"tags/{name}", None)):
         ref_edits.delete_tag(life.open(), name)
 
 
 def switch(life: Life) -> None:
-    """Choose another active branch, and main again."""
+    """Switch to another active branch and back to main."""
     head = life.path / paths.REPO_FOLDER / paths.HEAD
     for name in (pick(life, "heads/side"), "main"):
         with life.towards(life.refs, promise=lambda: [head]):
@@ -231,13 +231,13 @@ def switch(life: Life) -> None:
 
 
 def gc(life: Life) -> None:
-    """Remove for good what nothing leads to."""
+    """Remove unreachable objects without a grace period."""
     with life.towards(life.refs):
         collect(life.open(), grace=0.0, wait=1.0)
 
 
 def take_back(life: Life) -> None:
-    """End a branch, collect it with a grace, take it back, and begin the branch again."""
+    """Delete a branch, collect with a grace period, restore the branch, and commit to it."""
     name = pick(life, "heads/side")
     line = life.refs[f"heads/{name}"]
     oid = life.open().tip(name)
@@ -250,13 +250,13 @@ def take_back(life: Life) -> None:
 
 
 def let_go(life: Life) -> None:
-    """Forget all but the newest two commits of each line."""
+    """Forget all but the newest two commits of each branch."""
     with life.towards(life.refs):
         forget(life.open(), Keep(last=2), grace=0.0, wait=1.0)
 
 
 def mend(life: Life) -> None:
-    """Repair a repo with damage that loses nothing: of HEAD, of a pack's end, of a record."""
+    """Repair damage that loses nothing: in HEAD, at the end of a pack, in a record."""
     inside = life.path / paths.REPO_FOLDER
     pack = max(inside.glob("objects/pack/*"))
     record = max(inside.glob("refs/heads/main/*"))
@@ -288,19 +288,19 @@ def _repair(life: Life) -> None:
 
 
 def merge_packs(life: Life) -> None:
-    """Copy every frame that is needed into new packs."""
+    """Copy every needed frame to new packs."""
     with life.towards(life.refs), patch.object(repack, "MANY", 1):
         collect(life.open(), grace=0.0, wait=1.0)
 
 
 def recompress(life: Life) -> None:
-    """Write every frame that is needed in another form, whether that pays or not."""
+    """Encode every needed frame in another form, whether it saves space or not."""
     with life.towards(life.refs), patch.object(repack, "MAX_SHARE", 2.0):
         collect(life.open(), grace=0.0, wait=1.0, recompress=True)
 
 
 def ledger(life: Life) -> None:
-    """Write down what the packs hold."""
+    """Write the multi-pack index."""
     with life.towards(life.refs):
         repo = life.open()
         repo.store.refresh()
@@ -308,7 +308,7 @@ def ledger(life: Life) -> None:
 
 
 def view(life: Life) -> None:
-    """Bring manifest and thin files up to date."""
+    """Update the manifest and the thin files."""
     with life.towards(life.refs):
         repo = life.open()
         tip = repo.tip("main")
@@ -319,7 +319,7 @@ def view(life: Life) -> None:
 
 
 def rebuild_view(life: Life) -> None:
-    """Write the whole view anew."""
+    """Rebuild the view."""
     with life.towards(life.refs):
         for path in life.path.glob("ckpt_*.pt"):
             path.unlink()
@@ -353,11 +353,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "view": view,
     "view rebuild": rebuild_view,
 }
-"""By name; none needs torch."""
+"""The operations by name; none needs torch."""
 
 
 def pick(life: Life, start: str) -> str:
-    """Return a name that there is; where there is none, make it first."""
+    """Return an existing name, after creating one if there is none."""
     if not any(ref.startswith(start) for ref in life.refs):
         tag(life) if start.startswith("tags/") else fork(life)
     found = sorted(ref for ref in life.refs if ref.startswith(start))
@@ -365,28 +365,28 @@ def pick(life: Life, start: str) -> str:
 
 
 def following(life: Life, start: str) -> int:
-    """Return a number that no ref has whose name starts so."""
+    """Return a number that no ref with this prefix uses."""
     taken = [ref.removeprefix(start) for ref in life.refs if ref.startswith(start)]
     return max((int(each) for each in taken if each.isdigit()), default=0) + 1
 
 
 class _DeadError(BaseException):
-    """Stands for SIGKILL of another process: nothing catches it."""
+    """Simulates SIGKILL of another process; no code catches it."""
 
 
 def _dying(operation: str, path: str) -> AbstractContextManager[None]:
-    """Let a process die before such a call."""
+    """Kill the simulated process before such a call."""
     return _meeting(operation, path, _DeadError())
 
 
 def _refusing(operation: str) -> AbstractContextManager[None]:
-    """Let the place refuse such calls."""
+    """Make the file system refuse such calls."""
     return _meeting(operation, "", OSError(errno.EPERM, os.strerror(errno.EPERM)))
 
 
 @contextmanager
 def _meeting(operation: str, path: str, error: BaseException) -> Iterator[None]:
-    """Answer such calls so; whoever watches the others goes on watching."""
+    """Replace the result of such calls, and pass other calls to the current observer."""
     before = fs.calls.observer
 
     def watch(call: fs.Call) -> int | None:

@@ -1,8 +1,8 @@
-"""One process's life with a repo, and what a later one may find there.
+"""The process under test, and the oracle for the state that it may leave in a repo.
 
-A life says what it will do before it does it, and says so again when it was told that it is done.
-From the two follows what may be found wherever it ends: what was acknowledged last, or one of the
-outcomes of what it was at. Nothing else.
+A client logs the possible outcomes of an operation before it begins, and logs the outcome again
+when the operation is acknowledged. If the client is interrupted, the repo must be in the last
+acknowledged state or in one of the outcomes of the unfinished operation.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from gradient.repo.repository import Repository
 from gradient.store.ref_record import Space
 
 Refs: TypeAlias = dict[str, list[int]]
-"""What there is: for ``heads/NAME`` and ``tags/NAME`` the steps on its line, the oldest first."""
+"""The branches and tags: ``heads/NAME`` and ``tags/NAME`` to the steps of their history, oldest
+first."""
 
 Say: TypeAlias = Callable[[str], object]
-"""Keeps a line of what a life says, whatever happens to it afterwards."""
+"""Stores one line of a client's log, even if the client is killed afterwards."""
 
 SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
 
@@ -38,26 +39,26 @@ EXPECTED: Final = frozenset(
         *("ref-empty", "ref-commit-lost"),
     }
 )
-"""What `fsck` may say after an interruption; none of it is an error: a file that nobody finished, a
-view that is behind, the folder of a ref that was to begin, what a ref stood on before its end."""
+"""The findings of `fsck` that an interruption may cause. None is an error: unfinished files, an
+outdated view, the folder of a ref that was not created, commits of a ref that was deleted."""
 
 
 class ViolationError(Exception):
-    """A promise was broken."""
+    """A guarantee was violated."""
 
 
 class Life:
-    """What one process does with a repo, said aloud."""
+    """A process that works on a repo and logs its operations."""
 
     def __init__(self, path: str | Path, refs: Refs, say: Say, seed: object = 0) -> None:
         self.path = Path(path)
         self.refs = refs
-        """What is there, as far as it was acknowledged."""
+        """The acknowledged state of branches and tags."""
         self.chance = random.Random(str(seed))
         self._say = say
 
     def open(self) -> Repository:
-        """Open the repo anew, as each command does."""
+        """Open the repo, as each command does."""
         return Repository.open(self.path, workers=1)
 
     @contextmanager
@@ -67,11 +68,11 @@ class Life:
         damage: Sequence[str] = (),
         promise: Callable[[], Iterable[Path]] = tuple,
     ) -> Iterator[None]:
-        """Do something that ends with the last of these; at an interruption with any of them.
+        """Run an operation that ends in the last outcome, or in any of them if it is interrupted.
 
-        Until it is done, damage of the classes `damage` may be found, which a repair must mend.
-        Once it is done, the files that `promise` returns are there as they are, until something
-        else is tried.
+        Until it ends, `fsck` may report damage of the classes `damage`, which a repair must mend.
+        After it ends, the files that `promise` returns must stay unchanged until the next
+        operation.
         """
         self._say(json.dumps(["damaged", *damage]))
         self.try_for(*outcomes)
@@ -79,24 +80,24 @@ class Life:
         self.arrive(outcomes[-1], promise())
 
     def try_for(self, *outcomes: Refs) -> None:
-        """Say what may be there from now on, beside what is."""
+        """Log outcomes that are possible from now on, in addition to the acknowledged state."""
         self._say(json.dumps(["trying", *outcomes]))
 
     def arrive(self, refs: Refs, files: Iterable[Path] = ()) -> None:
-        """Say what was acknowledged."""
+        """Log the acknowledged state."""
         self.refs = refs
         found = {os.path.relpath(file, self.path): _digest(file) for file in files}
         self._say(json.dumps(["done", refs, found]))
 
     def spoil(self, path: Path, content: bytes) -> None:
-        """Let something else than the store put a file there, at once: a kill leaves either."""
+        """Replace a file atomically and not through the store, and log that."""
         made = self.path.parent / "spoiled"
         made.write_bytes(content)
         made.replace(path)
         self._say(json.dumps(["spoiled", str(path)]))
 
     def with_line(self, ref: str, steps: list[int] | None) -> Refs:
-        """Return what there will be when a ref has this line; None: when it is gone."""
+        """Return the refs with another history of one ref; None deletes the ref."""
         found = {**self.refs, ref: steps or []}
         if steps is None:
             del found[ref]
@@ -104,7 +105,7 @@ class Life:
 
 
 def allowed(before: Refs, said: Sequence[str]) -> list[Refs]:
-    """Return everything that may be found after a life that said this."""
+    """Return the states that are allowed after a client wrote this log."""
     last = before
     open_ends: list[Refs] = []
     for line in said:
@@ -117,7 +118,7 @@ def allowed(before: Refs, said: Sequence[str]) -> list[Refs]:
 
 
 def _promised(said: Sequence[str]) -> dict[str, str]:
-    """Return the files that must be there, with the hashes of what is in them."""
+    """Return the files that must exist, with the hashes of their content."""
     promised: dict[str, str] = {}
     for line in said:
         kind, *found = json.loads(line)
@@ -126,7 +127,7 @@ def _promised(said: Sequence[str]) -> dict[str, str]:
 
 
 def _damage(said: Sequence[str]) -> set[str]:
-    """Return the classes of damage that may be there, because somebody did it on purpose."""
+    """Return the classes of damage that the client caused on purpose."""
     found: set[str] = set()
     for line in said:
         kind, *words = json.loads(line)
@@ -139,24 +140,25 @@ def _digest(file: Path) -> str:
 
 
 Judge: TypeAlias = Callable[[Repository, Oid, CommitRecord], bool]
-"""Whether a commit's state is the one of its step."""
+"""Returns whether a commit has the state of its step."""
 
 
 class Inspector:
-    """Looks at a repo as the next process would, from one life to the next."""
+    """Inspects a repo as the next process would, after each client."""
 
     def __init__(self, path: str | Path, judge: Judge) -> None:
         self.path = Path(path)
         self._judge = judge
         self._judged: set[Oid] = set()
-        """Their content is what it should be, as long as their hashes are right."""
+        """Commits whose content was correct; their hashes are verified again each time."""
         self.mended = False
-        """Whether there was damage that somebody did on purpose, and it was repaired."""
+        """True if the client caused damage on purpose and the repair mended it."""
 
     def look(self, expected: list[Refs], said: Sequence[str] = ()) -> Refs:
-        """Return what is there; raises ViolationError where that is none of what is expected.
+        """Return the state of the repo; raises ViolationError if it is not one of the expected
+        states.
 
-        Also where a file is not as it was promised by what was `said`.
+        Also raises ViolationError if a file differs from the one that the log promises.
         """
         for name, digest in _promised(said).items():
             if _digest(self.path / name) != digest:
@@ -190,5 +192,5 @@ class Inspector:
 
 
 def scratch_folder() -> str | None:
-    """Return a folder in memory, where syncing costs nothing; None where there is none."""
+    """Return a folder in memory, in which syncing is free; None if there is none."""
     return "/dev/shm" if Path("/dev/shm").is_dir() else None

@@ -1,10 +1,10 @@
-"""Cut the power in the middle of everything that changes a repo, and look at what may be left.
+"""Power cuts during every operation that changes a repo, and checks of the states they may leave.
 
-What was asked of the file system is recorded, call by call. What was not synced may be lost: a
-file's content (then it is empty, full of zeros, cut or whole), and each name in a folder,
-independently of the others; a folder takes what is in it along. Every state that may be left after
-each call is laid out as files, and judged as after a kill: what was acknowledged is there, bit for
-bit, `fsck` finds nothing that matters, and the next commit needs no step before it.
+A recorder stores each call to the file system. Data that was not synced may be lost: the content of
+a file (it is then empty, zeros, truncated or whole) and each name in a folder, independently of
+other names. Each state that a cut may leave after each call is written as files and checked as
+after a kill: acknowledged commits are there bit for bit, `fsck` reports no damage, and the next
+commit needs no preparation.
 
     python -m tools.campaigns.power             every operation
     python -m tools.campaigns.power --pairs     and every operation after every other
@@ -38,44 +38,44 @@ from tools.campaigns.scenario import STORE, Stage
 
 WRITTEN: Final = ("whole", "empty", "zeros", "cut")
 _EXHAUSTIVE: Final = 8
-"""With more names pending only none, all, each one and all but each one are tried."""
+"""With more unsynced names than this, only none, all, each one, and all but each one are tried."""
 _PACKAGE: Final = str(Path(gradient.__file__).parent)
 
 Site: TypeAlias = tuple[str, int]
 """A file of the package, and a line in it."""
 
 State: TypeAlias = dict[str, bytes | None]
-"""What is left: names to contents; None for a folder."""
+"""The state after a power cut: names to contents; None for a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One call that changed something, or something that was said."""
+    """One call that changed something, or one line of the client's log."""
 
     operation: str
     path: str
     target: str = ""
     data: bytes = b""
     sites: frozenset[Site] = frozenset()
-    """Where in the package it was asked for."""
+    """The place in the package that made the call."""
 
 
 class Recorder:
-    """An observer that keeps what it sees below a folder."""
+    """An observer that records the calls below a folder."""
 
     def __init__(self, root: Path) -> None:
         self.events: list[Event] = []
         self._root = str(root)
 
     def __call__(self, call: fs.Call) -> None:
-        """Keep one call, unless it only reads."""
+        """Record one call, unless it only reads."""
         if call.operation not in READING and call.path.startswith(self._root):
             data = b"".join(bytes(view) for view in call.data)
             names = self._name(call.path), self._name(call.target)
             self.events.append(Event(call.operation, *names, data, _sites()))
 
     def say(self, line: str) -> None:
-        """Keep what a life says among the calls."""
+        """Record a line of the client's log between the calls."""
         kind, *words = json.loads(line)
         if kind == "spoiled":
             path = words[0]
@@ -110,21 +110,21 @@ class _Change:
 
     name: str
     file: _File | str | None
-    """What it names; the text ``folder`` for a folder."""
+    """The content that it names; ``folder`` for a folder."""
 
 
 @dataclass(slots=True)
 class World:
-    """What is durable, and what is not yet."""
+    """The durable state and the pending changes."""
 
     names: dict[str, _File | str] = field(default_factory=dict)
-    """What the running system sees."""
+    """The state that running processes see."""
     durable: dict[str, _File | str] = field(default_factory=dict)
     pending: list[_Change] = field(default_factory=list)
 
     @classmethod
     def of(cls, state: State) -> World:
-        """Begin with what is durable."""
+        """Start from a durable state."""
         names: dict[str, _File | str] = {
             name: "folder" if content is None else _File(content, synced=True)
             for name, content in state.items()
@@ -132,7 +132,7 @@ class World:
         return cls(dict(names), names)
 
     def apply(self, event: Event) -> None:
-        """Follow one call."""
+        """Apply one call."""
         match event.operation:
             case "create":
                 self._change(event.path, _File())
@@ -167,9 +167,9 @@ class World:
                 raise ValueError(event.operation)
 
     def states(self) -> Iterator[State]:
-        """Yield what a power cut now may leave.
+        """Yield the states that a power cut may leave now.
 
-        Temporary files of the store are left out: nobody ever looks at them.
+        Temporary files of the store are left out, because nothing reads them.
         """
         for chosen in _choices(len(self.pending)):
             names = dict(self.durable)
@@ -235,7 +235,7 @@ def _content(file: _File | str, written: str) -> bytes | None:
 
 
 def read_state(folder: Path) -> State:
-    """Return what is in a folder."""
+    """Return the content of a folder."""
     return {
         path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -251,7 +251,7 @@ class Disk:
         self.folder.mkdir()
 
     def show(self, state: State) -> None:
-        """Lay out a state; only what is different from the last one is touched."""
+        """Write a state to the folder; only differences from the last state are written."""
         for name in sorted(self._shown, reverse=True):
             if name not in state or (state[name] is None) != (self._shown[name] is None):
                 path = self.folder / name
@@ -269,21 +269,21 @@ class Disk:
         self._shown = dict(state)
 
     def forget(self) -> None:
-        """Begin anew, after something else wrote here."""
+        """Forget the last state, because another process wrote to the folder."""
         shutil.rmtree(self.folder)
         self.folder.mkdir()
         self._shown = {}
 
 
 class Campaign:
-    """Power cuts on one stage."""
+    """Power cuts in one scenario."""
 
     def __init__(self, folder: Path, stage: Stage = STORE) -> None:
         self.stage = stage
         self.states = 0
-        """States that were judged, each different from all others of its recording."""
+        """The number of checked states, all different within their recording."""
         self.continued = 0
-        """Those in which another commit was made."""
+        """The number of states in which another commit was made."""
         self._folder = folder
         self._model = folder / "model"
         path, self._refs = stage.make(self._model)
@@ -293,7 +293,7 @@ class Campaign:
         self.begin = read_state(self._model)
 
     def record(self, *names: str) -> list[Event]:
-        """Go through operations, and return what was asked for and said."""
+        """Run operations and return their calls and the log."""
         world = self._folder / "before"
         shutil.rmtree(world, ignore_errors=True)
         shutil.copytree(self._model, world)
@@ -307,15 +307,15 @@ class Campaign:
         return recorder.events
 
     def cut(self, events: Sequence[Event], *, stride: int = 1, every: int = 20) -> None:
-        """Judge every state, or each `stride`th; in each `every`th of those go on.
+        """Check every state, or each `stride`th; in each `every`th of these, make another commit.
 
-        Raises ViolationError for the first that is not what it must be.
+        Raises ViolationError for the first invalid state.
         """
         for said, state in itertools.islice(self.crash_states(events), 0, None, stride):
             self.judge(said, state, go_on=self.states % every == 0)
 
     def crash_states(self, events: Iterable[Event]) -> Iterator[tuple[list[str], State]]:
-        """Yield what was said so far, with each different state that a power cut then may leave."""
+        """Yield the log so far with each different state that a power cut may leave then."""
         world = World.of(self.begin)
         said: list[str] = []
         seen: set[int] = set()
@@ -331,7 +331,7 @@ class Campaign:
                     yield list(said), state
 
     def judge(self, said: list[str], state: State, *, go_on: bool = False) -> None:
-        """Raise ViolationError unless a state keeps every promise."""
+        """Check one state; raises ViolationError."""
         self._disk.show(state)
         self.states += 1
         try:
@@ -349,7 +349,7 @@ class Campaign:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Judge all states, and say how many there were; raises ViolationError."""
+    """Check all states and print their number; raises ViolationError."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.power")
     parser.add_argument("--pairs", action="store_true", help="also every operation after another")
     parser.add_argument("--stride", type=int, default=1, help="judge each Nth state (default 1)")

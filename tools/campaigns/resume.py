@@ -1,11 +1,11 @@
-"""Resume from every commit of a run, and go on to its end: every loss and every weight is the same.
+"""Resume from every commit of a run: the losses and weights up to its end must be the same.
 
-The run has dropout, momentum, a schedule, batches shuffled by a loader, and draws from Python's,
-NumPy's, torch's and a generator of its own at each step. It is compared with one that Gradient has
-nothing to do with, to the last bit.
+The run has dropout, momentum, a schedule and batches shuffled by a loader. At each step it draws
+from Python's, NumPy's and torch's generators and from one of its own. It is compared bit for bit
+with a run that does not use Gradient.
 
     python -m tools.campaigns.resume                200 steps, resumed from each
-    python -m tools.campaigns.resume --stride 20    from each 20th
+    python -m tools.campaigns.resume --stride 20    resumed from each 20th
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ _SEED: Final = 20260210
 
 
 class Noise:
-    """A generator of the script's own."""
+    """A generator that the script registers."""
 
     def __init__(self) -> None:
         self.own = np.random.default_rng(_SEED)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where it stands."""
+        """Return its state."""
         return {"own": self.own.bit_generator.state}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put it there."""
+        """Set its state."""
         self.own.bit_generator.state = state["own"]
 
 
 class Run:
-    """Everything that a script has."""
+    """The objects of a training script."""
 
     def __init__(self, steps: int) -> None:
         random.seed(_SEED)
@@ -61,7 +61,7 @@ class Run:
         self.noise = Noise()
 
     def step(self, batch: Any) -> str:
-        """Train on a batch; returns the loss, spelled out to the last bit."""
+        """Train on a batch; return the loss as an exact string."""
         inputs, targets = batch
         shift = random.random() + float(np.random.random()) + float(self.noise.own.random())
         self.optimizer.zero_grad()
@@ -83,7 +83,7 @@ class Run:
 
 
 def alone(steps: int) -> tuple[list[str], str]:
-    """Train without Gradient; returns the losses, and the end."""
+    """Train without Gradient; return the losses and the hash of the end state."""
     run = Run(steps)
     losses: list[str] = []
     while len(losses) < steps:
@@ -97,7 +97,7 @@ def alone(steps: int) -> tuple[list[str], str]:
 def resumed(
     steps: int, workspace: str, ref: str | None, *, commits: bool
 ) -> tuple[int, list[str], str]:
-    """Train with an engine, from a revision on; returns where it began, the losses, and the end."""
+    """Train with an engine from a revision; return the first step, the losses and the end hash."""
     run = Run(steps)
     config = GradientConfig(workspace, "run", view="off", maintenance=0)
     engine = GradientEngine.attach(
@@ -122,7 +122,7 @@ def _batches(engine: GradientEngine, loader: Any) -> Iterator[Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Resume from the commits, and tell; raises ViolationError."""
+    """Resume from the commits and print the results; raises ViolationError."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.resume")
     parser.add_argument("--steps", type=int, default=200, help="of the run (default 200)")
     parser.add_argument("--stride", type=int, default=1, help="from each Nth commit (default 1)")

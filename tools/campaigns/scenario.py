@@ -1,4 +1,4 @@
-"""Where a campaign plays: what is done to which repo, and what is right afterwards."""
+"""The repo, the operations and the correctness check of a campaign."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tools.campaigns.oracle import Judge, Refs
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where lives are lived: what they do, from which beginning, and what is right."""
+    """A repo to start from, operations on it, and a check of its commits."""
 
     operations: Mapping[str, Operation]
-    """By name."""
+    """The operations by name."""
     make: Callable[[Path], tuple[Path, Refs]]
-    """Makes a world in an empty folder; returns the repo's folder, and what is in it."""
+    """Makes a repo below an empty folder; returns its path and its refs."""
     judge: Judge
-    """Whether a commit holds what it should."""
+    """Returns whether a commit has the state of its step."""
 
 
 STORE: Final = Stage(operations.OPERATIONS, operations.make_world, operations.is_right)

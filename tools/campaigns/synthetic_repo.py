@@ -1,4 +1,4 @@
-"""Repos whose commits hold chunks, some as differences from others, written without torch."""
+"""Repos with commits of random chunks, some stored as deltas, written without torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make(path: Path) -> Repository:
 
 
 def content(number: int) -> bytes:
-    """Return one of many different chunks; those of one family differ little."""
+    """Return one of many different chunks; chunks of the same family differ little."""
     family, member = divmod(number, 8)
     raw = bytearray(random.Random(family).randbytes(BYTES))
     for place in range(0, BYTES, 64):
@@ -36,7 +36,7 @@ def content(number: int) -> bytes:
 
 
 def tree_of(chunks: list[Oid]) -> list[bytes]:
-    """Return the trees of a state of these chunks, the root last."""
+    """Return the trees of a state with these chunks, the root last."""
     spec: dict[str, Json] = {"dtype": "uint8", "shape": [BYTES], "nbytes": BYTES}
     tensors: list[Json] = [{"tensor": {**spec, "chunks": [str(oid)]}} for oid in chunks]
     model = Tree({f"w{place}": tensor for place, tensor in enumerate(tensors)}).to_bytes()
@@ -44,7 +44,7 @@ def tree_of(chunks: list[Oid]) -> list[bytes]:
 
 
 def commit(line: BranchWriter, step: int, *numbers: int, lean: bool = False) -> Oid:
-    """Commit a state of these chunks; with `lean` as differences from the first of their family."""
+    """Commit a state with these chunks; with `lean`, as deltas from the first of their family."""
     repo = line.repo
 
     def build(branch: str, parent: Oid | None) -> Oid:
@@ -69,19 +69,19 @@ def commit(line: BranchWriter, step: int, *numbers: int, lean: bool = False) -> 
 
 
 def go_on(repo: Repository, branch: str) -> BranchWriter:
-    """Stand at the end of a branch."""
+    """Return a writer at the tip of a branch."""
     return BranchWriter.open(repo, branch).moved_to(repo.tip(branch))
 
 
 def delete(repo: Repository, branch: str) -> None:
-    """End a branch."""
+    """Delete a branch."""
     tip = repo.refs.read(branch)
     assert tip is not None
     repo.refs.delete(branch, after=tip, reason="test")
 
 
 def read_everything(path: str | Path) -> dict[str, list[int]]:
-    """Read every object of every commit that a branch leads to; returns each branch's steps."""
+    """Read every object reachable from a branch; return the steps of each branch."""
     repo = Repository.open(path, workers=1)
     done: set[Oid] = set()
     found: dict[str, list[int]] = {}
@@ -108,5 +108,5 @@ def packs_of(repo: Repository) -> list[str]:
 
 
 def trash_of(repo: Repository) -> list[str]:
-    """Return what lies in the trash."""
+    """Return the names in the trash."""
     return repo.storage.names("objects/trash")

@@ -1,4 +1,4 @@
-"""The same with engines: runs whose state at each step is known beforehand."""
+"""Operations with engines on runs whose state at each step is known."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tools.campaigns.scenario import Stage
 
 
 class Run:
-    """A model and its optimizer, both a function of the step alone."""
+    """A model and its optimizer; both are a function of the step."""
 
     def __init__(self) -> None:
         self.model = nn.Sequential(nn.Linear(8, 20), nn.BatchNorm1d(20), nn.Linear(20, 3))
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
 
     def fill(self, step: int) -> Run:
-        """Put everything where it is at a step; returns itself."""
+        """Set the state of a step; return self."""
         torch.manual_seed(step)
         for parameter in self.model.parameters():
             parameter.data.normal_()
@@ -45,7 +45,7 @@ class Run:
         return self
 
     def equals(self, model: Any, optimizer: Any) -> bool:
-        """Whether these are its states, to the last bit."""
+        """Return whether the states are those of this object, bit for bit."""
         own = [dict(self.model.state_dict()), self.optimizer.state_dict()]
         return list(_spelled([model, optimizer])) == list(_spelled(own))
 
@@ -63,7 +63,7 @@ def _spelled(value: Any) -> Iterator[object]:
 
 
 def attach(life: Life, *, background: bool = False, view: ViewMode = "auto") -> tuple[Run, Any]:
-    """Resume where the last life ended; raises ViolationError for what is not as it was then."""
+    """Resume the last commit; raises ViolationError if the restored state differs."""
     run = Run()
     config = GradientConfig(life.path.parent, "run", view=view, background=background)
     engine = GradientEngine.attach(
@@ -86,7 +86,7 @@ def commit(life: Life) -> None:
 
 
 def commit_behind(life: Life) -> None:
-    """Resume, and commit two steps that are written behind the loop."""
+    """Resume and commit two steps in the background."""
     run, engine = attach(life, background=True, view="thin")
     step = life.refs[MAIN][-1] + 1
     one = life.with_line(MAIN, [*life.refs[MAIN], step])
@@ -105,7 +105,7 @@ def commit_behind(life: Life) -> None:
 
 
 def fork(life: Life) -> None:
-    """Resume, and begin a branch at an earlier commit."""
+    """Resume, and fork from an earlier commit."""
     _, engine = attach(life)
     steps = life.refs[MAIN]
     at = life.chance.randrange(len(steps))
@@ -117,7 +117,7 @@ def fork(life: Life) -> None:
 
 
 def rebuild_view(life: Life) -> None:
-    """Write the whole view anew, full files included."""
+    """Rebuild the view with full files."""
     with life.towards(life.refs):
         for path in life.path.glob("ckpt_*.pt"):
             path.unlink()
@@ -125,7 +125,7 @@ def rebuild_view(life: Life) -> None:
 
 
 def is_right(repo: Repository, oid: Oid, commit: CommitRecord) -> bool:
-    """Whether commit and view file hold the state of the step."""
+    """Return whether commit and view file have the state of the step."""
     run = Run().fill(commit.step)
     states = [desc_payload.read(repo, oid)["data"]]
     file = Path(repo.path, file_name(commit.branch, commit.step))
@@ -160,4 +160,4 @@ STAGE: Final = Stage(
     make_world,
     is_right,
 )
-"""Everything that needs torch, beside what others may do meanwhile."""
+"""The operations that need torch."""

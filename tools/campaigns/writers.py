@@ -1,13 +1,13 @@
-"""Many processes commit to one repo at once, and are killed, stopped and told a wrong time.
+"""Many processes that commit to one repo at once, and are killed, stopped and given a wrong clock.
 
-Each has a line of its own on a branch, which others may hold too, and says which commits it was
-told are durable. In the end every one of those must be reached from a branch and whole, each line
-linear with steps that never go down, and `fsck` find nothing that matters. ``flock`` is made to do
-nothing; half of the writers live a day in the past or the future.
+Each process has a history of its own on a branch, which others may share, and logs its acknowledged
+commits. At the end, every acknowledged commit must be reachable from a branch and intact, each
+history must be linear with steps that never decrease, and `fsck` must report no damage. ``flock``
+does nothing, and half of the processes have a clock that is a day off.
 
     python -m tools.campaigns.writers                           8 writers, 100 commits, one branch
     python -m tools.campaigns.writers --writers 64 --commits 10 --branches 64
-    python -m tools.campaigns.writers --collect --minutes 10    beside collections without a grace
+    python -m tools.campaigns.writers --collect --minutes 10    with collections without a grace
 """
 
 from __future__ import annotations
@@ -42,69 +42,69 @@ from tools.campaigns.oracle import EXPECTED, ViolationError, scratch_folder
 _DAY: Final = 86400.0
 _POOL: Final = 24
 _HUNG: Final = 120.0
-"""Seconds without a commit of a writer that is not stopped, after which it counts as stuck."""
+"""The seconds without a commit after which a running writer counts as stuck."""
 _TELLING: Final = 2.0
-"""Seconds that it has then to say where it is."""
+"""The seconds that it then has to print its stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many do what."""
+    """The parameters of a run."""
 
     writers: int = 8
     commits: int = 100
-    """Of each."""
+    """The commits of each writer."""
     branches: int = 1
     kills: int = 40
     stops: int = 10
     pause: float = 5.0
-    """Seconds for which one is stopped."""
+    """The seconds for which a writer is stopped."""
     collects: bool = False
-    """Whether another process collects without a grace, again and again."""
+    """True if another process collects without a grace, repeatedly."""
     seconds: float = 0.0
-    """For how long at least; writers that are done begin anew."""
+    """The least duration; writers that have finished start again."""
 
 
 @dataclass(slots=True)
 class Told:
-    """What there was in the end."""
+    """The results of a run."""
 
     acknowledged: int = 0
     branches: int = 0
     killed: int = 0
     stopped: int = 0
     removed: int = 0
-    """Packs that collections removed for good."""
+    """The number of packs that collections removed permanently."""
     seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class _Writer:
-    """One process, or one after the other."""
+    """A writer: one process, or its successors after kills."""
 
     number: int
     journal: Path
     pid: int = 0
     branch: str = ""
-    """Where it goes on when it begins anew; as told by itself."""
+    """The branch on which it continues, as logged by itself."""
     target: int = 0
-    """How many commits it is to have made when it ends."""
+    """The number of commits that end it."""
     paused_until: float = 0.0
     seen: tuple[int, float] = field(default=(0, 0.0))
-    """How long its journal was, and when that was noticed."""
+    """The length of its journal, and the time when that was seen."""
 
     def acknowledged(self) -> list[str]:
-        """Return the commits that it was told of."""
+        """Return its acknowledged commits."""
         if not self.journal.exists():
             return []
         return [line for line in self.journal.read_text().splitlines() if len(line) == 64]
 
     def length(self) -> int:
-        """Return how long its journal is: cheaper to ask than what stands in it."""
+        """Return the length of its journal, which is cheaper than reading it."""
         return self.journal.stat().st_size if self.journal.exists() else 0
 
     def whereabouts(self) -> str:
-        """Ask it where it is, and what it has cost so far."""
+        """Let it print its stack and its resource usage."""
         place = self.journal.with_suffix(".stack")
         os.kill(self.pid, signal.SIGUSR1)
         time.sleep(_TELLING)
@@ -114,7 +114,7 @@ class _Writer:
 
 
 def run(folder: Path, plan: Plan, seed: int = 0) -> Told:
-    """Let them write; raises ViolationError if anything was lost, or is stuck."""
+    """Run the writers; raises ViolationError for a loss or a stuck writer."""
     repo = synthetic_repo.make(folder / "run")
     crowd = _Crowd(folder, plan, seed)
     begun = time.monotonic()
@@ -133,7 +133,7 @@ def run(folder: Path, plan: Plan, seed: int = 0) -> Told:
 
 
 class _Crowd:
-    """All processes of one run, seen from outside."""
+    """All processes of one run."""
 
     def __init__(self, folder: Path, plan: Plan, seed: int) -> None:
         self.plan = plan
@@ -145,7 +145,7 @@ class _Crowd:
         self._chance = random.Random(seed)
 
     def end(self) -> None:
-        """Leave no process behind."""
+        """Kill all processes."""
         for pid in [self._collector, *(writer.pid for writer in self.writers)]:
             if pid:
                 with suppress(ChildProcessError, ProcessLookupError):
@@ -153,7 +153,7 @@ class _Crowd:
                     os.waitpid(pid, 0)
 
     def write(self) -> None:
-        """Go on until every writer has made all its commits, and every disturbance was had."""
+        """Run until every writer has made its commits and every disturbance has happened."""
         plan, chance = self.plan, self._chance
         deadline = time.monotonic() + plan.seconds
         self._collector = _fork(self._collect) if plan.collects else 0
@@ -198,7 +198,7 @@ class _Crowd:
         writer.seen = writer.length(), time.monotonic()
 
     def _has_ended(self, writer: _Writer) -> bool:
-        """Whether a writer has made its commits; one that was killed is started again."""
+        """Return whether a writer has made its commits; restart it if it was killed."""
         pid, status = os.waitpid(writer.pid, os.WNOHANG)
         if not pid:
             length = writer.length()
@@ -222,7 +222,7 @@ class _Crowd:
             writer.paused_until = 0.0
 
     def _commit(self, writer: _Writer, count: int) -> None:
-        """Commit so often, and note each commit when it is acknowledged."""
+        """Make this many commits and log each one when it is acknowledged."""
         repo = _open(self._repo, skew=(0.0, _DAY, 0.0, -_DAY)[writer.number % 4])
         chance = random.Random(f"{writer.number} {time.time_ns()}")
         with (
@@ -247,7 +247,7 @@ class _Crowd:
                 raise
 
     def _collect(self) -> None:
-        """Collect until told to stop."""
+        """Collect until the stop file exists."""
         repo = _open(self._repo)
         removed = 0
         while not self._stop.exists():
@@ -256,7 +256,7 @@ class _Crowd:
 
 
 def _open(path: Path, skew: float = 0.0) -> Repository:
-    """Open a repo, living at another time, on a place where flock does nothing."""
+    """Open a repo with another clock and a ``flock`` that does nothing."""
     fs.try_lock = lambda file: True
 
     def spelled() -> str:
@@ -283,7 +283,7 @@ def _fork(work: object) -> int:
 
 
 def judge(path: Path, acknowledged: list[str]) -> tuple[int, int]:
-    """Raise ViolationError for what is lost; returns the numbers of commits and of branches."""
+    """Raise ViolationError for a loss; return the numbers of commits and branches."""
     repo = Repository.open(path, workers=1)
     reached: set[str] = set()
     lines = synthetic_repo.read_everything(path)
@@ -303,7 +303,7 @@ def judge(path: Path, acknowledged: list[str]) -> tuple[int, int]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what was asked for, and tell; raises ViolationError."""
+    """Run the campaign and print the results; raises ViolationError."""
     parser = argparse.ArgumentParser(prog="python -m tools.campaigns.writers")
     parser.add_argument("--writers", type=int, default=8, help="processes (default 8)")
     parser.add_argument("--commits", type=int, default=100, help="of each (default 100)")
