@@ -65,13 +65,13 @@ def test_killed_collections_and_writers(servers: list[ForkServer], tmp_path: Pat
     repo = make_repo(tmp_path / "run")
     path, stop = str(tmp_path / "run"), tmp_path / "stop"
     expected: list[int] = []
-    for life in range(KILLS):
+    for client in range(KILLS):
         line = go_on(repo, "main")
-        commit(line, life, 8 * moments.randrange(POOL), 8 * life)
-        expected.append(life)
-        commit(go_on(repo, f"given{life}"), life, *range(8 * life, 8 * life + 80, 8))
-        delete(repo, f"given{life}")
-        writer = servers[1].start(write, path, life + 100, 50) if life % 3 == 0 else None
+        commit(line, client, 8 * moments.randrange(POOL), 8 * client)
+        expected.append(client)
+        commit(go_on(repo, f"given{client}"), client, *range(8 * client, 8 * client + 80, 8))
+        delete(repo, f"given{client}")
+        writer = servers[1].start(write, path, client + 100, 50) if client % 3 == 0 else None
         child = servers[0].start(collect_until, path, str(stop))
         time.sleep(moments.uniform(0.005, 0.15))
         child.kill()

@@ -10,8 +10,8 @@ import pytest
 from tools.campaigns import faults
 from tools.campaigns.faults import Campaign, Case
 from tools.campaigns.operations import Operation
-from tools.campaigns.oracle import Life, ViolationError
-from tools.campaigns.scenario import STORE, Stage
+from tools.campaigns.oracle import Client, ViolationError
+from tools.campaigns.scenario import STORE, Scenario
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,25 +29,25 @@ def test_no_fault_is_silent_or_loses_anything(capsys: pytest.CaptureFixture[str]
     assert int(told[3]) > 10
 
 
-def swallow(life: Life) -> None:
+def swallow(client: Client) -> None:
     """Acknowledge a commit even if it failed."""
-    before = life.refs
+    before = client.refs
     try:
-        STORE.operations["commit"](life)
+        STORE.operations["commit"](client)
     except OSError:
-        life.arrive(life.with_line("heads/main", [*before["heads/main"], 99]))
+        client.acknowledge(client.with_line("heads/main", [*before["heads/main"], 99]))
 
 
-def fail_in_its_own_words(life: Life) -> None:
+def fail_in_its_own_words(client: Client) -> None:
     """Raise an error of another class than ours."""
     try:
-        STORE.operations["commit"](life)
+        STORE.operations["commit"](client)
     except OSError:
         raise KeyError("what?") from None
 
 
 @pytest.mark.parametrize("wrong", [swallow, fail_in_its_own_words])
 def test_a_wrong_operation_is_noticed(wrong: Operation, tmp_path: Path) -> None:
-    stage = Stage({**STORE.operations, "wrong": wrong}, STORE.make, STORE.judge)
+    scenario = Scenario({**STORE.operations, "wrong": wrong}, STORE.make, STORE.judge)
     with pytest.raises(ViolationError):
-        Campaign(tmp_path, stage).run(Case("wrong", 20, "EIO", persistent=True))
+        Campaign(tmp_path, scenario).run(Case("wrong", 20, "EIO", persistent=True))

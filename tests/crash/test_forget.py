@@ -26,9 +26,9 @@ from gradient.repo.retention_rules import Keep
 from tests.fork_server import ForkServer
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, observed
-from tools.campaigns.oracle import Life, Refs
+from tools.campaigns.oracle import Client, Refs
 from tools.campaigns.power import Campaign, Disk
-from tools.campaigns.scenario import Stage
+from tools.campaigns.scenario import Scenario
 from tools.campaigns.synthetic_repo import commit, go_on
 
 if TYPE_CHECKING:
@@ -89,16 +89,16 @@ def test_any_call_may_fail(tmp_path: Path, keep: Keep, name: str) -> None:
 
 
 def test_a_power_cut_at_any_moment(tmp_path: Path) -> None:
-    def forget_four(life: Life) -> None:
-        with life.towards(life.refs):
-            forget(life.open(), KEEP, grace=0.0)
+    def forget_four(client: Client) -> None:
+        with client.attempt(client.refs):
+            forget(client.open(), KEEP, grace=0.0)
 
     def make(folder: Path) -> tuple[Path, Refs]:
         build(folder / "run")
         return folder / "run", {"heads/main": [*range(1, 7)]}
 
-    stage = Stage({"forget": forget_four}, make, lambda *_: True)
-    campaign = Campaign(tmp_path, stage)
+    scenario = Scenario({"forget": forget_four}, make, lambda *_: True)
+    campaign = Campaign(tmp_path, scenario)
     disk = Disk(tmp_path / "cut")
     states = list(campaign.crash_states(campaign.record("forget")))
     for said, state in [*random.Random(7).sample(states, STATES), states[-1]]:
@@ -139,11 +139,11 @@ def test_killed_beside_a_writer(servers: list[ForkServer], tmp_path: Path) -> No
     moments = random.Random(11)
     path = tmp_path / "run"
     build(path)
-    for life in range(KILLS):
-        writer = servers[0].start(write_on, str(path), 1000 * (life + 1))
+    for number in range(KILLS):
+        writer = servers[0].start(write_on, str(path), 1000 * (number + 1))
         child = servers[1].start(forget_on, str(path))
         time.sleep(moments.uniform(0.02, 0.3))
-        for process in (child, writer) if life % 2 else (writer, child):
+        for process in (child, writer) if number % 2 else (writer, child):
             process.kill()
             assert process.wait() == -signal.SIGKILL, process.output()
         kept = steps_kept(path)

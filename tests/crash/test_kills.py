@@ -12,7 +12,7 @@ import pytest
 
 from tools.campaigns import kills, oracle, scenario
 from tools.campaigns.operations import MAIN, Operation, commit
-from tools.campaigns.oracle import Life, ViolationError
+from tools.campaigns.oracle import Client, ViolationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,16 +37,16 @@ def test_nothing_is_lost(which: str, fork_server: ForkServer) -> None:
     assert int(told[1].replace(",", "")) >= least
 
 
-def lose(life: Life) -> None:
+def lose(client: Client) -> None:
     """Acknowledge a commit that was never made."""
-    with life.towards(life.with_line(MAIN, [*life.refs[MAIN], 99])):
+    with client.attempt(client.with_line(MAIN, [*client.refs[MAIN], 99])):
         pass
 
 
-def spoil(life: Life) -> None:
+def spoil(client: Client) -> None:
     """Damage a pack during the run."""
-    with life.towards(life.refs):
-        pack = next(life.path.glob(".gradient-repo/objects/pack/*.pack"))
+    with client.attempt(client.refs):
+        pack = next(client.path.glob(".gradient-repo/objects/pack/*.pack"))
         content = bytearray(pack.read_bytes())
         content[100] ^= 1
         pack.unlink()
@@ -57,10 +57,10 @@ def spoil(life: Life) -> None:
 def test_what_is_lost_is_noticed(wrong: Operation, tmp_path: Path) -> None:
     path, refs = scenario.STORE.make(tmp_path / "world")
     said: list[str] = []
-    life = Life(path, refs, said.append)
+    client = Client(path, refs, said.append)
     inspector = oracle.Inspector(path, scenario.STORE.judge)
-    commit(life)
-    inspector.look(oracle.allowed(refs, said))
-    wrong(life)
+    commit(client)
+    inspector.inspect(oracle.allowed(refs, said))
+    wrong(client)
     with pytest.raises(ViolationError):
-        inspector.look(oracle.allowed(refs, said))
+        inspector.inspect(oracle.allowed(refs, said))

@@ -50,7 +50,7 @@ def test_the_list_of_syncs_is_read_from_the_code() -> None:
 def test_nothing_gets_its_name_before_its_content_is_durable(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path)
     named = 0
-    for name in campaign.stage.operations:
+    for name in campaign.scenario.operations:
         synced: set[str] = set()
         for event in campaign.record(name):
             if event.operation == "sync":

@@ -138,7 +138,7 @@ class Trial:
 
     def __init__(self, folder: Path) -> None:
         self._campaign = Campaign(folder)
-        names = self._campaign.stage.operations
+        names = self._campaign.scenario.operations
         self._records = {name: self._campaign.record(name) for name in names}
         self._met: dict[str, set[tuple[int, int]]] = {}
 

@@ -28,8 +28,8 @@ from typing import Final
 
 from gradient.errors import ConflictError, GradientIOError, MissingObjectError
 from tests.storage.faults import Fault, counted, observed
-from tools.campaigns.oracle import Inspector, Life, ViolationError, allowed, scratch_folder
-from tools.campaigns.scenario import STORE, Stage
+from tools.campaigns.oracle import Client, Inspector, ViolationError, allowed, scratch_folder
+from tools.campaigns.scenario import STORE, Scenario
 
 ERRORS: Final = ("ENOSPC", "EIO", "EDQUOT", "EROFS", "EACCES", "EMFILE", "ESTALE")
 SHORT: Final = "short write"
@@ -55,8 +55,8 @@ class Case:
 class Campaign:
     """Faults in one scenario."""
 
-    def __init__(self, folder: Path, stage: Stage = STORE) -> None:
-        self.stage = stage
+    def __init__(self, folder: Path, scenario: Scenario = STORE) -> None:
+        self.scenario = scenario
         self.failed: Counter[str] = Counter()
         """The cases in which the operation failed, by error."""
         self.survived: Counter[str] = Counter()
@@ -66,15 +66,15 @@ class Campaign:
         an unreadable pack."""
         self._folder = folder
         self._model = folder / "model"
-        path, self._refs = stage.make(self._model)
+        path, self._refs = scenario.make(self._model)
         self._inside = path.relative_to(self._model)
 
     def cases(self, *names: str) -> Iterator[Case]:
         """Yield all cases, or those of some operations."""
-        for name in names or self.stage.operations:
-            act = self.stage.operations[name]
+        for name in names or self.scenario.operations:
+            act = self.scenario.operations[name]
             with counted() as calls:
-                act(Life(self._world(), self._refs, lambda _: None, name))
+                act(Client(self._world(), self._refs, lambda _: None, name))
             kinds = itertools.product(range(calls.total()), (*ERRORS, SHORT), (False, True))
             for call, error, persistent in kinds:
                 yield Case(name, call, error, persistent)
@@ -88,8 +88,8 @@ class Campaign:
         begun = time.monotonic()
         try:
             with observed(fault):
-                self.stage.operations[case.operation](
-                    Life(path, self._refs, said.append, case.operation)
+                self.scenario.operations[case.operation](
+                    Client(path, self._refs, said.append, case.operation)
                 )
         except GradientIOError as error:
             self.failed[case.error] += 1
@@ -103,11 +103,11 @@ class Campaign:
             self.survived[case.error] += 1
         if time.monotonic() - begun > _SLOWEST:
             raise ViolationError(f"{case}: took {time.monotonic() - begun:.0f} s")
-        inspector = Inspector(path, self.stage.judge)
+        inspector = Inspector(path, self.scenario.judge)
         try:
-            life = Life(path, inspector.look(allowed(self._refs, said), said), said.append)
-            self.stage.operations["commit"](life)
-            inspector.look([life.refs])
+            client = Client(path, inspector.inspect(allowed(self._refs, said), said), said.append)
+            self.scenario.operations["commit"](client)
+            inspector.inspect([client.refs])
         except Exception as error:
             raise ViolationError(f"{case}: {error}") from error
 

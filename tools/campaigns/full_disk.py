@@ -28,7 +28,7 @@ from gradient.maintenance.garbage_collection import collect
 from gradient.storage.directory import NO_ROOM
 from tools.campaigns import operations, synthetic_repo
 from tools.campaigns.operations import MAIN
-from tools.campaigns.oracle import Inspector, Life, ViolationError, allowed
+from tools.campaigns.oracle import Client, Inspector, ViolationError, allowed
 
 _LEAST: Final = 512 << 10
 _STEP: Final = 4 << 10
@@ -79,14 +79,14 @@ def fill(disk: Path) -> int:
     """
     path, refs = operations.make_world(disk / "work")
     said: list[str] = []
-    life = Life(path, refs, said.append)
-    spare = synthetic_repo.go_on(life.open(), "spare")
+    client = Client(path, refs, said.append)
+    spare = synthetic_repo.go_on(client.open(), "spare")
     for step in range(1, 5):
         synthetic_repo.commit(spare, step, 800 * step, 900 * step)
-    synthetic_repo.delete(life.open(), "spare")  # so there is something to collect
+    synthetic_repo.delete(client.open(), "spare")  # so there is something to collect
     try:
-        while len(life.refs[MAIN]) < 500:
-            operations.commit(life)
+        while len(client.refs[MAIN]) < 500:
+            operations.commit(client)
         raise ViolationError("the disk is never full")
     except GradientIOError as error:
         if error.errno not in NO_ROOM:
@@ -101,15 +101,15 @@ def fill(disk: Path) -> int:
                 if error.errno != errno.ENOSPC:
                     raise
     inspector = Inspector(path, operations.is_right)
-    life.refs = inspector.look(allowed(refs, said))
+    client.refs = inspector.inspect(allowed(refs, said))
     before = _free(disk)
-    done = collect(life.open(), grace=0.0, wait=1.0)
+    done = collect(client.open(), grace=0.0, wait=1.0)
     if not done.removed or _free(disk) <= before:
         raise ViolationError(f"a collection on a full disk freed nothing: {done}")
-    life.refs = inspector.look([life.refs])
-    operations.commit(life)
-    inspector.look([life.refs])
-    return len(life.refs[MAIN])
+    client.refs = inspector.inspect([client.refs])
+    operations.commit(client)
+    inspector.inspect([client.refs])
+    return len(client.refs[MAIN])
 
 
 def _free(disk: Path) -> int:

@@ -1,9 +1,9 @@
-"""Kill processes with SIGKILL in the middle of everything that changes a repo.
+"""SIGKILL during every operation that changes a repo.
 
-Before every call to the file system of every operation, one process each; and at random moments of
-lives that go through the operations by chance, each beginning where the last one was killed. After
-each kill another process must find, without any step in between: all that was acknowledged, bit for
-bit, and of what was not, one of the states that it leads through; and `fsck` nothing that matters.
+One process is killed before each call to the file system of each operation. Others run random
+operations and are killed at random moments; each continues with the repo that the last one left.
+After each kill, another process must find all acknowledged commits bit for bit, and a possible
+state of the interrupted operation, without a repair; and `fsck` must report no damage.
 
     python -m tools.campaigns.kills --kills 100000
     python -m tools.campaigns.kills --kills 500 --training      with engines, so with torch
@@ -32,37 +32,37 @@ from typing import Any, Final
 from gradient.storage import fs
 from tools.campaigns.operations import MAIN, Operation
 from tools.campaigns.oracle import (
+    Client,
     Inspector,
-    Life,
     Refs,
-    Say,
     ViolationError,
+    WriteLog,
     allowed,
     scratch_folder,
 )
-from tools.campaigns.scenario import STORE, Stage
+from tools.campaigns.scenario import STORE, Scenario
 
-_LIVES: Final = 25
+_MAX_CLIENTS: Final = 25
 """The number of clients, and of commits, after which a repo is replaced by a new one."""
-_MOST_COMMITS: Final = 12
+_MAX_COMMITS: Final = 12
 READING: Final = frozenset({"open", "read", "list", "inspect", "measure", "close", "lock"})
 """The calls that change nothing on the disk."""
-_ACTS: Final = 2
+_OPERATIONS: Final = 2
 """The number of operations of a client that is not killed."""
 
 
 class Campaign:
     """Kills in one scenario, counted by the operation that they hit."""
 
-    def __init__(self, stage: Stage, folder: Path, seed: int = 0) -> None:
-        self.stage = stage
+    def __init__(self, scenario: Scenario, folder: Path, seed: int = 0) -> None:
+        self.scenario = scenario
         self.killed: Counter[str] = Counter()
         """The kills before calls, by operation, and the kills at random moments, by whether an
         operation was running."""
         self._folder = folder
         self._chance = random.Random(seed)
         self._model = folder / "model"
-        path, self._refs = stage.make(self._model)
+        path, self._refs = scenario.make(self._model)
         self._inside = path.relative_to(self._model)
 
     def before_every_call(self, name: str, *, stride: int = 1, first: int = 0) -> None:
@@ -70,16 +70,16 @@ class Campaign:
         call = first % stride
         while True:
             path, inspector = self._world()
-            act = self.stage.operations[name]
-            status, said = live(partial(_act, path, self._refs, name, act, call))
-            refs = inspector.look(allowed(self._refs, said), said)
+            act = self.scenario.operations[name]
+            status, said = run_client(partial(_act, path, self._refs, name, act, call))
+            refs = inspector.inspect(allowed(self._refs, said), said)
             if status == 0:
                 return
             self.killed[name] += 1
-            life = Life(path, refs, lambda _: None)
-            for after in (act, self.stage.operations["commit"]):
-                after(life)
-            inspector.look([life.refs])
+            client = Client(path, refs, lambda _: None)
+            for after in (act, self.scenario.operations["commit"]):
+                after(client)
+            inspector.inspect([client.refs])
             call += stride
 
     def at_random(self, kills: int) -> None:
@@ -88,30 +88,33 @@ class Campaign:
         while done < kills:
             path, inspector = self._world()
             refs = self._refs
-            for _ in range(_LIVES):
+            for _ in range(_MAX_CLIENTS):
                 seed = self._chance.random()
-                acts = [*self._chance.choices(list(self.stage.operations.values()), k=_ACTS)]
+                operations = list(self.scenario.operations.values())
+                acts = self._chance.choices(operations, k=_OPERATIONS)
                 delay = self._chance.uniform(0, window)
-                status, said = live(partial(_go_through, path, refs, seed, acts), delay)
+                status, said = run_client(partial(_go_through, path, refs, seed, acts), delay)
                 done += status != 0
                 middle = bool(said) and said[-1].startswith('["trying"')
                 self.killed["in the middle" if middle else "in between"] += status != 0
-                # Whatever the machine's speed: late enough to hit all, early enough to hit.
+                # Adapt to the speed of the machine: hit all parts, and do not miss.
                 window *= 1.1 if status else 0.8
-                refs = inspector.look(allowed(refs, said), said)
+                refs = inspector.inspect(allowed(refs, said), said)
                 if done and done % 5000 == 0:
                     print(f"{done:,} kills at random moments", flush=True)
-                if done >= kills or len(refs[MAIN]) > _MOST_COMMITS:
+                if done >= kills or len(refs[MAIN]) > _MAX_COMMITS:
                     break
 
     def _world(self) -> tuple[Path, Inspector]:
         world = self._folder / "world"
         shutil.rmtree(world, ignore_errors=True)
         shutil.copytree(self._model, world)
-        return world / self._inside, Inspector(world / self._inside, self.stage.judge)
+        return world / self._inside, Inspector(world / self._inside, self.scenario.judge)
 
 
-def live(work: Callable[[Say], object], delay: float | None = None) -> tuple[int, list[str]]:
+def run_client(
+    work: Callable[[WriteLog], object], delay: float | None = None
+) -> tuple[int, list[str]]:
     """Run `work` in a child process; return 0 or -SIGKILL, and the log.
 
     With `delay`, the child is killed after that many seconds. Raises ViolationError if it fails.
@@ -120,7 +123,7 @@ def live(work: Callable[[Say], object], delay: float | None = None) -> tuple[int
     pid = os.fork()
     if not pid:
         os.close(here)
-        _be_the_child(work, theirs)
+        _run_child(work, theirs)
     os.close(theirs)
     with os.fdopen(here, "rb") as heard:
         heard.readline()
@@ -130,11 +133,11 @@ def live(work: Callable[[Say], object], delay: float | None = None) -> tuple[int
         said = heard.read().decode().splitlines()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     if status not in (0, -signal.SIGKILL):
-        raise ViolationError("\n".join(["a life failed", *said]))
+        raise ViolationError("\n".join(["a client failed", *said]))
     return status, said
 
 
-def _be_the_child(work: Callable[[Say], object], pipe: int) -> None:
+def _run_child(work: Callable[[WriteLog], object], pipe: int) -> None:
     try:
         os.write(pipe, b"born\n")
         work(lambda line: os.write(pipe, line.encode() + b"\n"))
@@ -144,16 +147,16 @@ def _be_the_child(work: Callable[[Say], object], pipe: int) -> None:
     os._exit(0)
 
 
-def _act(path: Path, refs: Refs, name: str, act: Operation, call: int, say: Say) -> None:
+def _act(path: Path, refs: Refs, name: str, act: Operation, call: int, say: WriteLog) -> None:
     """Run one operation and kill the process before a call."""
     fs.calls.observer = Death(call)
-    act(Life(path, refs, say, name))
+    act(Client(path, refs, say, name))
 
 
-def _go_through(path: Path, refs: Refs, seed: float, acts: list[Operation], say: Say) -> None:
-    life = Life(path, refs, say, seed)
+def _go_through(path: Path, refs: Refs, seed: float, acts: list[Operation], say: WriteLog) -> None:
+    client = Client(path, refs, say, seed)
     for act in acts:
-        act(life)
+        act(client)
 
 
 class Death:
@@ -183,9 +186,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
-        campaign = Campaign(_stage(options.training), Path(scratch), options.seed)
+        campaign = Campaign(_scenario(options.training), Path(scratch), options.seed)
         try:
-            for number, name in enumerate(campaign.stage.operations if options.stride else ()):
+            for number, name in enumerate(campaign.scenario.operations if options.stride else ()):
                 campaign.before_every_call(name, stride=options.stride, first=number)
                 print(f"{name}: killed {campaign.killed[name]} times", flush=True)
             campaign.at_random(options.kills)
@@ -203,12 +206,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _stage(training: bool) -> Stage:
+def _scenario(training: bool) -> Scenario:
     if not training:
         return STORE
     module: Any = importlib.import_module("tools.campaigns.training")
-    stage: Stage = module.STAGE
-    return stage
+    scenario: Scenario = module.SCENARIO
+    return scenario
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Everything that changes a repo, one row each: what every campaign here goes through.
+"""The table of operations that change a repo, which all campaigns use.
 
-A row is a function of a `Life`; it says what it is about to do, and does it as the commands do. To
-add an operation is to add a row.
+An operation is a function of a `Client`. It logs its possible outcomes and then works as the
+command does. A new operation needs only a new row.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
 from gradient.view.updates import ViewUpdater, follow_refs
 from tools.campaigns import synthetic_repo
-from tools.campaigns.oracle import Life, Refs
+from tools.campaigns.oracle import Client, Refs
 
-Operation: TypeAlias = Callable[[Life], None]
+Operation: TypeAlias = Callable[[Client], None]
 
 _WITHOUT_A_PACK: Final = ("pack-extended", "object-missing", "ref-tip-lost", "commit-parent")
 """What a pack whose end is damaged, and what one that is being repaired, is to others."""
@@ -64,200 +64,200 @@ def is_right(_: Repository, __: Oid, commit: CommitRecord) -> bool:
 
 
 def make_world(folder: Path) -> tuple[Path, Refs]:
-    """Make a repo with a little history, some of it garbage; returns its folder, and what it has.
+    """Make a repo with a short history and some garbage; return its path and its refs.
 
-    The same each time, but for the dates in its config.
+    Only the dates in its config vary.
     """
     init_workspace(folder)
     path = folder / "run"
     create_repo(path, "run", None, folder)
-    life = Life(path, {}, lambda _: None, "world")
+    client = Client(path, {}, lambda _: None, "world")
     for act in (commit, commit, fork, commit, tag, delete, commit):
-        act(life)
-    life.open().set_head("main")
-    return path, life.refs
+        act(client)
+    client.open().set_head("main")
+    return path, client.refs
 
 
-def begin(life: Life) -> None:
+def begin(client: Client) -> None:
     """Create another repo with a workspace of its own, and commit to it."""
-    workspace = life.path.parent / "other"
+    workspace = client.path.parent / "other"
     inside = workspace / "run" / paths.REPO_FOLDER
     config = Path(paths.workspace_config(str(workspace)))
-    with life.towards(life.refs, promise=lambda: [config]):
+    with client.attempt(client.refs, promise=lambda: [config]):
         init_workspace(workspace)
     folders = [inside / name for name in (paths.CONFIG, *paths.FOLDERS)]
-    with life.towards(life.refs, promise=lambda: folders):
+    with client.attempt(client.refs, promise=lambda: folders):
         init_repo(workspace / "run", "run", None, workspace)
-    with life.towards(life.refs, promise=lambda: [*inside.glob("[or]*/[ph]*/**/*")]):
+    with client.attempt(client.refs, promise=lambda: [*inside.glob("[or]*/[ph]*/**/*")]):
         repo = Repository.open(workspace / "run", workers=1)
         steps = synthetic_repo.read_everything(workspace / "run").get("main", [])
         synthetic_repo.commit(synthetic_repo.go_on(repo, "main"), len(steps), *numbers(len(steps)))
 
 
-def commit(life: Life) -> None:
+def commit(client: Client) -> None:
     """Commit to main; every third commit is stored as deltas."""
-    before = life.refs.get(MAIN, [])
+    before = client.refs.get(MAIN, [])
     step = before[-1] + 1 if before else 1
-    with life.towards(life.with_line(MAIN, [*before, step])):
-        line = synthetic_repo.go_on(life.open(), "main")
+    with client.attempt(client.with_line(MAIN, [*before, step])):
+        line = synthetic_repo.go_on(client.open(), "main")
         synthetic_repo.commit(line, step, *numbers(step), lean=step % 3 == 0)
 
 
-def commits(life: Life) -> None:
+def commits(client: Client) -> None:
     """Make two commits with the same writer."""
-    line = synthetic_repo.go_on(life.open(), "main")
+    line = synthetic_repo.go_on(client.open(), "main")
     for _ in range(2):
-        before = life.refs[MAIN]
+        before = client.refs[MAIN]
         step = before[-1] + 1
-        with life.towards(life.with_line(MAIN, [*before, step])):
+        with client.attempt(client.with_line(MAIN, [*before, step])):
             synthetic_repo.commit(line, step, *numbers(step))
 
 
-def rewind(life: Life) -> None:
+def rewind(client: Client) -> None:
     """Rewind main and commit there; the old tip is set aside."""
-    before = life.refs[MAIN]
-    line = BranchWriter.open(life.open(), "main")
+    before = client.refs[MAIN]
+    line = BranchWriter.open(client.open(), "main")
     oids = [oid for oid, _ in line.repo.line("main")]
-    named = [ref for ref, steps in life.refs.items() if ref.startswith(_OLD) and steps == before]
-    kept = life.with_line((*named, f"{_OLD}{following(life, _OLD)}")[0], before)
+    named = [ref for ref, steps in client.refs.items() if ref.startswith(_OLD) and steps == before]
+    kept = client.with_line((*named, f"{_OLD}{following(client, _OLD)}")[0], before)
     step = before[-1] + 1
-    with life.towards(kept, {**kept, MAIN: [*before[:-1], step]}):
+    with client.attempt(kept, {**kept, MAIN: [*before[:-1], step]}):
         synthetic_repo.commit(line.moved_to((*oids, None)[1]), step, *numbers(step))
 
 
-def fork(life: Life) -> None:
+def fork(client: Client) -> None:
     """Fork a branch with a commit of its own."""
-    repo = life.open()
-    number = following(life, "heads/side")
-    steps = life.refs[MAIN]
+    repo = client.open()
+    number = following(client, "heads/side")
+    steps = client.refs[MAIN]
     whole = [commit.step for oid, commit in repo.line("main") if oid not in repo.dropped()]
-    source = repo.resolve(f"main@{life.chance.choice(whole)}")
+    source = repo.resolve(f"main@{client.chance.choice(whole)}")
     at = steps[: steps.index(source.commit.step) + 1]
-    with life.towards(life.with_line(f"heads/side{number}", [*at, at[-1]])):
+    with client.attempt(client.with_line(f"heads/side{number}", [*at, at[-1]])):
         fork_commit(repo, source, f"side{number}")
 
 
-def branch(life: Life, name: str = "") -> None:
+def branch(client: Client, name: str = "") -> None:
     """Tag the tip."""
-    repo = life.open()
-    name = name or f"side{following(life, 'heads/side')}"
+    repo = client.open()
+    name = name or f"side{following(client, 'heads/side')}"
     tip = repo.tip("main")
     assert tip is not None
-    with life.towards(life.with_line(f"heads/{name}", life.refs[MAIN])):
+    with client.attempt(client.with_line(f"heads/{name}", client.refs[MAIN])):
         ref_edits.create_branch(repo, name, tip)
 
 
-def branch_with_another(life: Life) -> None:
+def branch_with_another(client: Client) -> None:
     """Tag the tip after a process died before it synced the folder of the branch."""
-    name = f"shared{following(life, 'heads/shared')}"
-    fs.make_folders(str(life.path / paths.REPO_FOLDER / "refs/heads" / name))
-    branch(life, name)
+    name = f"shared{following(client, 'heads/shared')}"
+    fs.make_folders(str(client.path / paths.REPO_FOLDER / "refs/heads" / name))
+    branch(client, name)
 
 
-def commit_with_another(life: Life) -> None:
+def commit_with_another(client: Client) -> None:
     """Commit chunks of a process that died before it synced the name of its pack."""
-    before = life.refs[MAIN]
+    before = client.refs[MAIN]
     step = before[-1] + 1
-    with life.towards(life.with_line(MAIN, [*before, step])):
+    with client.attempt(client.with_line(MAIN, [*before, step])):
         with _dying("sync folder", "objects/pack"), suppress(_DeadError):
-            synthetic_repo.commit(synthetic_repo.go_on(life.open(), "main"), step, *numbers(step))
-        synthetic_repo.commit(synthetic_repo.go_on(life.open(), "main"), step, *numbers(step))
+            synthetic_repo.commit(synthetic_repo.go_on(client.open(), "main"), step, *numbers(step))
+        synthetic_repo.commit(synthetic_repo.go_on(client.open(), "main"), step, *numbers(step))
 
 
-def commit_without_links(life: Life) -> None:
+def commit_without_links(client: Client) -> None:
     """Commit on a file system without hard links, on which a record may be torn."""
-    before = life.refs[MAIN]
+    before = client.refs[MAIN]
     step = before[-1] + 1
     with (
-        life.towards(life.with_line(MAIN, [*before, step]), damage=("record-torn",)),
+        client.attempt(client.with_line(MAIN, [*before, step]), damage=("record-torn",)),
         _refusing("link"),
     ):
-        synthetic_repo.commit(synthetic_repo.go_on(life.open(), "main"), step, *numbers(step))
+        synthetic_repo.commit(synthetic_repo.go_on(client.open(), "main"), step, *numbers(step))
 
 
-def gc_without_links(life: Life) -> None:
+def gc_without_links(client: Client) -> None:
     """Collect on a file system without hard links."""
-    with life.towards(life.refs), _refusing("link"):
-        collect(life.open(), grace=0.0, wait=1.0)
+    with client.attempt(client.refs), _refusing("link"):
+        collect(client.open(), grace=0.0, wait=1.0)
 
 
-def rename(life: Life) -> None:
+def rename(client: Client) -> None:
     """Rename a branch; for a moment it has both names."""
-    old = pick(life, "heads/side")
-    tip = life.open().tip(old)
+    old = pick(client, "heads/side")
+    tip = client.open().tip(old)
     assert tip is not None
-    with life.towards(life.refs):
-        ViewUpdater(life.open(), "thin").add(tip)
-    name = f"side{following(life, 'heads/side')}"
-    both = life.with_line(f"heads/{name}", life.refs[f"heads/{old}"])
-    with life.towards(both, {ref: line for ref, line in both.items() if ref != f"heads/{old}"}):
-        ref_edits.rename_branch(life.open(), old, name)
-        follow_refs(life.open())
+    with client.attempt(client.refs):
+        ViewUpdater(client.open(), "thin").add(tip)
+    name = f"side{following(client, 'heads/side')}"
+    both = client.with_line(f"heads/{name}", client.refs[f"heads/{old}"])
+    with client.attempt(both, {ref: line for ref, line in both.items() if ref != f"heads/{old}"}):
+        ref_edits.rename_branch(client.open(), old, name)
+        follow_refs(client.open())
 
 
-def delete(life: Life, name: str = "") -> None:
+def delete(client: Client, name: str = "") -> None:
     """Delete a branch; its commits become garbage."""
-    name = name or pick(life, "heads/side")
-    repo = life.open()
+    name = name or pick(client, "heads/side")
+    repo = client.open()
     if repo.active_branch() == name:
         repo.set_head("main")
-    with life.towards(life.with_line(f"heads/{name}", None)):
+    with client.attempt(client.with_line(f"heads/{name}", None)):
         ref_edits.delete_branch(repo, name)
 
 
-def tag(life: Life) -> None:
+def tag(client: Client) -> None:
     """Tag the tip permanently."""
-    repo = life.open()
-    name = f"tag{following(life, 'tags/tag')}"
+    repo = client.open()
+    name = f"tag{following(client, 'tags/tag')}"
     tip = repo.tip("main")
     assert tip is not None
-    with life.towards(life.with_line(f"tags/{name}", life.refs[MAIN])):
+    with client.attempt(client.with_line(f"tags/{name}", client.refs[MAIN])):
         ref_edits.create_tag(repo, name, tip, reason="tag", force=False)
 
 
-def untag(life: Life) -> None:
+def untag(client: Client) -> None:
     """Delete a tag."""
-    name = pick(life, "tags/tag")
-    with life.towards(life.with_line(f"tags/{name}", None)):
-        ref_edits.delete_tag(life.open(), name)
+    name = pick(client, "tags/tag")
+    with client.attempt(client.with_line(f"tags/{name}", None)):
+        ref_edits.delete_tag(client.open(), name)
 
 
-def switch(life: Life) -> None:
+def switch(client: Client) -> None:
     """Switch to another active branch and back to main."""
-    head = life.path / paths.REPO_FOLDER / paths.HEAD
-    for name in (pick(life, "heads/side"), "main"):
-        with life.towards(life.refs, promise=lambda: [head]):
-            life.open().set_head(name)
+    head = client.path / paths.REPO_FOLDER / paths.HEAD
+    for name in (pick(client, "heads/side"), "main"):
+        with client.attempt(client.refs, promise=lambda: [head]):
+            client.open().set_head(name)
 
 
-def gc(life: Life) -> None:
+def gc(client: Client) -> None:
     """Remove unreachable objects without a grace period."""
-    with life.towards(life.refs):
-        collect(life.open(), grace=0.0, wait=1.0)
+    with client.attempt(client.refs):
+        collect(client.open(), grace=0.0, wait=1.0)
 
 
-def take_back(life: Life) -> None:
+def take_back(client: Client) -> None:
     """Delete a branch, collect with a grace period, restore the branch, and commit to it."""
-    name = pick(life, "heads/side")
-    line = life.refs[f"heads/{name}"]
-    oid = life.open().tip(name)
+    name = pick(client, "heads/side")
+    line = client.refs[f"heads/{name}"]
+    oid = client.open().tip(name)
     assert oid is not None
-    delete(life, name)
-    with life.towards(life.with_line(f"heads/{name}", line)):
-        collect(life.open(), grace=3600.0, wait=1.0, clock=lambda: time.time() + 7200.0)
-        undo(life.open())
-        ref_edits.create_branch(life.open(), name, oid)
+    delete(client, name)
+    with client.attempt(client.with_line(f"heads/{name}", line)):
+        collect(client.open(), grace=3600.0, wait=1.0, clock=lambda: time.time() + 7200.0)
+        undo(client.open())
+        ref_edits.create_branch(client.open(), name, oid)
 
 
-def let_go(life: Life) -> None:
+def let_go(client: Client) -> None:
     """Forget all but the newest two commits of each branch."""
-    with life.towards(life.refs):
-        forget(life.open(), Keep(last=2), grace=0.0, wait=1.0)
+    with client.attempt(client.refs):
+        forget(client.open(), Keep(last=2), grace=0.0, wait=1.0)
 
 
-def mend(life: Life) -> None:
+def mend(client: Client) -> None:
     """Repair damage that loses nothing: in HEAD, at the end of a pack, in a record."""
-    inside = life.path / paths.REPO_FOLDER
+    inside = client.path / paths.REPO_FOLDER
     pack = max(inside.glob("objects/pack/*"))
     record = max(inside.glob("refs/heads/main/*"))
     damage = {
@@ -267,50 +267,50 @@ def mend(life: Life) -> None:
     }
     classes = (*_WITHOUT_A_PACK, "head-malformed", "record-torn")
     kept = inside / "lost+found"
-    with life.towards(life.refs, damage=classes, promise=lambda: kept.rglob("*")):
+    with client.attempt(client.refs, damage=classes, promise=lambda: kept.rglob("*")):
         for path, content in damage.items():
-            life.spoil(path, content)
-        _repair(life)
+            client.spoil(path, content)
+        _repair(client)
 
 
-def mend_config(life: Life) -> None:
+def mend_config(client: Client) -> None:
     """Repair a repo whose config was damaged."""
-    config = life.path / paths.REPO_FOLDER / paths.CONFIG
+    config = client.path / paths.REPO_FOLDER / paths.CONFIG
     classes = ("config-malformed", "config-missing")
-    with life.towards(life.refs, damage=classes, promise=lambda: [config]):
-        life.spoil(config, b"{")
-        _repair(life)
+    with client.attempt(client.refs, damage=classes, promise=lambda: [config]):
+        client.spoil(config, b"{")
+        _repair(client)
 
 
-def _repair(life: Life) -> None:
-    if not repair(str(life.path), workers=1).after.is_sound:
-        repair(str(life.path), workers=1)  # it said what it could not do, and nothing is lost
+def _repair(client: Client) -> None:
+    if not repair(str(client.path), workers=1).after.is_sound:
+        repair(str(client.path), workers=1)  # it reported the rest, and nothing is lost
 
 
-def merge_packs(life: Life) -> None:
+def merge_packs(client: Client) -> None:
     """Copy every needed frame to new packs."""
-    with life.towards(life.refs), patch.object(repack, "MANY", 1):
-        collect(life.open(), grace=0.0, wait=1.0)
+    with client.attempt(client.refs), patch.object(repack, "MANY", 1):
+        collect(client.open(), grace=0.0, wait=1.0)
 
 
-def recompress(life: Life) -> None:
+def recompress(client: Client) -> None:
     """Encode every needed frame in another form, whether it saves space or not."""
-    with life.towards(life.refs), patch.object(repack, "MAX_SHARE", 2.0):
-        collect(life.open(), grace=0.0, wait=1.0, recompress=True)
+    with client.attempt(client.refs), patch.object(repack, "MAX_SHARE", 2.0):
+        collect(client.open(), grace=0.0, wait=1.0, recompress=True)
 
 
-def ledger(life: Life) -> None:
+def ledger(client: Client) -> None:
     """Write the multi-pack index."""
-    with life.towards(life.refs):
-        repo = life.open()
+    with client.attempt(client.refs):
+        repo = client.open()
         repo.store.refresh()
         index_compaction.compact(repo.store.catalogue, repo.storage, min_packs=1)
 
 
-def view(life: Life) -> None:
+def view(client: Client) -> None:
     """Update the manifest and the thin files."""
-    with life.towards(life.refs):
-        repo = life.open()
+    with client.attempt(client.refs):
+        repo = client.open()
         tip = repo.tip("main")
         assert tip is not None
         files = ViewUpdater(repo, "thin")
@@ -318,12 +318,12 @@ def view(life: Life) -> None:
         files.close()
 
 
-def rebuild_view(life: Life) -> None:
+def rebuild_view(client: Client) -> None:
     """Rebuild the view."""
-    with life.towards(life.refs):
-        for path in life.path.glob("ckpt_*.pt"):
+    with client.attempt(client.refs):
+        for path in client.path.glob("ckpt_*.pt"):
             path.unlink()
-        rebuild(life.open(), mode="thin")
+        rebuild(client.open(), mode="thin")
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
@@ -338,7 +338,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "commit without hard links": commit_without_links,
     "gc without hard links": gc_without_links,
     "rename a branch": rename,
-    "delete a branch": lambda life: delete(life),
+    "delete a branch": lambda client: delete(client),
     "tag": tag,
     "delete a tag": untag,
     "switch": switch,
@@ -356,17 +356,17 @@ OPERATIONS: Final[dict[str, Operation]] = {
 """The operations by name; none needs torch."""
 
 
-def pick(life: Life, start: str) -> str:
+def pick(client: Client, start: str) -> str:
     """Return an existing name, after creating one if there is none."""
-    if not any(ref.startswith(start) for ref in life.refs):
-        tag(life) if start.startswith("tags/") else fork(life)
-    found = sorted(ref for ref in life.refs if ref.startswith(start))
-    return life.chance.choice(found).partition("/")[2]
+    if not any(ref.startswith(start) for ref in client.refs):
+        tag(client) if start.startswith("tags/") else fork(client)
+    found = sorted(ref for ref in client.refs if ref.startswith(start))
+    return client.chance.choice(found).partition("/")[2]
 
 
-def following(life: Life, start: str) -> int:
+def following(client: Client, start: str) -> int:
     """Return a number that no ref with this prefix uses."""
-    taken = [ref.removeprefix(start) for ref in life.refs if ref.startswith(start)]
+    taken = [ref.removeprefix(start) for ref in client.refs if ref.startswith(start)]
     return max((int(each) for each in taken if each.isdigit()), default=0) + 1
 
 

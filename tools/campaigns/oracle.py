@@ -27,7 +27,7 @@ Refs: TypeAlias = dict[str, list[int]]
 """The branches and tags: ``heads/NAME`` and ``tags/NAME`` to the steps of their history, oldest
 first."""
 
-Say: TypeAlias = Callable[[str], object]
+WriteLog: TypeAlias = Callable[[str], object]
 """Stores one line of a client's log, even if the client is killed afterwards."""
 
 SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
@@ -47,10 +47,10 @@ class ViolationError(Exception):
     """A guarantee was violated."""
 
 
-class Life:
+class Client:
     """A process that works on a repo and logs its operations."""
 
-    def __init__(self, path: str | Path, refs: Refs, say: Say, seed: object = 0) -> None:
+    def __init__(self, path: str | Path, refs: Refs, say: WriteLog, seed: object = 0) -> None:
         self.path = Path(path)
         self.refs = refs
         """The acknowledged state of branches and tags."""
@@ -62,7 +62,7 @@ class Life:
         return Repository.open(self.path, workers=1)
 
     @contextmanager
-    def towards(
+    def attempt(
         self,
         *outcomes: Refs,
         damage: Sequence[str] = (),
@@ -75,15 +75,15 @@ class Life:
         operation.
         """
         self._say(json.dumps(["damaged", *damage]))
-        self.try_for(*outcomes)
+        self.announce(*outcomes)
         yield
-        self.arrive(outcomes[-1], promise())
+        self.acknowledge(outcomes[-1], promise())
 
-    def try_for(self, *outcomes: Refs) -> None:
+    def announce(self, *outcomes: Refs) -> None:
         """Log outcomes that are possible from now on, in addition to the acknowledged state."""
         self._say(json.dumps(["trying", *outcomes]))
 
-    def arrive(self, refs: Refs, files: Iterable[Path] = ()) -> None:
+    def acknowledge(self, refs: Refs, files: Iterable[Path] = ()) -> None:
         """Log the acknowledged state."""
         self.refs = refs
         found = {os.path.relpath(file, self.path): _digest(file) for file in files}
@@ -139,22 +139,22 @@ def _digest(file: Path) -> str:
     return hashlib.blake2b(file.read_bytes()).hexdigest() if file.is_file() else str(file.exists())
 
 
-Judge: TypeAlias = Callable[[Repository, Oid, CommitRecord], bool]
+StateCheck: TypeAlias = Callable[[Repository, Oid, CommitRecord], bool]
 """Returns whether a commit has the state of its step."""
 
 
 class Inspector:
     """Inspects a repo as the next process would, after each client."""
 
-    def __init__(self, path: str | Path, judge: Judge) -> None:
+    def __init__(self, path: str | Path, judge: StateCheck) -> None:
         self.path = Path(path)
-        self._judge = judge
-        self._judged: set[Oid] = set()
+        self._is_right = judge
+        self._checked: set[Oid] = set()
         """Commits whose content was correct; their hashes are verified again each time."""
-        self.mended = False
+        self.repaired = False
         """True if the client caused damage on purpose and the repair mended it."""
 
-    def look(self, expected: list[Refs], said: Sequence[str] = ()) -> Refs:
+    def inspect(self, expected: list[Refs], said: Sequence[str] = ()) -> Refs:
         """Return the state of the repo; raises ViolationError if it is not one of the expected
         states.
 
@@ -166,7 +166,7 @@ class Inspector:
         report = check(self.path, workers=1)
         damage = _damage(said)
         if any(finding.id in damage for finding in report.findings):
-            self.mended = True
+            self.repaired = True
             report = repair(str(self.path), workers=1).after
         wrong = [finding for finding in report.findings if finding.id not in EXPECTED]
         if wrong or not report.complete:
@@ -184,9 +184,9 @@ class Inspector:
                 line = list(repo.walk(record.commit))[::-1]
                 repo.store.read(line[-1][1].tree, Kind.TREE)  # a tip is never let go of
                 for oid, commit in line:
-                    if oid not in self._judged and not self._judge(repo, oid, commit):
+                    if oid not in self._checked and not self._is_right(repo, oid, commit):
                         raise ViolationError(f"commit {oid} of step {commit.step} has other bits")
-                    self._judged.add(oid)
+                    self._checked.add(oid)
                 found[f"{space}/{name}"] = [commit.step for _, commit in line]
         return found
 

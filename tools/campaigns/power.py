@@ -33,8 +33,8 @@ from gradient.storage import fs
 from gradient.store import process_id
 from tests.storage.faults import observed
 from tools.campaigns.kills import READING
-from tools.campaigns.oracle import Inspector, Life, ViolationError, allowed, scratch_folder
-from tools.campaigns.scenario import STORE, Stage
+from tools.campaigns.oracle import Client, Inspector, ViolationError, allowed, scratch_folder
+from tools.campaigns.scenario import STORE, Scenario
 
 WRITTEN: Final = ("whole", "empty", "zeros", "cut")
 _EXHAUSTIVE: Final = 8
@@ -278,18 +278,18 @@ class Disk:
 class Campaign:
     """Power cuts in one scenario."""
 
-    def __init__(self, folder: Path, stage: Stage = STORE) -> None:
-        self.stage = stage
+    def __init__(self, folder: Path, scenario: Scenario = STORE) -> None:
+        self.scenario = scenario
         self.states = 0
         """The number of checked states, all different within their recording."""
         self.continued = 0
         """The number of states in which another commit was made."""
         self._folder = folder
         self._model = folder / "model"
-        path, self._refs = stage.make(self._model)
+        path, self._refs = scenario.make(self._model)
         self._inside = path.relative_to(self._model)
         self._disk = Disk(folder / "after")
-        self._inspector = Inspector(folder / "after" / self._inside, stage.judge)
+        self._inspector = Inspector(folder / "after" / self._inside, scenario.judge)
         self.begin = read_state(self._model)
 
     def record(self, *names: str) -> list[Event]:
@@ -298,12 +298,12 @@ class Campaign:
         shutil.rmtree(world, ignore_errors=True)
         shutil.copytree(self._model, world)
         recorder = Recorder(world)
-        life = Life(world / self._inside, self._refs, recorder.say, names)
+        client = Client(world / self._inside, self._refs, recorder.say, names)
         # Whoever looks at what is left must take the one who wrote for gone, as it is by then.
         gone = replace(process_id.current(), started="1")
         with observed(recorder), mock.patch.object(process_id, "current", return_value=gone):
             for name in names:
-                self.stage.operations[name](life)
+                self.scenario.operations[name](client)
         return recorder.events
 
     def cut(self, events: Sequence[Event], *, stride: int = 1, every: int = 20) -> None:
@@ -335,16 +335,16 @@ class Campaign:
         self._disk.show(state)
         self.states += 1
         try:
-            refs = self._inspector.look(allowed(self._refs, said), said)
+            refs = self._inspector.inspect(allowed(self._refs, said), said)
             if go_on:
-                life = Life(self._inspector.path, refs, lambda _: None)
+                client = Client(self._inspector.path, refs, lambda _: None)
                 for name in ("commit", "view"):
-                    self.stage.operations[name](life)
-                self._inspector.look([life.refs])
+                    self.scenario.operations[name](client)
+                self._inspector.inspect([client.refs])
                 self.continued += 1
         finally:
-            if go_on or self._inspector.mended:
-                self._inspector.mended = False
+            if go_on or self._inspector.repaired:
+                self._inspector.repaired = False
                 self._disk.forget()
 
 
@@ -358,7 +358,7 @@ def main(arguments: list[str] | None = None) -> int:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         campaign = Campaign(Path(scratch))
-        names = list(campaign.stage.operations)
+        names = list(campaign.scenario.operations)
         pairs = itertools.product(names, names) if options.pairs else ()
         for chosen in itertools.chain(zip(names, strict=True), pairs):
             before = campaign.states

@@ -9,19 +9,19 @@ from typing import Final
 
 from tools.campaigns import operations
 from tools.campaigns.operations import Operation
-from tools.campaigns.oracle import Judge, Refs
+from tools.campaigns.oracle import Refs, StateCheck
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class Scenario:
     """A repo to start from, operations on it, and a check of its commits."""
 
     operations: Mapping[str, Operation]
     """The operations by name."""
     make: Callable[[Path], tuple[Path, Refs]]
     """Makes a repo below an empty folder; returns its path and its refs."""
-    judge: Judge
+    judge: StateCheck
     """Returns whether a commit has the state of its step."""
 
 
-STORE: Final = Stage(operations.OPERATIONS, operations.make_world, operations.is_right)
+STORE: Final = Scenario(operations.OPERATIONS, operations.make_world, operations.is_right)

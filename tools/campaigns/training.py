@@ -20,8 +20,8 @@ from gradient.view.file_names import file_name
 from gradient.view.init_repo import init_repo
 from gradient.view.rebuild import rebuild
 from tools.campaigns.operations import MAIN, OPERATIONS, following
-from tools.campaigns.oracle import Life, Refs, ViolationError
-from tools.campaigns.scenario import Stage
+from tools.campaigns.oracle import Client, Refs, ViolationError
+from tools.campaigns.scenario import Scenario
 
 
 class Run:
@@ -62,12 +62,12 @@ def _spelled(value: Any) -> Iterator[object]:
         yield value
 
 
-def attach(life: Life, *, background: bool = False, view: ViewMode = "auto") -> tuple[Run, Any]:
+def attach(client: Client, *, background: bool = False, view: ViewMode = "auto") -> tuple[Run, Any]:
     """Resume the last commit; raises ViolationError if the restored state differs."""
     run = Run()
-    config = GradientConfig(life.path.parent, "run", view=view, background=background)
+    config = GradientConfig(client.path.parent, "run", view=view, background=background)
     engine = GradientEngine.attach(
-        run.model, run.optimizer, config=config, resume=f"main@{life.refs[MAIN][-1]}"
+        run.model, run.optimizer, config=config, resume=f"main@{client.refs[MAIN][-1]}"
     )
     there = [dict(run.model.state_dict()), run.optimizer.state_dict()]
     if not Run().fill(engine.current_step).equals(*there):
@@ -75,53 +75,53 @@ def attach(life: Life, *, background: bool = False, view: ViewMode = "auto") -> 
     return run, engine
 
 
-def commit(life: Life) -> None:
+def commit(client: Client) -> None:
     """Resume, and commit the next step."""
-    run, engine = attach(life)
-    step = life.refs[MAIN][-1] + 1
+    run, engine = attach(client)
+    step = client.refs[MAIN][-1] + 1
     run.fill(step)
-    with life.towards(life.with_line(MAIN, [*life.refs[MAIN], step])):
+    with client.attempt(client.with_line(MAIN, [*client.refs[MAIN], step])):
         engine.commit(step)
     engine.close()
 
 
-def commit_behind(life: Life) -> None:
+def commit_behind(client: Client) -> None:
     """Resume and commit two steps in the background."""
-    run, engine = attach(life, background=True, view="thin")
-    step = life.refs[MAIN][-1] + 1
-    one = life.with_line(MAIN, [*life.refs[MAIN], step])
-    two = life.with_line(MAIN, [*one[MAIN], step + 1])
-    life.try_for(one, two)
+    run, engine = attach(client, background=True, view="thin")
+    step = client.refs[MAIN][-1] + 1
+    one = client.with_line(MAIN, [*client.refs[MAIN], step])
+    two = client.with_line(MAIN, [*one[MAIN], step + 1])
+    client.announce(one, two)
     run.fill(step)
     first = engine.commit(step)
     run.fill(step + 1)
     second = engine.commit(step + 1)
     first.wait()
-    life.arrive(one)
-    life.try_for(two)
+    client.acknowledge(one)
+    client.announce(two)
     second.wait()
-    life.arrive(two)
+    client.acknowledge(two)
     engine.close()
 
 
-def fork(life: Life) -> None:
+def fork(client: Client) -> None:
     """Resume, and fork from an earlier commit."""
-    _, engine = attach(life)
-    steps = life.refs[MAIN]
-    at = life.chance.randrange(len(steps))
-    number = following(life, "heads/side")
+    _, engine = attach(client)
+    steps = client.refs[MAIN]
+    at = client.chance.randrange(len(steps))
+    number = following(client, "heads/side")
     line = [*steps[: at + 1], steps[at]]
-    with life.towards(life.with_line(f"heads/side{number}", line)):
+    with client.attempt(client.with_line(f"heads/side{number}", line)):
         engine.fork(from_ref=f"main@{steps[at]}", new_branch=f"side{number}")
     engine.close()
 
 
-def rebuild_view(life: Life) -> None:
+def rebuild_view(client: Client) -> None:
     """Rebuild the view with full files."""
-    with life.towards(life.refs):
-        for path in life.path.glob("ckpt_*.pt"):
+    with client.attempt(client.refs):
+        for path in client.path.glob("ckpt_*.pt"):
             path.unlink()
-        rebuild(life.open(), mode="auto")
+        rebuild(client.open(), mode="auto")
 
 
 def is_right(repo: Repository, oid: Oid, commit: CommitRecord) -> bool:
@@ -149,7 +149,7 @@ def make_world(folder: Path) -> tuple[Path, Refs]:
     return path, {MAIN: [1, 2]}
 
 
-STAGE: Final = Stage(
+SCENARIO: Final = Scenario(
     {
         "commit": commit,
         "commits behind the loop": commit_behind,
