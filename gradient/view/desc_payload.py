@@ -1,9 +1,9 @@
-"""One commit as the payload of the published package's ``.pt`` files.
+"""The payload of a commit in the published package's ``.pt`` files.
 
-Its readers find what they know: torch's numbered optimizer state, the generators as torch and
-Python spell them, each registered state as a top-level key. Values are converted to what a plain
-`torch.load` accepts where nothing is lost by it; a registered state that can not be converted is
-left out, with a log line.
+It has the form that readers expect: torch's numbered optimizer state, the generators in the form of
+torch and Python, and each registered state as a top-level key. Values are converted to types that a
+plain `torch.load` accepts, if the conversion is exact. A registered state that cannot be converted
+is left out, with a log line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REMEDY = "The store has it; only this file goes without"
 def read(repo: Repository, oid: Oid) -> dict[str, Any]:
     """Return the payload of a commit, read from the store and verified; nothing is converted.
 
-    Raises ForgottenError where not all of it is kept.
+    Raises ForgottenError if a part of its state was dropped.
     """
     repo.check_kept(oid)
     commit = repo.read_commit(oid)
@@ -58,7 +58,7 @@ def complete(
 
 
 def size(repo: Repository, commit: CommitRecord, state: Mapping[str, Any] | None) -> int:
-    """Return about how many bytes a commit's state has, without reading its chunks."""
+    """Return the approximate size of a commit's state in bytes, without reading its chunks."""
     state = {} if state is None else state
     entries = component_entries(repo.store, commit.tree)
     stored = sum(_stored_bytes(repo, node) for name, node in entries.items() if name not in state)
@@ -66,7 +66,7 @@ def size(repo: Repository, commit: CommitRecord, state: Mapping[str, Any] | None
 
 
 def build(commit: CommitRecord, oid: Oid, state: Mapping[str, Any], *, path: str) -> dict[str, Any]:
-    """Arrange a captured state as a payload; `path` is where its file will lie."""
+    """Arrange a captured state as a payload; `path` is the path of its file."""
     revision = commit.revision
     optimizer = state.get("optimizer")
     data = {
@@ -100,10 +100,10 @@ def build(commit: CommitRecord, oid: Oid, state: Mapping[str, Any], *, path: str
 
 
 def portable(payload: dict[str, Any]) -> dict[str, Any]:
-    """Convert a payload to what `torch.load` accepts without naming any global as safe.
+    """Convert a payload to types that `torch.load` accepts without safe globals.
 
-    A registered state that can not be converted without loss is left out, with a log line. Raises
-    UnsupportedValueError where model, optimizer, scheduler or generators can not.
+    A registered state that cannot be converted exactly is left out, with a log line. Raises
+    UnsupportedValueError if model, optimizer, scheduler or generators cannot be converted.
     """
     convert = _Converter()
     data = {}
@@ -119,7 +119,7 @@ def portable(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def nbytes(value: Any) -> int:
-    """Return the bytes of all tensors and arrays in a state, shared memory counted once."""
+    """Return the size in bytes of all tensors and arrays in a state; shared memory counts once."""
     seen: dict[int, int] = {}
     stack = [value]
     while stack:
@@ -137,7 +137,7 @@ def nbytes(value: Any) -> int:
 
 
 def _stored_bytes(repo: Repository, node: Json) -> int:
-    """Add up what trees say about the length of their content, beyond what stands inline."""
+    """Return the sum of the content lengths in trees, without inline values."""
     total = 0
     stack = [node]
     while stack:
@@ -169,7 +169,7 @@ def _generators(captured: Any) -> dict[str, Any] | None:
 
 
 class _Converter:
-    """Rebuilds values from the types a restricted unpickler knows; keeps shared memory shared."""
+    """Converts values to types that a restricted unpickler knows; shared memory stays shared."""
 
     def __init__(self) -> None:
         self._tensors: dict[int, torch.Tensor] = {}
@@ -197,7 +197,7 @@ class _Converter:
         raise _unsupported(path, value)
 
     def _key(self, key: Any, path: str) -> Any:
-        """Convert a key or a set's member, which must stay hashable."""
+        """Convert a key or a member of a set, which must stay hashable."""
         if type(key) is frozenset:
             raise _unsupported(path, key)
         if type(key) is tuple:
@@ -213,7 +213,7 @@ class _Converter:
         return found
 
     def shrink(self, data: dict[str, Any]) -> None:
-        """Copy the tensors that show a small part of a large memory: torch would save all of it."""
+        """Copy tensors that use a small part of their storage: torch would save all of it."""
         by_storage: dict[int, list[int]] = {}
         for key, tensor in self._tensors.items():
             by_storage.setdefault(tensor.untyped_storage().data_ptr(), []).append(key)
@@ -248,7 +248,7 @@ _MAPPINGS: Final[dict[type, Any]] = {
     defaultdict: dict,
     Counter: _counter,
 }
-"""Mappings that are kept or, like a defaultdict, keep all their content as a dict."""
+"""Mappings with their converted type; a defaultdict becomes a dict with the same content."""
 
 
 def _scalar(value: np.generic, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing else: no script, no font, no other file."""
+"""A comparison as one self-contained HTML page, without scripts, fonts or other files."""
 
 from __future__ import annotations
 

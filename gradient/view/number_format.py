@@ -1,4 +1,4 @@
-"""Figures of a comparison as people read them: the same in the terminal and on the page."""
+"""The figures of a comparison as text, the same in the terminal and on the page."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ HOTTEST: Final = 0
 
 
 def number(value: float | None) -> str:
-    """Write a figure; a dash where there is none."""
+    """Return a figure as text; a dash for None."""
     if value is None:
         return "-"
     return "0" if value == 0 else f"{value:.3g}"
 
 
 def not_finite(sums: Sums | None) -> str:
-    """Say how many elements were and are NaN or infinite; empty where none."""
+    """Return the number of NaN or infinite elements before and after; empty for none."""
     if sums is None or not (sums.not_finite_before or sums.not_finite_after):
         return ""
     return f"not finite: {sums.not_finite_before:,} → {sums.not_finite_after:,}"
 
 
 def heat(relative: float | None) -> float:
-    """Return how hot a relative change is: 0 to 1 on a logarithmic scale."""
+    """Return the heat of a relative change: 0 to 1 on a logarithmic scale."""
     if relative is None or math.isinf(relative):
         return 1.0
     if relative <= 0:
@@ -40,6 +40,6 @@ def heat(relative: float | None) -> float:
 
 
 def form(change: TensorChange) -> str:
-    """Write dtype and shape, and what they became where that differs."""
+    """Return dtype and shape as text, before and after if they differ."""
     forms = [f"{each.dtype} {list(each.shape)}" for each in (change.before, change.after) if each]
     return " → ".join(dict.fromkeys(forms))

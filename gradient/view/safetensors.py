@@ -1,4 +1,4 @@
-"""Files in the safetensors format: written tensor by tensor, read tensor by tensor.
+"""Reader and writer of safetensors files, one tensor at a time.
 
 The format: eight bytes with the header's length (little-endian), the header (JSON: names to dtype,
 shape and offsets; texts under ``__metadata__``), then the tensors' bytes in C order, without gaps.
@@ -41,19 +41,19 @@ DTYPES: Final[dict[str, str]] = {
     "F8_E8M0": "float8_e8m0fnu",
     "C64": "complex64",
 }
-"""The format's names of element types, and ours."""
+"""The dtype names of the format, and ours."""
 
 _NAMES: Final = {ours: theirs for theirs, ours in DTYPES.items()}
 _METADATA: Final = "__metadata__"
 _FORMAT: Final = ("format", "pt")
-"""What the metadata of torch's files say, and of no tensor."""
+"""The entry in the metadata of torch's files that is not a tied weight."""
 _MOST_HEADER: Final = 100 << 20
 _ALIGNMENT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A tensor that is to be written."""
+    """A tensor to write."""
 
     dtype: str
     """Its element type, as we call it."""
@@ -70,7 +70,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class FileTensor:
-    """A tensor in a file, which is read when it is loaded."""
+    """A tensor in a file; `load` reads it."""
 
     dtype: str
     """Its element type, as we call it."""
@@ -79,10 +79,10 @@ class FileTensor:
     path: str
     """The file."""
     start: int
-    """Where its bytes begin in the file."""
+    """The offset of its bytes in the file."""
 
     def load(self) -> torch.Tensor:
-        """Read it; raises IntegrityError where the file was cut meanwhile."""
+        """Read the tensor; raises IntegrityError if the file was cut."""
         tensor = allocate(TensorSpec(self.dtype, self.shape))
         memory = writable_memory(tensor)
         with fs.open_file(self.path) as file:
@@ -92,8 +92,8 @@ class FileTensor:
 
 
 def write(out: IO[bytes], tensors: Mapping[str, Outgoing], metadata: Mapping[str, str]) -> None:
-    """Write a file; raises UnsupportedValueError for a dtype that the format lacks."""
-    # The wide ones first, so that each begins at a multiple of its element's length.
+    """Write a file; raises UnsupportedValueError for a dtype or name that the format lacks."""
+    # The widest first, so that the offset of each tensor is a multiple of its item size.
     names = sorted(tensors, key=lambda name: (-ITEM_SIZES[tensors[name].dtype], name))
     header: dict[str, Any] = {_METADATA: dict(metadata)} if metadata else {}
     end = 0
@@ -122,8 +122,8 @@ def write(out: IO[bytes], tensors: Mapping[str, Outgoing], metadata: Mapping[str
 def open_tensors(path: str) -> tuple[dict[str, FileTensor], dict[str, str]]:
     """Return the tensors of a file by name, in the order of their bytes, and its metadata.
 
-    Raises IntegrityError unless names are there once, and the tensors fill the file without gap or
-    overlap. Names are never used as paths.
+    Raises IntegrityError if a name occurs twice, or if the tensors do not fill the file without gap
+    and overlap. Names are never used as paths.
     """
     raw, size = _read_header(path)
     try:
@@ -154,7 +154,7 @@ def open_tensors(path: str) -> tuple[dict[str, FileTensor], dict[str, str]]:
 def with_aliases(
     tensors: Mapping[str, FileTensor], metadata: Mapping[str, str]
 ) -> dict[str, FileTensor]:
-    """Add the names of tied weights that the metadata gives: a dropped name, the one kept."""
+    """Add the names of tied weights in the metadata, which maps dropped names to kept ones."""
     aliases = {
         name: tensors[kept]
         for name, kept in metadata.items()
@@ -164,7 +164,7 @@ def with_aliases(
 
 
 def load(tensors: Mapping[str, FileTensor]) -> dict[str, torch.Tensor]:
-    """Load tensors; those that are one tensor under several names share their memory."""
+    """Load tensors; several names of one tensor share its memory."""
     once = {id(tensor): tensor for tensor in tensors.values()}
     loaded = {key: tensor.load() for key, tensor in once.items()}
     return {name: loaded[id(tensor)] for name, tensor in tensors.items()}
@@ -192,7 +192,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entry(path: str, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
-    """Check one tensor's description; returns dtype, shape, and its first and last offset."""
+    """Check a tensor's description; return its dtype, shape, first and last offset."""
     if type(entry) is dict and entry.keys() == {"dtype", "shape", "data_offsets"}:
         dtype = DTYPES.get(entry["dtype"]) if type(entry["dtype"]) is str else None
         shape, offsets = entry["shape"], entry["data_offsets"]
