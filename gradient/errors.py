@@ -1,7 +1,7 @@
-"""Every exception Gradient raises on purpose: one tree under `GradientError`.
+"""The exceptions that Gradient raises: one tree under `GradientError`.
 
-A class exists where a caller would act differently; it carries data, not only prose. `kind` is a
-stable word for scripts, `exit_code` what the command line returns for it (docs/cli.md).
+A class exists if callers would handle it differently; it carries data as well as text. `kind` is a
+stable word for scripts, and `exit_code` is the exit code of the command line (docs/cli.md).
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import ClassVar
 
 
 class GradientError(Exception):
-    """Base of all errors raised on purpose."""
+    """The base class of all exceptions that Gradient raises."""
 
     kind: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
 
 
 class ConfigError(GradientError, ValueError):
-    """A setting has a value that is not allowed; the message names the allowed ones."""
+    """A setting has an invalid value; the message names the valid ones."""
 
     kind = "config"
     exit_code = 2
 
 
 class InvalidNameError(GradientError, ValueError):
-    """A branch, tag, repo or state name that the store refuses (it could escape or collide)."""
+    """The name of a branch, tag, repo or state is invalid: it could escape its folder."""
 
     kind = "invalid-name"
     exit_code = 2
@@ -39,21 +39,21 @@ class InvalidNameError(GradientError, ValueError):
 
 
 class StepError(GradientError, ValueError):
-    """A step that is negative, not an integer, or below the last one on its line."""
+    """A step is negative, not an integer, or below the last step of the branch."""
 
     kind = "step"
     exit_code = 2
 
 
 class MalformedRevisionError(GradientError, ValueError):
-    """A revision that no grammar rule accepts."""
+    """A revision does not match the grammar of revisions."""
 
     kind = "malformed-revision"
     exit_code = 2
 
 
 class UnsupportedValueError(GradientError, TypeError):
-    """A value in the state that has no encoding without pickle."""
+    """A value in the state cannot be encoded without pickle."""
 
     kind = "unsupported-value"
 
@@ -65,14 +65,14 @@ class UnsupportedValueError(GradientError, TypeError):
 
 
 class NotFoundError(GradientError, LookupError):
-    """Something that was asked for by name does not exist."""
+    """A named thing does not exist."""
 
     kind = "not-found"
     exit_code = 4
 
 
 class ContextError(NotFoundError):
-    """No workspace or repo could be resolved, or several could."""
+    """No workspace or repo was found, or several were."""
 
     kind = "no-context"
 
@@ -82,7 +82,7 @@ class ContextError(NotFoundError):
 
 
 class UnknownRevisionError(NotFoundError):
-    """A well-formed revision that names nothing; `candidates` are the nearest that exist."""
+    """A well-formed revision names no commit; `candidates` are the nearest existing ones."""
 
     kind = "unknown-revision"
 
@@ -95,9 +95,9 @@ class UnknownRevisionError(NotFoundError):
 
 
 class ForgottenError(NotFoundError):
-    """A retention policy let go of a commit's state, or of a component of it.
+    """Retention dropped the state of a commit, or a component of it.
 
-    The commit itself is there: its place in history, message and metrics.
+    The commit itself still exists, with its place in the history, its message and its metrics.
     """
 
     kind = "forgotten"
@@ -114,14 +114,15 @@ class ForgottenError(NotFoundError):
     ) -> None:
         what = f"the {' and the '.join(components)} of {revision}" if components else revision
         verb = "were" if len(components) > 1 else "was"
-        text = f"{what} {verb} let go on {time.partition('T')[0]} by: gradient forget {policy}."
+        text = f"{what} {verb} dropped on {time.partition('T')[0]} by: gradient forget {policy}."
         if components == ("optimizer",):
             text += (
-                f" To go on with its weights: gradient resume --reset-optimizer {revision} -- CMD, "
-                f"or engine.resume({revision!r}, reset_optimizer=True)."
+                f" To continue with its weights: "
+                f"gradient resume --reset-optimizer {revision} -- CMD, or "
+                f"engine.resume({revision!r}, reset_optimizer=True)."
             )
         if nearest:
-            text += f" Nearest that is whole: {', '.join(nearest)}."
+            text += f" Nearest whole commit: {', '.join(nearest)}."
         super().__init__(text)
         self.revision = revision
         self.commit = commit
@@ -132,7 +133,7 @@ class ForgottenError(NotFoundError):
 
 
 class NonfiniteError(GradientError, ValueError):
-    """A commit was not made, for weights are NaN or infinite: ``on_nonfinite="raise"``."""
+    """A commit was refused because weights are not finite (``on_nonfinite="raise"``)."""
 
     kind = "not-finite"
 
@@ -142,27 +143,27 @@ class NonfiniteError(GradientError, ValueError):
 
 
 class AmbiguousRevisionError(UnknownRevisionError):
-    """A revision that names several commits."""
+    """A revision names several commits."""
 
     kind = "ambiguous-revision"
 
 
 class ConflictError(GradientError):
-    """The request contradicts what is already there."""
+    """The request conflicts with the current state of the repo."""
 
     kind = "conflict"
     exit_code = 5
 
 
 class BranchExistsError(ConflictError):
-    """A new branch was asked for under a name that is taken."""
+    """The name of a new branch is taken."""
 
     kind = "branch-exists"
 
     def __init__(self, branch: str, taken_by: str | None = None) -> None:
         taken = taken_by or branch
         super().__init__(
-            f"branch {taken!r} already exists; choose another name, or go on with it by "
+            f"branch {taken!r} already exists; choose another name, or continue it with "
             f'resume("{taken}") / GRADIENT_BRANCH={taken}'
         )
         self.branch = branch
@@ -170,7 +171,7 @@ class BranchExistsError(ConflictError):
 
 
 class RefConflictError(ConflictError):
-    """A ref moved between reading it and moving it (another writer was faster)."""
+    """Another writer moved a ref between reading it and moving it."""
 
     kind = "ref-conflict"
 
@@ -180,29 +181,29 @@ class RefConflictError(ConflictError):
 
 
 class StoreChangedError(ConflictError):
-    """A pack that a transaction relied on vanished while it ran; repeat the transaction."""
+    """A pack that a transaction depends on was removed meanwhile; repeat the transaction."""
 
     kind = "store-changed"
 
     def __init__(self, pack: str) -> None:
-        super().__init__(f"pack {pack} changed or vanished while objects in it were relied on")
+        super().__init__(f"pack {pack} changed or was removed while a transaction depended on it")
         self.pack = pack
 
 
 class EngineClosedError(GradientError):
-    """The engine was used after `close()`, or in a forked child of the process that made it."""
+    """The engine was used after `close()`, or in a forked child process."""
 
     kind = "closed"
 
 
 class PendingError(GradientError, TimeoutError):
-    """A commit in the background did not end in the time that the caller gave it; it goes on."""
+    """A background commit did not finish within the caller's timeout; it continues."""
 
     kind = "pending"
 
 
 class MisfitError(GradientError, ValueError):
-    """The checkpoint does not fit the live objects. Nothing was changed."""
+    """The checkpoint does not match the live objects. Nothing was changed."""
 
     kind = "misfit"
 
@@ -239,14 +240,14 @@ class GradientIOError(GradientError, OSError):
 
 
 class IntegrityError(GradientError):
-    """Stored bytes are not what their name promises. No tensor was returned."""
+    """Stored bytes do not match their name. No tensor was returned."""
 
     kind = "integrity"
     exit_code = 3
 
 
 class CorruptObjectError(IntegrityError):
-    """An object failed its hash, or its frame cannot be decoded."""
+    """An object does not match its hash, or its frame cannot be decoded."""
 
     kind = "corrupt-object"
 
@@ -259,7 +260,7 @@ class CorruptObjectError(IntegrityError):
 
 
 class CorruptPackError(IntegrityError):
-    """A pack file is truncated or damaged; `commits` are those known to need it."""
+    """A pack is truncated or damaged; `commits` are known to depend on it."""
 
     kind = "corrupt-pack"
 
@@ -272,7 +273,7 @@ class CorruptPackError(IntegrityError):
 
 
 class MissingObjectError(IntegrityError):
-    """An object that something stored refers to is not in the store; `commits` need it."""
+    """A referenced object is missing from the store; `commits` depend on it."""
 
     kind = "missing-object"
 
@@ -284,26 +285,26 @@ class MissingObjectError(IntegrityError):
 
 
 class MalformedObjectError(IntegrityError):
-    """Bytes that are not a canonical object of their kind."""
+    """Stored bytes are not a canonical object of their kind."""
 
     kind = "malformed-object"
 
 
 class FormatVersionError(GradientError):
-    """The repo was written by a newer Gradient (or carries no version we know)."""
+    """The repo was written by a newer Gradient, or its format version is unknown."""
 
     kind = "format-version"
 
 
 class ForeignRepoError(GradientError):
-    """The folder holds checkpoints of another program; Gradient will not write into it."""
+    """The folder holds checkpoints of another program; Gradient does not write into it."""
 
     kind = "foreign-repo"
     exit_code = 5
 
 
 class OwnershipError(GradientError):
-    """The repo belongs to another user, who was not trusted; reading it is allowed."""
+    """The repo belongs to another user who is not trusted; it can be read, but not written."""
 
     kind = "ownership"
     exit_code = 5
@@ -320,7 +321,7 @@ class OwnershipError(GradientError):
 
 
 class AuthError(GradientError):
-    """An access token was refused, could not be verified, or is not there; it is never shown."""
+    """An access token was refused, could not be verified, or is missing; it is never shown."""
 
     kind = "auth"
 

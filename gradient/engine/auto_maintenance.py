@@ -1,14 +1,14 @@
-"""Looking after the repo while a run trains: in a process of its own, never in the run's time.
+"""Automatic maintenance of the repo while a run trains, in a separate process.
 
 Rules
-1. It begins after a commit was acknowledged, every so many commits; one at a time for each engine.
-   (Several engines, also of other machines, keep out of each other's way by the collector's claim.)
-2. What it does is in `caretaker`, in a child process at the lowest priority: nothing of it holds
-   the interpreter's lock, and it imports no torch.
-3. The child lives no longer than the engine: it ends when its standard input does, so also with a
-   process that is killed. It may be cut off anywhere, as a collection may; what is left is
-   done the next time.
-4. Whatever goes wrong is logged and goes no further.
+1. A round starts after an acknowledged commit, every so many commits. Each engine runs one round
+   at a time. The lock of garbage collection keeps several engines and machines apart.
+2. The work is done by `maintenance_worker`, in a child process at the lowest priority. It does not
+   hold this interpreter's lock, and it does not import torch.
+3. The child does not outlive the engine: it ends when its standard input ends, even if the engine's
+   process is killed. Like a garbage collection, it may be cut off anywhere; the next round does
+   the rest.
+4. Failures are logged, and have no other effect.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from gradient.store import pack as packs
 _LOG = logging.getLogger("gradient")
 
 EVERY: Final = 256
-"""Commits between two rounds, where nothing else was asked for."""
+"""The default number of commits between two rounds."""
 EVERY_KEPT: Final = 16
-"""The same where rules say what is to be kept."""
+"""The same with retention rules."""
 
 _PATIENCE: Final = 5.0
-"""Seconds that a child has to end when it is told to, before it is killed."""
+"""Seconds between terminating and killing a child."""
 
 _CHILD: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -45,14 +45,14 @@ _CHILD: Final = (
 
 
 class AutoMaintenance:
-    """Starts rounds for one engine. `committed` may be called by any one thread at a time."""
+    """Starts rounds for one engine. One thread at a time calls `committed`."""
 
     def __init__(self, repo: Repository, keep: Keep | None, every: int | None) -> None:
         self._repo = repo.path
         self._keep = keep
         default = EVERY if keep is None else EVERY_KEPT
         self._every = default if every is None else every
-        # What earlier runs left is looked after with this one's first commit.
+        # The first commit of this run starts a round if earlier runs left enough packs.
         self._due = len(repo.storage.names(packs.FOLDER)) if self._every else 0
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
@@ -60,7 +60,7 @@ class AutoMaintenance:
         self._ended = False
 
     def committed(self) -> None:
-        """Count a commit that was acknowledged; begin a round where it is time."""
+        """Count an acknowledged commit, and start a round if one is due."""
         self._due += 1
         if not self._every or self._due < self._every:
             return
@@ -70,14 +70,14 @@ class AutoMaintenance:
             self._running = True
         self._due = 0
         try:
-            # A thread, for even to start a process takes some milliseconds.
-            threading.Thread(target=self._round, name="gradient-upkeep", daemon=True).start()
+            # In a thread, because even starting a process takes some milliseconds.
+            threading.Thread(target=self._round, name="gradient-maintenance", daemon=True).start()
         except RuntimeError as error:  # the interpreter is near its end
             self._running = False
-            _LOG.debug("no upkeep: %s", error)
+            _LOG.debug("no maintenance: %s", error)
 
     def end(self) -> None:
-        """End what runs, promptly; nothing is begun any more. Again is harmless."""
+        """Stop the running round, and start no other one. Idempotent."""
         with self._lock:
             self._ended = True
             child = self._child
@@ -92,7 +92,7 @@ class AutoMaintenance:
         try:
             self._run()
         except (OSError, ValueError) as error:
-            _LOG.warning("the repo was not looked after: %s", error)
+            _LOG.warning("maintenance of the repo failed: %s", error)
         finally:
             with self._lock:
                 self._child, self._running = None, False
@@ -115,9 +115,10 @@ class AutoMaintenance:
             code = child.wait()
         last = said[-1] if said else f"exit status {code}"
         if code == 0:
-            _LOG.info("looked after the repo: %s", last)
+            _LOG.info("maintained the repo: %s", last)
         elif not self._ended:
             _LOG.warning(
-                "the repo was not looked after, which loses nothing: %s; to do it: gradient gc",
+                "maintenance of the repo failed: %s. No commit is affected; "
+                "to repeat it: gradient gc",
                 last,
             )

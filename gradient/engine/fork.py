@@ -1,4 +1,4 @@
-"""A branch that begins at a commit, with what the user wants to be different there."""
+"""Forking: a new branch that starts at a commit, with some options changed."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from gradient.store.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A fork that is acknowledged."""
+    """An acknowledged fork."""
 
     published: Published | None
-    """Its commit; None where another rank makes it."""
+    """Its commit; None if another rank makes it."""
     restored: Restored
-    """The same commit (or the source), as what the run stands at."""
+    """The same commit (or the source), as the run's position."""
 
 
 def fork_run(session: Session, writer: BranchWriter, source: Oid, options: ForkOptions) -> Forked:
@@ -63,7 +63,7 @@ def fork_run(session: Session, writer: BranchWriter, source: Oid, options: ForkO
             record = partial(
                 _record, repo, session.commit_writer, writer, restored, state, changed, options
             )
-            published = session.disk_full.fit(record, optional=False)
+            published = session.disk_full.apply(record, optional=False)
             failed_commits.clear(repo.path, writer.branch, published.branch)
         at = restored if published is None else Restored.of(repo, published.commit)
         at.generators = state["rng"]
@@ -119,7 +119,7 @@ def _check(run: LiveObjects, options: ForkOptions) -> None:
 def _edit(
     repo: Repository, run: LiveObjects, restored: Restored, baseline: Baseline, options: ForkOptions
 ) -> dict[str, bool]:
-    """Change the live objects; returns the components that changed, and whether wholly."""
+    """Change the live objects; return the changed components, and whether all of each changed."""
     changed: dict[str, bool] = {}
     if options.reset_optimizer:
         restart_optimizer(repo, run, restored)
@@ -138,7 +138,7 @@ def _edit(
 
 
 def restart_optimizer(repo: Repository, run: LiveObjects, restored: Restored) -> None:
-    """Empty the optimizer's state, with the options that the commit has for it."""
+    """Empty the optimizer's state, and restore the options that the commit has for it."""
     entry = restored.entries.get("optimizer") or restored.lost.get("optimizer")
     saved = None if entry is None else reader.read_entries(repo.store, entry, without={"state"})
     overrides.reset_optimizer(run.optimizer, saved)
@@ -147,9 +147,9 @@ def restart_optimizer(repo: Repository, run: LiveObjects, restored: Restored) ->
 def _reseed(
     repo: Repository, run: LiveObjects, restored: Restored, seed: int | None
 ) -> dict[str, Any]:
-    """Reseed every generator, those that a loader in mid-epoch goes on with included.
+    """Reseed every generator, including those of loaders in mid-epoch.
 
-    Returns the new generators, and the states of loaders (which are often registered only later).
+    Returns the new generators, and the states of loaders, which scripts often register later.
     """
     if seed is None:
         return {}
@@ -171,7 +171,7 @@ def _rewrite(
     state: Mapping[str, Any],
     changed: Mapping[str, bool],
 ) -> Oid:
-    """Write the source's root tree with the changed components in it, reading no tensor."""
+    """Write the source's root tree with the changed components, without reading any tensor."""
     entries = dict(restored.entries)
     writer.reuse_entries(
         transaction, {k: node for k, node in entries.items() if not changed.get(k)}
@@ -187,12 +187,12 @@ def _rewrite(
 def _rewrite_component(
     repo: Repository, transaction: Transaction, name: str, value: Any, old: Json
 ) -> Oid:
-    """Write one component; what `old` has under ``state`` (an optimizer's moments) is kept."""
+    """Write one component, keeping the subtree ``state`` of `old` (an optimizer's moments)."""
     tree = None if old is None else reader.component_tree(repo.store, old)
     if isinstance(tree, Tree) and "state" in tree.entries:
         rest = {key: item for key, item in value.items() if key != "state"}
-        # A tied parameter may be called by another of its names here, and a state by its old one
-        # would be nobody's.
+        # A tied parameter may have another name in this model; a state under its old name would
+        # then belong to no parameter.
         saved = reader.read_entries(repo.store, old, without={"state"})
         if _parameters(saved) != _parameters(rest):
             return writer.write_value(transaction, value, name=name)

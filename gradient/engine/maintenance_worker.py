@@ -1,4 +1,4 @@
-"""One round of looking after a repo, in a process of its own (`upkeep` starts it)."""
+"""One round of maintenance of a repo, in a process that `auto_maintenance` starts."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gradient.view.updates import follow_refs
 
 
 def main(path: str, asked: str) -> None:
-    """Look after the repo at `path`, and say on standard output what was done."""
+    """Maintain the repo at `path`, and print a summary to standard output."""
     os.nice(19)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     rules = json.loads(asked)
-    said = look_after(path, None if rules is None else Keep(**rules))
-    sys.stdout.write(said + "\n")
+    report = maintain(path, None if rules is None else Keep(**rules))
+    sys.stdout.write(report + "\n")
 
 
-def look_after(path: str, keep: Keep | None) -> str:
-    """Let go of what the rules do not keep, collect, and return what was done, for people."""
-    # The engine that asked for this was let write here.
+def maintain(path: str, keep: Keep | None) -> str:
+    """Apply the retention rules, collect garbage, and return a summary."""
+    # The engine that started this process was allowed to write here.
     repo = Repository.open(path, workers=1, trust=Trust((path,)))
     try:
         if keep is None:
@@ -40,7 +40,7 @@ def look_after(path: str, keep: Keep | None) -> str:
             if forgotten:
                 follow_refs(repo)
     except ConflictError:
-        return "somebody else does it"
+        return "another process collects garbage already"
     return (
         f"{forgotten} commits forgotten, {done.saved_bytes:,} bytes less in the end, "
         f"{done.freed_bytes:,} freed now"
@@ -48,8 +48,8 @@ def look_after(path: str, keep: Keep | None) -> str:
 
 
 def _end_with_parent() -> None:
-    """End this process when standard input does: its other end is in the parent's hand alone."""
-    # Not by `sys.stdin`: the interpreter could not end while its buffer is being waited for.
+    """End this process when standard input ends: only the parent holds its other end."""
+    # Not `sys.stdin`: the interpreter cannot exit while a thread waits for its buffer.
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -89,6 +89,6 @@ class Position:
         self._noticed.update(fresh)
         if fresh and self.restored is not None:
             yield (
-                f"{', '.join(fresh)} of {self.restored.commit.revision}: nobody registered it in "
-                f"this run; it is carried forward unchanged (register_state to use it)"
+                f"{', '.join(fresh)} of {self.restored.commit.revision}: not registered in "
+                f"this run, carried forward unchanged (to restore it: register_state)"
             )

@@ -29,9 +29,9 @@ def warn_of_shared_generators() -> None:
     """Warn, on every rank but the first, that a resume has restored rank 0's generators."""
     if not commits():
         _LOG.warning(
-            "rank %d goes on with the generators of rank 0, the only ones that were committed, and "
-            "draws the same numbers; for numbers of its own, seed in each step by step and rank: "
-            "torch.manual_seed(step * world_size + rank)",
+            "rank %d continues with the generators of rank 0, the only ones that are committed, "
+            "and draws the same numbers; for numbers of its own, seed in each step by step and "
+            "rank: torch.manual_seed(step * world_size + rank)",
             torch.distributed.get_rank(),
         )
 
@@ -51,5 +51,5 @@ def refuse_sharded(model: torch.nn.Module) -> None:
 
 def _refuse(path: str, kind: str) -> None:
     raise UnsupportedValueError(
-        path, f"a {kind}, of which each rank holds a part", "Attach a replicated model"
+        path, f"a {kind} is sharded: each rank holds a part of it", "Attach a replicated model"
     )

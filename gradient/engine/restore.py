@@ -1,4 +1,4 @@
-"""From a commit to live objects: read and verify everything, check the fit, then change the run."""
+"""Restoring a commit into live objects: read and verify everything, check the fit, then change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHOWN = 3
 
 @dataclass(slots=True)
 class Restored:
-    """The commit a run was put back to, and what of it is still to be claimed."""
+    """The commit that a run was restored from, with the components that can still be claimed."""
 
     oid: Oid
     """Its id."""
@@ -35,18 +35,18 @@ class Restored:
     entries: Mapping[str, Json]
     """Its components: names to trees."""
     lost: Mapping[str, Json] = field(default_factory=dict)
-    """Those that retention has let go of: of an optimizer the options are still there."""
+    """The components that retention dropped; an optimizer's options are still stored."""
     generators: Any = None
-    """The generators' state that was restored; None where it was not."""
+    """The generators' state that was restored; None if it was not."""
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What a commit says that begins with this one's content on another line."""
+        """The record of this commit in a commit on another branch that starts from it."""
         return {"from": str(self.oid), "revision": self.commit.revision}
 
     @classmethod
     def of(cls, repo: Repository, oid: Oid) -> Self:
-        """Read what a commit consists of; raises ForgottenError where nothing of it is kept."""
+        """Read a commit's components; raise ForgottenError if all of them were dropped."""
         repo.check_kept(oid, components=())
         commit = repo.read_commit(oid)
         entries = reader.component_entries(repo.store, commit.tree)
@@ -61,10 +61,10 @@ class Restored:
 
     @torch.inference_mode(mode=False)
     def claim(self, repo: Repository, name: str, registered: Registered) -> None:
-        """Hand a state that was registered after the resume what the commit has under its name.
+        """Restore a state that was registered after the resume.
 
-        Raises MisfitError where it has nothing and the state is required, ForgottenError where that
-        is not kept.
+        Raises MisfitError if the commit does not have the state and it is required, and
+        ForgottenError if it was dropped.
         """
         if name in self.lost and registered.required:
             repo.check_kept(self.oid, components=[name])
@@ -79,7 +79,7 @@ class Restored:
             )
 
 
-# Tensors that come into being in inference mode could never be trained on.
+# Tensors created in inference mode could never be trained.
 @torch.inference_mode(mode=False)
 def restore_run(
     repo: Repository,
@@ -92,11 +92,11 @@ def restore_run(
     then: Callable[[Restored], None] | None = None,
     settled: Collection[str] = (),
 ) -> Restored:
-    """Put a run back to a commit, or the named components of it, or all `without` some.
+    """Restore a commit: all components, the named ones, or all `without` some.
 
-    `then` belongs to it: what it raises, too, leaves the run as it was. It decides the options
-    that are `settled`: that script and checkpoint differ there is not told. Raises MisfitError,
-    IntegrityError, ForgottenError or ConfigError with nothing changed.
+    `then` is part of the restore: if it raises, the run is as it was. It decides the options in
+    `settled`, so differences between script and checkpoint are not logged for these. Raises
+    MisfitError, IntegrityError, ForgottenError or ConfigError before anything has changed.
     """
     restored = Restored.of(repo, oid)
     if components is not None:
@@ -141,7 +141,7 @@ def _wanted(
 
 
 def _tell(revision: str, report: RestoreReport, *, strict: bool, settled: Collection[str]) -> None:
-    """Log what a user would want to know of a restore."""
+    """Log the differences between the checkpoint and the run."""
     for difference in report.differences:
         option = difference.option
         if option in settled:
@@ -155,8 +155,8 @@ def _tell(revision: str, report: RestoreReport, *, strict: bool, settled: Collec
         _LOG.warning("%s (the checkpoint's is used%s)", difference, remedy)
     if report.frozen:
         _LOG.warning(
-            "%d parameters are frozen here, but the optimizer of %s has state of theirs: %s; "
-            "no commit says what is frozen, so set requires_grad as it was then",
+            "%d parameters are frozen here, but the optimizer of %s has state for them: %s; "
+            "commits do not record what is frozen, so set requires_grad as it was then",
             len(report.frozen),
             revision,
             shorten(report.frozen, _SHOWN),
@@ -164,10 +164,10 @@ def _tell(revision: str, report: RestoreReport, *, strict: bool, settled: Collec
     if strict:
         return
     for what, names in (
-        ("kept, for the checkpoint lacks it", report.missing),
-        ("left out, for this run lacks it", report.unexpected),
-        ("kept, for the checkpoint's differs", tuple(report.mismatched or ())),
-        ("optimizer state starts afresh", report.reset),
+        ("missing from the checkpoint, left unchanged", report.missing),
+        ("not in this run, ignored", report.unexpected),
+        ("differs in the checkpoint, left unchanged", tuple(report.mismatched or ())),
+        ("optimizer state reset", report.reset),
     ):
         if names:
             _LOG.warning("%s: %s: %s", revision, what, ", ".join(names))

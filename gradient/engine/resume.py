@@ -62,9 +62,9 @@ class Resumer:
             previous.background = session.background
         elif writer.seen is not None:
             warn(
-                f"branch {writer.branch!r} has history and this run starts afresh beside it: its "
-                f"first commit sets the old line aside. To go on with it, attach with "
-                f'resume="auto" (or run: gradient resume latest -- …); to keep both, name another '
+                f"branch {writer.branch!r} has history, and this run starts from scratch: its "
+                f"first commit sets the old tip aside. To continue the branch, attach with "
+                f'resume="auto" (or run: gradient resume latest -- …). To keep both, name another '
                 f"branch: GradientConfig(branch=…) or GRADIENT_BRANCH"
             )
 

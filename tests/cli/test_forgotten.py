@@ -54,7 +54,7 @@ def test_commands_that_need_the_state_name_the_policy(history: PlainRepo) -> Non
     ):
         result = call(*words, code=4)
         assert "by: gradient forget --keep-last 1." in result.output, words
-        assert "Nearest that is whole: main@50." in result.output, words
+        assert "Nearest whole commit: main@50." in result.output, words
     call("du", "main@50")
     call("show", "main@50")
     call("status")

@@ -17,7 +17,7 @@ import pytest
 from gradient import ConfigError, GradientConfig, Keep
 from gradient.engine import auto_maintenance
 from gradient.engine.auto_maintenance import AutoMaintenance
-from gradient.engine.maintenance_worker import look_after
+from gradient.engine.maintenance_worker import maintain
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.lock import exclusive
 from gradient.repo.repository import Repository
@@ -124,7 +124,7 @@ def test_a_failure_is_logged_and_no_more(
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with rig.attach(config=config(maintenance=1), resume="latest") as engine:
         rig.train(engine, 3)
-        until(lambda: "the repo was not looked after: " in caplog.text, "the missing program")
+        until(lambda: "maintenance of the repo failed: " in caplog.text, "the missing program")
     assert whole() == [1, 2, 3]
 
 
@@ -134,8 +134,8 @@ def test_a_round_says_what_it_did(caplog: pytest.LogCaptureFixture) -> None:
     rig = Rig()
     with rig.attach(config=config(maintenance=1)) as engine:
         rig.train(engine, 1)
-        until(lambda: "looked after" in caplog.text, "the round")
-    assert "looked after the repo: 0 commits forgotten" in caplog.text
+        until(lambda: "maintained" in caplog.text, "the round")
+    assert "maintained the repo: 0 commits forgotten" in caplog.text
 
 
 def test_closing_ends_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,7 +163,7 @@ from gradient.engine import auto_maintenance
 auto_maintenance._CHILD = (
     "import sys, time; sys.path.insert(0, sys.argv[1]); "
     "from gradient.engine import maintenance_worker as worker; "
-    "worker.look_after = lambda *_: time.sleep(600); worker.main(sys.argv[2], sys.argv[3])"
+    "worker.maintain = lambda *_: time.sleep(600); worker.main(sys.argv[2], sys.argv[3])"
 )
 repo = Repository.open("work/run", workers=1)
 found = auto_maintenance.AutoMaintenance(repo, None, 1)
@@ -208,9 +208,9 @@ def runs(number: int) -> bool:
 def test_two_do_not_get_in_each_others_way() -> None:
     trained(1, 2)[1].close()
     with exclusive(opened().storage):
-        assert look_after("work/run", Keep(last=1)) == "somebody else does it"
-    assert look_after("work/run", Keep(last=1)).startswith("0 commits forgotten, ")
-    assert look_after("work/run", None).startswith("0 commits forgotten, ")
+        assert maintain("work/run", Keep(last=1)) == "another process collects garbage already"
+    assert maintain("work/run", Keep(last=1)).startswith("0 commits forgotten, ")
+    assert maintain("work/run", None).startswith("0 commits forgotten, ")
 
 
 def test_a_forked_child_begins_none() -> None:

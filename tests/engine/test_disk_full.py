@@ -142,8 +142,8 @@ def test_the_run_waits_for_room(background: bool, caplog: pytest.LogCaptureFixtu
         revision = engine.commit(2).wait()
     assert revision.id == str(Repository.open("work/run").tip("main"))
     assert naps == [1.0] * 10
-    assert caplog.text.count("waits for room") == 1
-    assert caplog.text.count("there is room again") == 1
+    assert caplog.text.count("waits for free space") == 1
+    assert caplog.text.count("the disk has free space again") == 1
     goes_on(rig, engine, 1, 2)
 
 

@@ -147,7 +147,7 @@ def test_a_run_goes_on_while_its_anchor_is_forgotten() -> None:
     other = Rig(network(300))
     with other.attach(resume="latest"):
         assert_same(other.state(), expected)
-    with pytest.raises(ForgottenError, match="Nearest that is whole: main@4"):
+    with pytest.raises(ForgottenError, match="Nearest whole commit: main@4"):
         Rig(network(300)).attach(resume="main@3")
 
 

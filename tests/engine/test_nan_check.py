@@ -85,7 +85,8 @@ def test_a_commit_is_refused_where_that_was_asked_for(background: bool) -> None:
         rig.train(engine, 1)
         spoil(rig)
         with pytest.raises(
-            NonfiniteError, match=r"not made: NaN or infinite are 0\.weight"
+            NonfiniteError,
+            match=r"not committed: the weights contain NaN or infinite values: 0\.weight",
         ) as raised:
             engine.commit(2)
         assert raised.value.tensors == ("0.weight",)

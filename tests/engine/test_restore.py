@@ -410,7 +410,7 @@ def test_what_is_frozen_though_it_was_trained_is_told(caplog: pytest.LogCaptureF
     rig = Rig()
     rig.model[0].requires_grad_(requires_grad=False)
     rig.attach(resume="latest")
-    text = "2 parameters are frozen here, but the optimizer of main@1 has state of theirs: 0.weight"
+    text = "2 parameters are frozen here, but the optimizer of main@1 has state for them: 0.weight"
     assert text in caplog.text
     caplog.clear()
     with Rig().attach(resume="latest"):

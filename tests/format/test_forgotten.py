@@ -38,7 +38,7 @@ def test_what_is_kept_reads_as_it_was_written(archive: Path, tmp_path: Path) -> 
 
 def test_what_is_gone_is_told(archive: Path, tmp_path: Path) -> None:
     repo = Repository.open(unpack(archive, tmp_path), workers=1)
-    with pytest.raises(ForgottenError, match="main@0 was let go on 2026-02-10"):
+    with pytest.raises(ForgottenError, match="main@0 was dropped on 2026-02-10"):
         repo.check_kept(repo.resolve("main@0").oid)
     with pytest.raises(ForgottenError, match="the optimizer of main@10"):
         repo.check_kept(repo.resolve("main@10").oid)

@@ -46,7 +46,7 @@ def forget(repo: Repository, *places: int, drop: list[str] | None = None) -> Non
 
 
 def test_the_error_names_the_policy_and_the_nearest_kept(repo: Repository) -> None:
-    with pytest.raises(ForgottenError, match="Nearest that is whole: main@40, main@0") as caught:
+    with pytest.raises(ForgottenError, match="Nearest whole commit: main@40, main@0") as caught:
         repo.check_kept(repo.resolve("main@30").oid)
     error = caught.value
     assert (error.revision, error.policy) == ("main@30", POLICY)
@@ -169,5 +169,5 @@ def test_the_message_for_components(repo: Repository) -> None:
     assert caught.value.components == ("optimizer",)
     repo.check_kept(oids(repo)[4], components=["model"])
     forget(repo, 4, drop=["ema"])
-    with pytest.raises(ForgottenError, match="the ema and the optimizer of main@40 were let go"):
+    with pytest.raises(ForgottenError, match="the ema and the optimizer of main@40 were dropped"):
         repo.check_kept(oids(repo)[4])

@@ -1,4 +1,4 @@
-"""What `commit` and `fork` return: the revision as text that knows its commit."""
+"""The return value of `commit` and `fork`: a revision as text, with the facts of its commit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gradient.engine.commit.commit_future import CommitFuture, CommitResult
 class Revision(str):
     """A revision such as ``"main@100"``, with the commit it names.
 
-    A str in every respect: it can be printed, stored and given to `resume`. Of a commit that is
-    written in the background, `id`, `type`, `path` and `branch` wait until they are known, and
-    raise what it failed with. Its text names the branch that it was meant for.
+    It is a str: print it, store it, pass it to `resume`. For a background commit, `id`, `type`,
+    `path` and `branch` wait until the commit is written, and raise its error if it failed. The text
+    names the branch that was active when `commit` was called.
     """
 
     __slots__ = ("_future", "_result", "step")
@@ -25,7 +25,7 @@ class Revision(str):
     def __new__(
         cls, branch: str, step: int, *, of: CommitResult | CommitFuture | None = None
     ) -> Self:
-        """Spell the revision of a commit; without facts, of one that another rank makes."""
+        """Make the revision of a commit; `of` is None on a rank that does not commit."""
         self = super().__new__(cls, f"{branch}@{step}")
         self.step = step
         self._result = of if isinstance(of, CommitResult) else CommitResult(branch)
@@ -44,7 +44,7 @@ class Revision(str):
 
     @property
     def path(self) -> str | None:
-        """Its view file (``ckpt_*.pt``), where there is one."""
+        """Its view file (``ckpt_*.pt``), or None."""
         return self._known().path
 
     @property
@@ -54,12 +54,12 @@ class Revision(str):
 
     @property
     def skipped(self) -> bool:
-        """Whether there is no such commit: the disk was full, and ``on_full`` is ``"skip"``."""
+        """True if the commit was skipped: the disk was full, and ``on_full`` is ``"skip"``."""
         return self._known().skipped
 
     @property
     def done(self) -> bool:
-        """Whether the commit is durable, or has failed; never waits."""
+        """True if the commit is durable or has failed; never waits."""
         return self._future is None or self._future.done
 
     def is_of(self, future: CommitFuture) -> bool:
@@ -67,15 +67,15 @@ class Revision(str):
         return self._future is future
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Return when the commit is durable.
+        """Wait until the commit is durable, and return self.
 
-        Raises what it failed with, and PendingError if `timeout` seconds did not suffice.
+        Raises the commit's error, and PendingError after `timeout` seconds.
         """
         self._known(timeout)
         return self
 
     def settled(self) -> str:
-        """Return the text with the branch that the commit ended on; waits for that."""
+        """Wait for the commit, and return its text with the branch that it was published on."""
         return f"{self.branch}@{self.step}"
 
     def _known(self, timeout: float | None = None) -> CommitResult:
@@ -88,7 +88,7 @@ class Revision(str):
 
 
 def settled(revision: Any) -> Any:
-    """Turn a revision that a commit returned into the text that finds it; others stay."""
+    """Return the final text of a `Revision`; return any other value as it is."""
     return revision.settled() if isinstance(revision, Revision) else revision
 
 

@@ -1,4 +1,4 @@
-"""From a state to an acknowledged commit: write, seal, publish."""
+"""Writing a state as a commit: write its objects, seal the pack, publish the commit."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from gradient.store.transaction import Transaction
 
 
 def check_step(step: Any) -> int:
-    """Return a step as a plain int; raises StepError for what is not a whole number from 0 on.
+    """Return a step as an int; raise StepError if it is not a whole number from 0 on.
 
-    NumPy integers and zero-dim integer tensors count; bools and floats do not.
+    NumPy integers and zero-dim integer tensors are accepted; bools and floats are not.
     """
     try:
         flag = isinstance(step, bool) or getattr(step, "dtype", None) == torch.bool
@@ -40,7 +40,7 @@ def check_step(step: Any) -> int:
 
 
 def check_message(message: Any) -> str:
-    """Return a commit's message; raises UnsupportedValueError for what is not text."""
+    """Return a commit's message; raise UnsupportedValueError if it is not text."""
     if type(message) is str and not any("\ud800" <= letter <= "\udfff" for letter in message):
         return message
     raise UnsupportedValueError("message", f"{message!r:.80} is not text", "Pass a str.")
@@ -51,22 +51,22 @@ class CommitWriter:
     """Writes commits of one run into one repo."""
 
     repo: Repository
-    """Where they go."""
+    """The repo."""
     mode: Mode
-    """How hard chunks are encoded."""
+    """The compression mode."""
     hparams: Mapping[str, Any] | None
     """Recorded with each commit."""
     environment: Mapping[str, Any]
     """Recorded with each commit: versions, host, command line."""
     reason: str
-    """What the refs' logs say about the moves."""
+    """The reason that the reflogs record."""
     delta_policy: DeltaPolicy
     """Decides which commits are anchors."""
     plans: CodecCache = field(default_factory=CodecCache)
-    """Remembers how the chunks were coded."""
+    """Remembers how each chunk was encoded."""
     least: int | None = None
-    """The bytes that the smallest commit of this run took, but for the first, which may be an
-    anchor among differences; None before the second."""
+    """The stored bytes of the smallest commit of this run, without the first, which may be an
+    anchor; None before the second commit."""
     _has_begun: bool = False
 
     def record(
@@ -82,15 +82,15 @@ class CommitWriter:
         time: str | None = None,
         finite: bool | None = None,
     ) -> Published:
-        """Make a commit of the tree that a function writes; it is durable when this returns.
+        """Commit the tree that `write_tree` writes; the commit is durable when this returns.
 
-        The function is given what chunks may be differences from; None where the commit is to be
-        an anchor. With `sharing` it takes over what its source has, differences too. `origin` says
-        what a fork or a warm start took from where; `time` when it was asked for, by default now;
-        `finite` whether all weights are.
+        `write_tree` gets the bases for deltas, or None if the commit is to be an anchor. With
+        `sharing`, the commit reuses the chunks of its source, including deltas. `origin` is the
+        source of a fork or warm start, `time` the time of the call (by default now), and `finite`
+        is True if all weights are finite.
 
-        Raises StepError, BranchExistsError, GradientIOError and, for values without an encoding,
-        UnsupportedValueError; then nothing has changed.
+        Raises StepError, BranchExistsError, GradientIOError, and UnsupportedValueError for values
+        without an encoding. After an error nothing has changed.
         """
         builder = CommitBuilder(
             step=step,
@@ -100,8 +100,8 @@ class CommitWriter:
             finite=finite,
         )
 
-        # Called again where a second writer was faster, or a pack was collected meanwhile: then
-        # most chunks are known already.
+        # Called again if another writer was faster or a pack was collected; most chunks are
+        # known by then.
         def write(branch: str, parent: Oid | None) -> Oid:
             bases = None if sharing else self.delta_policy.bases(parent)
             plain = bases is None and not sharing

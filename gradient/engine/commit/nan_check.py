@@ -1,9 +1,9 @@
-"""Are a model's weights numbers? Looked at with each commit, so that one can go back to a good one.
+"""The check of a model's weights for NaN and infinite values, made by every commit.
 
-A sum is finite only if every element is: infinities and NaN never cancel out to a number. So one
-pass over the weights, without memory of its own, clears a good model; only where the sum is not
-finite (large numbers may add up to infinity, too) is each element looked at. Each device is waited
-for once.
+A sum is finite only if every element is, because infinities and NaN never cancel out to a number.
+One pass over the weights therefore clears a finite model, without allocating memory. Only if a sum
+is not finite does the check read each element, because large finite numbers can overflow as well.
+It synchronizes with each device once.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from gradient.objects.name_list import shorten
 from gradient.repo.config import OnNonfinite
 
 _NAMED: Final = 3
-"""So many tensors are named in a message."""
+"""The number of tensors that a message names."""
 _PART: Final = 1 << 20
-"""Elements that are converted at once where torch can not add them up as they are."""
+"""The number of elements converted at a time for dtypes that torch cannot sum."""
 
 
 @dataclass(slots=True)
 class NanCheck:
-    """What one engine does about weights that are not finite."""
+    """The policy of one engine for weights that are not finite."""
 
     policy: OnNonfinite
-    """Warn (the default), raise, or not look."""
+    """Warn (the default), raise, or do not check."""
     _warned: bool = False
 
     def check(self, model: Mapping[str, Any], revision: str) -> tuple[bool | None, tuple[str, ...]]:
-        """Return whether all weights are finite (None: nobody looked), and what to warn of.
+        """Return whether all weights are finite (None if not checked), and the warnings.
 
-        It is said once, until they are finite again. Raises NonfiniteError where the policy is to.
+        The warning is given once until the weights are finite again. Raises NonfiniteError if the
+        policy is ``"raise"``.
         """
         if self.policy == "ignore":
             return None, ()
@@ -45,12 +46,16 @@ class NanCheck:
             self._warned = False
             return True, ()
         if self.policy == "raise":
-            text = f"{revision} was not made: NaN or infinite are {_spell(bad)}"
+            text = (
+                f"{revision} was not committed: the weights contain NaN or infinite values: "
+                f"{_spell(bad)}"
+            )
             raise NonfiniteError(text, tuple(bad))
         warned, self._warned = self._warned, True
         text = (
-            f"{revision} has weights that are not finite: {_spell(bad)}. To go back to the last "
-            f"commit before that: engine.rollback(scale_lr=…), or gradient fork BRANCH@last-finite"
+            f"{revision}: the weights contain NaN or infinite values: {_spell(bad)}. "
+            f"To return to the last finite commit: engine.rollback(scale_lr=…), "
+            f"or gradient fork BRANCH@last-finite"
         )
         return False, () if warned else (text,)
 
@@ -58,7 +63,7 @@ class NanCheck:
 def nonfinite(model: Mapping[str, Any]) -> list[str]:
     """Return the names of the tensors that hold NaN or infinities, in order.
 
-    Integers are finite; what is no dense tensor is not looked at.
+    Only dense floating-point and complex tensors are checked.
     """
     with torch.no_grad():
         asked = [(name, value) for name, value in model.items() if _counts(value)]
@@ -76,12 +81,12 @@ def _counts(value: Any) -> bool:
         and value.device.type != "meta"
         and value.numel() > 0
         and (value.is_floating_point() or value.is_complex())
-        and value.dtype is not torch.float4_e2m1fn_x2  # which has numbers alone
+        and value.dtype is not torch.float4_e2m1fn_x2  # which has no NaN and no infinities
     )
 
 
 def _doubtful(group: list[tuple[str, torch.Tensor]]) -> Iterator[str]:
-    """Yield the names of tensors whose sum is not finite; the device is waited for once."""
+    """Yield the names of tensors whose sum is not finite, synchronizing with the device once."""
     sums = torch.stack([_sum(tensor) for _, tensor in group])
     for (name, _), fine in zip(group, sums.isfinite().tolist(), strict=True):
         if not fine:
@@ -101,7 +106,7 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 def _parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Cut a tensor; with eight-bit floats torch can not calculate, only convert them."""
+    """Cut a tensor into parts; convert eight-bit floats, which torch cannot sum."""
     flat = tensor.reshape(-1)
     for start in range(0, flat.numel(), _PART):
         part = flat[start : start + _PART]

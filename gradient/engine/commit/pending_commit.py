@@ -62,7 +62,7 @@ class PendingCommit:
         """
         repo, branch = self.commit_writer.repo.path, self.branch_writer.branch
         try:
-            published = self.disk_full.fit(
+            published = self.disk_full.apply(
                 self._record, least=self.commit_writer.least, optional=self.optional
             )
         except SkippedError as skipped:

@@ -1,1 +1,5 @@
-"""How does a run end when its job is about to be ended? Signals, and the agreement of all ranks."""
+"""The end of a run whose job is about to be ended.
+
+`signals` notes the signal and ends the run after the current step; `barrier` lets all ranks agree
+on that step.
+"""

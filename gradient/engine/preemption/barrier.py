@@ -1,8 +1,8 @@
-"""How several ranks that are preempted come to end after the same step.
+"""The agreement of preempted ranks to end after the same step.
 
-One that left earlier would leave the others waiting in a collective. The first rank decides, and
-says so through the store that every process group has: no collective is needed, and a step costs
-one question to the store.
+A rank that ended earlier would leave the others waiting in a collective. Rank 0 decides, and
+announces the step through the key-value store of the process group. No collective is needed; each
+step costs one query to the store.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _ASKED: Final = "gradient/preemption/asked"
 _LAST: Final = "gradient/preemption/last"
 _LEFT: Final = "gradient/preemption/left"
 _PATIENCE: Final = timedelta(hours=1)
-"""For how long a rank waits for the first one's last commit: the scheduler ends it before."""
+"""The time that a rank waits for rank 0's last commit; the scheduler ends the job before that."""
 
 
 class PreemptionBarrier:
-    """When this rank ends.
+    """Decides when this rank ends.
 
-    The first, once any rank was asked to leave, names the step after the one it is at: no rank can
-    be beyond that, as long as each step has something that all ranks wait in.
+    Once any rank was signalled, rank 0 names the step after its current one. No rank can be past
+    that step, provided that each step contains a collective.
     """
 
     def __init__(self) -> None:
@@ -36,21 +36,21 @@ class PreemptionBarrier:
 
     @property
     def is_agreed(self) -> bool:
-        """Whether this rank has heard after which step all end."""
+        """True if this rank knows the last step."""
         return self._last is not None
 
     def due(self, step: int, *, asked: bool) -> bool:
-        """Whether this rank ends after `step`; `asked`: it got the signal."""
+        """Return whether this rank ends after `step`; `asked` means that it got the signal."""
         if not ranks.are_several():
             return asked
         if self._last is None:
             self._last = _agreed(step, asked=asked)
         return self._last is not None and step >= self._last
 
-    def left(self) -> None:
-        """Say that the last commit was made; on other ranks than the first, wait for that.
+    def wait_for_last_commit(self) -> None:
+        """Announce the last commit on rank 0, and wait for it on all other ranks.
 
-        A rank that ended before would make many a launcher end the first in mid-commit.
+        Many launchers kill all ranks when one ends, and would cut off rank 0 in mid-commit.
         """
         if not ranks.are_several():
             return
@@ -59,12 +59,12 @@ class PreemptionBarrier:
                 _store().set(_LEFT, "1")
             else:
                 _store().wait([_LEFT], _PATIENCE)
-        except RuntimeError as error:  # the first rank is gone: so is the store that it held
-            _LOG.debug("the first rank does not say that it has left: %s", error)
+        except RuntimeError as error:  # rank 0 has ended, and its store with it
+            _LOG.debug("rank 0 has not announced its last commit: %s", error)
 
 
 def _agreed(step: int, *, asked: bool) -> int | None:
-    """Return the step after which all ranks end, as far as it is agreed."""
+    """Return the last step of all ranks, or None if it is not decided."""
     store = _store()
     if not ranks.commits():
         if asked:

@@ -1,13 +1,13 @@
-"""A signal that the job will be ended soon: noted at once, acted on at the next step boundary.
+"""Signals that announce the end of the job: noted at once, acted on at the next step boundary.
 
 Rules
-1. The handler notes the signal and calls the one that was there before. It does nothing else: it
-   interrupts the loop anywhere, in the middle of an optimizer step as well.
-2. Once the engine is closed, it is as if it had never been installed. In a forked child as well,
-   but that signals that nobody there handled end no child (SIGTERM alone does): a scheduler that
-   warns by SIGUSR1 warns all processes of a job, and would end the workers of a data loader.
-3. The former handlers are put back when the engine closes, unless somebody has put one on top of
-   ours: then ours stays, and passes on what it gets.
+1. The handler notes the signal and calls the previous handler. It does nothing else, because it
+   may interrupt the loop anywhere, even inside an optimizer step.
+2. After the engine is closed, and in a forked child, the handler behaves as if it had not been
+   installed, with one exception: in a child, only SIGTERM ends the process by default. A scheduler
+   that warns with SIGUSR1 signals all processes of a job, and would end the data loader workers.
+3. Closing the engine restores the previous handlers, unless another handler was installed on top.
+   Then this handler stays and passes signals on.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ _LOG = logging.getLogger("gradient")
 _Handler: TypeAlias = "Callable[[int, FrameType | None], Any] | int | signal.Handlers | None"
 
 PREEMPTED: Final = 75
-"""The exit status that asks a scheduler to run the job again (EX_TEMPFAIL)."""
+"""The exit status (EX_TEMPFAIL) that asks a scheduler to run the job again."""
 
 _NEVER: Final = (signal.SIGKILL, signal.SIGSTOP)
 
 
 class Preemption:
-    """The signals that one engine handles: none, until it is asked to."""
+    """The signals that one engine handles: none before `install`."""
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
-        """The signal that came first."""
-        self._leaving = PreemptionBarrier()
+        """The first signal that arrived."""
+        self._barrier = PreemptionBarrier()
         self._pid = os.getpid()
         self._before: dict[int, _Handler] = {}
         self._active = True
 
     @property
     def handled(self) -> tuple[int, ...]:
-        """The signals that are handled."""
+        """The handled signals."""
         return tuple(self._before)
 
     def install(self, numbers: Sequence[Any]) -> None:
-        """Handle these signals (none: SIGTERM) from now on; raises ConfigError."""
+        """Handle these signals, by default SIGTERM; raise ConfigError for invalid ones."""
         for number in [_signal(number) for number in numbers or (signal.SIGTERM,)]:
             if number in self._before:
                 continue
@@ -62,35 +62,35 @@ class Preemption:
                 ) from None
 
     def due(self, step: int) -> bool:
-        """Whether the run ends after this step."""
-        return bool(self._before) and self._leaving.due(step, asked=self.asked is not None)
+        """Return whether the run ends after this step."""
+        return bool(self._before) and self._barrier.due(step, asked=self.asked is not None)
 
     @property
     def ending(self) -> bool:
-        """Whether it is known by now that the run ends, after this step or the next."""
-        return self.asked is not None or self._leaving.is_agreed
+        """True if the run is known to end after this step or the next."""
+        return self.asked is not None or self._barrier.is_agreed
 
     def leave(self, step: int, *, commit: Callable[[], object]) -> NoReturn:
-        """End the process with SystemExit once `commit` has made its last one durable."""
+        """Make the last commit with `commit`, then end the process with SystemExit."""
         try:
             commit()
         finally:
-            self._leaving.left()
+            self._barrier.wait_for_last_commit()
         by = "another rank's signal" if self.asked is None else self.asked.name
         _LOG.warning("preempted by %s: the run ends after step %d", by, step)
         raise SystemExit(PREEMPTED)
 
     def restore(self) -> None:
-        """Put the former handlers back; again is harmless."""
+        """Restore the previous handlers; calling it again is harmless."""
         self._active = False
         if self._pid != os.getpid():
-            return  # a child's handlers are its own affair
+            return  # a child manages its own handlers
         for number, before in [*self._before.items()]:
             if signal.getsignal(number) != self._handle or before is None:
-                continue  # somebody's handler calls ours, or nobody in Python can say what was
+                continue  # another handler calls this one, or Python did not set the previous one
             try:
                 signal.signal(number, before)
-            except ValueError:  # not the main thread: ours stays and passes on
+            except ValueError:  # not the main thread: this handler stays and passes signals on
                 return
             del self._before[number]
 
@@ -99,7 +99,7 @@ class Preemption:
         here = self._pid == os.getpid()
         if self._active and here:
             first, self.asked = self.asked is None, self.asked or signal.Signals(number)
-            # Handling Ctrl-C is to replace its exception; impatience brings it back.
+            # Handling SIGINT replaces KeyboardInterrupt; a second Ctrl-C raises it.
             if callable(before) and not (first and before is signal.default_int_handler):
                 before(number, frame)
         elif callable(before):
@@ -116,7 +116,7 @@ def _signal(number: Any) -> signal.Signals:
         found = signal.SIGKILL
     if found in _NEVER or isinstance(number, bool):
         raise ConfigError(
-            f"handle_preemption: {number!r} is no signal that can be handled; pass those of the "
-            f"module signal, such as signal.SIGUSR1"
+            f"handle_preemption: {number!r} is not a signal that can be handled; pass signals "
+            f"of the module signal, such as signal.SIGUSR1"
         )
     return found

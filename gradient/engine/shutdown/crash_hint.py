@@ -1,6 +1,6 @@
-"""The last words of a process that an exception ends: how to go on.
+"""The hint that a process logs when an exception ends it: the command that continues the run.
 
-A process that is killed can not say it; `gradient status` does in any case.
+A process that is killed cannot log it; `gradient status` shows the same command.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ _LOG = logging.getLogger("gradient")
 _attached: dict[int, BranchWriter] = {}
 
 
-def remember(line: BranchWriter) -> None:
-    """Note the line that this process works on; the last one is meant at its end."""
+def remember(writer: BranchWriter) -> None:
+    """Note the branch that this process commits to; the hint is about the last one."""
     if not _attached:
-        atexit.register(_say_how_to_go_on)
-    _attached[os.getpid()] = line
+        atexit.register(_log_hint)
+    _attached[os.getpid()] = writer
 
 
-def _say_how_to_go_on() -> None:
-    line = _attached.get(os.getpid())
-    if line is None or getattr(sys, "last_value", None) is None:
+def _log_hint() -> None:
+    writer = _attached.get(os.getpid())
+    if writer is None or getattr(sys, "last_value", None) is None:
         return
-    # A second Ctrl-C, out of impatience or from a launcher that passes it on, comes too late.
+    # Ignore a second Ctrl-C, from an impatient user or a launcher that forwards it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         run = LastRun(shlex.join(sys.orig_argv), str(Path.cwd()), "")
-        note = last_run.noted(line.repo.path)
+        note = last_run.noted(writer.repo.path)
         if note is not None and note.command == run.command:
-            run = note  # it says what launched it
+            run = note  # it names its launch as well
         hint = resume_command.hint(
-            line.repo.path, run, branch=line.branch, committed=line.has_moved
+            writer.repo.path, run, branch=writer.branch, committed=writer.has_moved
         )
     except (GradientError, OSError):
-        return  # the exception that ended the process is what matters
+        return  # the exception that ended the process matters more
     finally:
-        if before is not None:  # it was not set by Python
+        if before is not None:  # None if it was not set by Python
             signal.signal(signal.SIGINT, before)
     if hint is not None:
         _LOG.warning("%s", hint)

@@ -1,7 +1,7 @@
-"""The end of the process, as far as commits are still written then.
+"""The exit hook that waits for background commits, with a progress line on the terminal.
 
-The interpreter waits for the thread that writes them, and says nothing while it does. Just before
-that it calls what is registered here: so there is a line on the terminal.
+The interpreter waits for the thread that writes them without showing anything. It calls this hook
+just before that.
 """
 
 from __future__ import annotations
@@ -22,57 +22,59 @@ _LOG = logging.getLogger("gradient")
 
 
 class PendingWrites(Protocol):
-    """What may have something left to write."""
+    """An object with commits that may still be written."""
 
     @property
     def unfinished(self) -> int:
-        """How many commits."""
+        """The number of unfinished commits."""
 
     def finish(self) -> None:
-        """Return when nothing is left; show it."""
+        """Wait until all are written, and show progress."""
 
 
 _writing: Final[WeakKeyDictionary[PendingWrites, int]] = WeakKeyDictionary()
 _begun: Final = threading.Event()
 
 
-def wait_for(unfinished: PendingWrites) -> None:
-    """Have something finish visibly when the process ends, if it is there by then."""
-    _writing[unfinished] = os.getpid()
+def wait_for(writes: PendingWrites) -> None:
+    """Finish these writes at the end of the process, if the object still exists."""
+    _writing[writes] = os.getpid()
 
 
 def has_begun() -> bool:
-    """Whether the script has ended, and the process does once everything is written."""
+    """Return whether the script has ended and the process ends once everything is written."""
     return _begun.is_set() or not threading.main_thread().is_alive()
 
 
 def waits_for_threads() -> bool:
-    """Whether the process waits for a thread that the caller starts: not in its exit handlers."""
+    """Return whether the process waits for threads started now: not in its exit handlers."""
     return not (_begun.is_set() and threading.current_thread() is threading.main_thread())
 
 
 def _finish() -> None:
     _begun.set()
-    own = [each for each, pid in [*_writing.items()] if pid == os.getpid()]  # none of a parent's
+    own = [
+        each for each, pid in [*_writing.items()] if pid == os.getpid()
+    ]  # not those of a parent process
     with _asked_twice(own):
-        for unfinished in own:
+        for writes in own:
             while True:
                 try:
-                    unfinished.finish()
+                    writes.finish()
                     break
                 except (KeyboardInterrupt, SystemExit):
-                    continue  # raised by a handler of the script's, which has ended already
+                    continue  # raised by a signal handler of the script, which has ended already
 
 
 @contextmanager
 def _asked_twice(writing: Iterable[PendingWrites]) -> Iterator[None]:
-    """Let the first Ctrl-C say what a second one costs: that one ends the process at once.
+    """Warn at the first Ctrl-C; the second one ends the process at once.
 
-    A launcher may pass on what the terminal has delivered as well, and the first may be meant for
-    the script, which has just ended: so one is not enough to give commits up.
+    One Ctrl-C is not enough to lose commits: it may be meant for the script, which has just ended,
+    and a launcher may forward a Ctrl-C that the terminal has delivered already.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # it is ignored, or the script's own
+        yield  # SIGINT is ignored, or handled by the script
         return
 
     def warn(number: int, _: FrameType | None) -> None:
@@ -87,6 +89,6 @@ def _asked_twice(writing: Iterable[PendingWrites]) -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# The interpreter's own hook, as the executors of `concurrent.futures` use it: `atexit` is called
-# after the threads were waited for, and `main_thread().join()` disturbs the end.
+# The hook that `concurrent.futures` uses: `atexit` handlers run only after the interpreter has
+# waited for threads, and `main_thread().join()` disturbs the shutdown.
 threading._register_atexit(_finish)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The one line that an engine shows by itself: that a process which is to end is still writing."""
+"""The progress line that a terminal shows while the last commits are written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from typing import Final, Self
 
 INTERVAL: Final = 1.0
-"""Seconds after which a wait is worth the line, and between two changes of it."""
+"""Seconds before the line appears, and between two updates."""
 
 
 class ProgressLine:
-    """Shows on standard error, where that is a terminal, what is waited for. Never raises."""
+    """Shows the pending commits on standard error if that is a terminal. Never raises."""
 
     def __init__(self) -> None:
         self._is_shown = _is_terminal()
@@ -27,7 +27,7 @@ class ProgressLine:
             self._draw(f"the last commits took {self._seconds} s", "\n")
 
     def show(self, commits: int) -> None:
-        """Say how many commits are left."""
+        """Show the number of pending commits."""
         if not self._is_shown:
             return
         self._draw(f"{still_written(commits)}, {self._seconds} s")
@@ -44,7 +44,7 @@ class ProgressLine:
 
 
 def still_written(commits: int) -> str:
-    """Say how many commits are left."""
+    """Return the text for a number of pending commits."""
     what = "1 commit is" if commits == 1 else f"{commits} commits are"
     return f"{what} still being written"
 
