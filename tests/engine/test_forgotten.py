@@ -59,7 +59,7 @@ def test_the_weights_stay_where_the_optimizer_is_dropped() -> None:
     weights = rig.state()["model"]
     rig.train(engine, 2)
     repo = let_go(1, drop=["optimizer"])
-    with pytest.raises(ForgottenError, match="the optimizer of main@1 was let go"):
+    with pytest.raises(ForgottenError, match="the optimizer of main@1 was dropped"):
         engine.resume("main@1")
     with pytest.raises(ForgottenError):
         gradient.load("main@1", workspace="work", repo="run")

@@ -64,13 +64,13 @@ def test_a_commit_says_whether_its_weights_are_finite(background: bool) -> None:
     with rig.attach(config=config(background=background)) as engine:
         rig.train(engine, 1)
         spoil(rig)
-        with pytest.warns(UserWarning, match=r"main@2 has weights .*: 0\.weight\. .*rollback"):
+        with pytest.warns(UserWarning, match=r"main@2: the weights .*: 0\.weight\. .*rollback"):
             engine.commit(2)
         engine.commit(3)  # said once
         spoil(rig, 0.0)
         engine.commit(4)
         spoil(rig)
-        with pytest.warns(UserWarning, match="main@5 has weights"):
+        with pytest.warns(UserWarning, match="main@5: the weights contain"):
             engine.commit(5)
         engine.flush()
     assert commits() == {5: False, 4: True, 3: False, 2: False, 1: True}
@@ -147,7 +147,7 @@ def test_what_is_gone_back_to_is_what_was_committed_but_for_what_was_asked() -> 
         rate = rig.optimizer.param_groups[0]["lr"]
         rig.step()
         spoil(rig)
-        with pytest.warns(UserWarning, match="not finite"):
+        with pytest.warns(UserWarning, match="NaN or infinite values"):
             engine.commit(3)
         with pytest.warns(UserWarning, match=r"set aside as 'main\.old1'"):
             revision = engine.rollback(scale_lr=0.25)
@@ -170,7 +170,7 @@ def test_a_rollback_gets_past_a_damaged_commit() -> None:
         rig.train(engine, 1, 2)
         engine.commit(3)  # the same state: its pack holds little more than the commit
         spoil(rig)
-        with pytest.warns(UserWarning, match="not finite"):
+        with pytest.warns(UserWarning, match="NaN or infinite values"):
             engine.commit(4)
     repo = Repository.open("work/run")
     damage_packs(repo, repo.resolve("main@3").oid)
@@ -195,7 +195,7 @@ def test_where_nothing_is_finite_nothing_changes() -> None:
     rig = Rig()
     with rig.attach(config=config()) as engine:
         spoil(rig)
-        with pytest.warns(UserWarning, match="not finite"):
+        with pytest.warns(UserWarning, match="NaN or infinite values"):
             engine.commit(1)
         before = rig.state()
         with pytest.raises(UnknownRevisionError, match="known to be finite"):

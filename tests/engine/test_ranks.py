@@ -107,7 +107,7 @@ def test_of_two_ranks_the_first_commits() -> None:
     assert first["resumed"] == 2
     assert first["told"] == []
     assert [text[:56] for text in second["told"]] == [
-        "rank 1 continues with the generators of rank 0, the only o"
+        "rank 1 continues with the generators of rank 0, the only"
     ]
     assert first["sharded"] == second["sharded"]
     assert "model.weight: a DTensor" in first["sharded"]

@@ -1,4 +1,4 @@
-"""A commit whose state was let go of: what still works, and what is said about the rest."""
+"""A commit whose state was dropped of: what still works, and what is said about the rest."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_a_bisection_judges_what_is_there(repo: Repository) -> None:
 
 def test_the_message_for_components(repo: Repository) -> None:
     forget(repo, 4, drop=["optimizer"])
-    with pytest.raises(ForgottenError, match="the optimizer of main@40 was let go") as caught:
+    with pytest.raises(ForgottenError, match="the optimizer of main@40 was dropped") as caught:
         repo.check_kept(oids(repo)[4])
     assert "gradient resume --reset-optimizer main@40" in str(caught.value)
     assert caught.value.components == ("optimizer",)
