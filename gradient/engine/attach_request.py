@@ -1,4 +1,4 @@
-"""What `attach` was asked for: arguments, config and environment, settled first."""
+"""The request of an `attach`: arguments, config and environment, merged."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ _LOG = logging.getLogger("gradient")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One settled request."""
+    """One merged request."""
 
     workspace: str | os.PathLike[str] | None
-    """The workspace that was named."""
+    """The requested workspace."""
     repo: str | None
-    """The repo that was named."""
+    """The requested repo."""
     branch: str | None
-    """The branch that was asked for; None: HEAD's, else ``main``."""
+    """The requested branch; None means HEAD's, or else ``main``."""
     resume: str | None
     """A revision, ``"latest"`` or ``"auto"``."""
     handoff: Handoff
-    """What the environment said."""
+    """The launch, as the environment describes it."""
     config: GradientConfig
     """The settings."""
     trust: Trust
-    """Whose repos may be written to."""
+    """The owners whose repos may be written to."""
 
     @property
     def mode(self) -> Mode:
-        """How hard chunks are encoded."""
+        """The compression mode."""
         return Mode(self.config.compression)
 
     @property
     def background(self) -> bool:
-        """Whether commits are written behind the loop."""
+        """True if commits are written in the background."""
         asked = self.handoff.background
         return self.config.background if asked is None else asked
 
     @property
     def reason(self) -> str:
-        """What the refs' logs say about this engine's moves: its launch, where there was one."""
+        """The reason that the reflogs record for this engine's moves, with its launch."""
         return self.handoff.reason
 
 
@@ -65,9 +65,9 @@ def request(
     config: GradientConfig | None,
     resume: str | None,
 ) -> Request:
-    """Settle arguments, config and environment; the environment wins, then the arguments.
+    """Merge arguments, config and environment; the environment wins, then the arguments.
 
-    The only place of the library that reads the environment. Raises ConfigError.
+    No other function of the library reads the environment. Raises ConfigError.
     """
     config = GradientConfig() if config is None else config
     if not isinstance(config, GradientConfig):
@@ -86,7 +86,7 @@ def request(
 
 
 def open_repository(asked: Request) -> Repository:
-    """Open the repo that was asked for, making what is named and missing.
+    """Open the requested repo; create the repo and the workspace if they are named and missing.
 
     Raises ContextError, OwnershipError, ForeignRepoError, FormatVersionError, GradientIOError.
     """

@@ -1,4 +1,4 @@
-"""Under which circumstances a commit was made: versions, host, command line, code."""
+"""The environment that a commit records: versions, host, command line, code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GIT_SECONDS = 5
 
 
 def capture_environment() -> dict[str, Any]:
-    """Return plain data about this process, the same for every commit it makes."""
+    """Return plain data about this process; all of its commits record the same."""
     cuda = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
     return {
         "gradient": __version__,
@@ -47,7 +47,7 @@ def _cwd() -> str | None:
 
 
 def _code_revision() -> dict[str, Any] | None:
-    """Return the git commit and dirtiness of the folder that the training script lies in."""
+    """Return the git commit of the training script's folder, and whether it has changes."""
     cwd = _cwd()
     if cwd is None:
         return None

@@ -1,4 +1,4 @@
-"""What a run was configured with, as plain data that every commit can carry."""
+"""Hyperparameters as plain data, which every commit records."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 def check_hparams(hparams: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy hyperparameters; NumPy numbers and zero-dim tensors become plain numbers.
+    """Copy hyperparameters; convert NumPy numbers and zero-dim tensors to plain numbers.
 
-    Raises UnsupportedValueError, naming the entry, for anything but text, numbers, None, and lists
-    or tuples of these.
+    Raises UnsupportedValueError, naming the entry, for values other than text, numbers, None, and
+    lists or tuples of these.
     """
     if not isinstance(hparams, Mapping):
         raise UnsupportedValueError(
@@ -39,7 +39,7 @@ def _value(path: str, value: Any) -> Any:
     if plain is None:
         raise UnsupportedValueError(
             path,
-            f"a {type(value).__name__} is no plain value",
+            f"a {type(value).__name__} is not a plain value",
             "hparams is a flat dict of text and numbers: pass its str(), or its fields.",
         )
     return plain

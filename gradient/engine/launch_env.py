@@ -1,6 +1,6 @@
-"""What the command line hands to the training process it launches: environment variables.
+"""The environment variables that hand a launch to the training process.
 
-The one place that knows their names, for both sides: `gradient resume REF -- CMD` writes them,
+Both sides use this module: `gradient resume REF -- CMD` writes the variables, and
 `GradientEngine.attach` reads them.
 """
 
@@ -23,14 +23,14 @@ BACKGROUND = "GRADIENT_BACKGROUND"
 HANDOFF_ID = "GRADIENT_HANDOFF_ID"
 
 OWNED = (WORKSPACE, REPO, BRANCH, RESUME_REF, RESET_OPTIMIZER, FORK, HANDOFF_ID)
-"""What a launch replaces; everything else of the user's environment stays as it is."""
+"""The variables that a launch replaces; it keeps the rest of the user's environment."""
 
 _consumed: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class Handoff:
-    """What the environment says about the run that is about to attach."""
+    """The launch of a run, as its environment variables describe it."""
 
     workspace: str | None = None
     repo: str | None = None
@@ -38,19 +38,19 @@ class Handoff:
     resume: str | None = None
     autocommit: int | None = None
     fork: ForkOptions | None = None
-    """Present where `resume` is to be forked into `branch`."""
+    """The options, if `resume` is to be forked into `branch`."""
     id: str | None = None
-    """Names one launch: what was begun under it is continued, not repeated."""
+    """The id of the launch: a restart under the same id continues instead of starting over."""
     background: bool | None = None
-    """Whether commits are written behind the loop; None: as the config says."""
+    """True for background commits; None leaves it to the config."""
     reset_optimizer: bool = False
-    """Whether the optimizer starts with empty state where `resume` is resumed."""
+    """True to resume `resume` with empty optimizer state."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Self:
-        """Read the variables; a launch that an earlier attach of this process took is not repeated.
+        """Read the variables; ignore a launch that an earlier attach of this process consumed.
 
-        Raises ConfigError for a value that does not parse.
+        Raises ConfigError for an invalid value.
         """
         handoff_id = environ.get(HANDOFF_ID) or None
         taken = handoff_id is not None and handoff_id in _consumed
@@ -69,16 +69,16 @@ class Handoff:
 
     @property
     def reason(self) -> str:
-        """What the refs' logs say about the moves of the run that this is handed to."""
+        """The reason that the reflogs record for the moves of this run."""
         return "commit" if self.id is None else f"commit of launch {self.id}"
 
     def consume(self) -> None:
-        """Note that this process has taken the handoff."""
+        """Note that this process has consumed the launch."""
         if self.id is not None:
             _consumed.add(self.id)
 
     def to_environ(self) -> dict[str, str]:
-        """Return the variables that say this, for the environment of a child."""
+        """Return the variables for the environment of a child process."""
         values = {
             WORKSPACE: self.workspace,
             REPO: self.repo,
@@ -94,7 +94,7 @@ class Handoff:
 
 
 def check_interval(every: object) -> int:
-    """Return an autocommit interval, a positive number of steps; raises ConfigError."""
+    """Return an autocommit interval in steps; raise ConfigError if it is not a positive int."""
     if type(every) is not int or every < 1:
         raise ConfigError(f"autocommit: every={every!r} is not a positive whole number of steps")
     return every

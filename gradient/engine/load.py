@@ -1,4 +1,4 @@
-"""A commit as plain data, without a run to put it into."""
+"""`gradient.load`: a commit as plain data, without a run."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def load(
     registered state under its name. Tensors are on the CPU. A file is read without running code
     from it; a thin one is filled from its store.
 
-    Raises UnknownRevisionError, ContextError where no repo is found, NotFoundError for a file that
-    is not there, IntegrityError for damage.
+    Raises UnknownRevisionError, ContextError if no repo is found, NotFoundError for a missing file,
+    and IntegrityError for damage.
     """
     ref = settled(ref)
     if PurePath(ref).suffix == ".pt":
@@ -55,7 +55,7 @@ def _read_file(path: str) -> Any:
 
 
 def _plain(content: Any) -> dict[str, Any]:
-    """Take a payload apart: registered states stand beside the components."""
+    """Flatten a payload: registered states become entries next to the components."""
     if isinstance(content, dict) and content.keys() >= {"step", "model", "meta"}:
         return content  # an export has this shape already
     data = content.get("data") if isinstance(content, dict) else None

@@ -1,4 +1,4 @@
-"""Numbers that a run says about itself."""
+"""Metrics: the numbers that a run logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gradient.errors import UnsupportedValueError
 
 
 def numbers(metrics: Mapping[str, Any] | None) -> dict[str, int | float]:
-    """Turn metrics into plain ints and floats; None means there are none.
+    """Convert metrics to plain ints and floats; None means no metrics.
 
     Accepts Python and NumPy numbers and zero-dim tensors; raises UnsupportedValueError, naming the
     metric, for anything else. Values that are not finite are kept as they are.
@@ -24,7 +24,7 @@ def numbers(metrics: Mapping[str, Any] | None) -> dict[str, int | float]:
 
 
 def number(value: Any) -> int | float | None:
-    """Return a number, or what holds just one, as a plain int or float; None for anything else."""
+    """Return a number or zero-dim array as an int or float; return None for anything else."""
     if type(value) is bool:
         return int(value)
     if type(value) is int or type(value) is float:

@@ -1,4 +1,4 @@
-"""Further state of a script's, under a name: how each kind of it is taken and put back."""
+"""States that a script registers: how each kind of object is captured and restored."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from gradient.state.scheduler import capture_scheduler
 def registered(
     thing: Any, setter: Callable[[Any], Any] | None, *, required: bool, pickle: bool
 ) -> Registered:
-    """Make a registration of a getter and a setter, or of one object (`setter` None).
+    """Register a getter and a setter, or one object (`setter` None).
 
-    An optimizer's state is its plain state dict, but comes back without the casts of its own
-    ``load_state_dict``; a module's is refused where that would cast; a scheduler's has no functions
-    in it. Raises ConfigError for an object that has no state to take.
+    An optimizer's state is its plain state dict; it is restored without the casts of its own
+    ``load_state_dict``. A module's state is refused if ``load_state_dict`` would cast it. A
+    scheduler's state contains no functions. Raises ConfigError for an object without state.
     """
     if setter is not None:
         return Registered(thing, setter, required, pickle)
@@ -40,12 +40,12 @@ def registered(
 
 
 def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load a state dict with the dtypes it has; raises MisfitError where the groups differ."""
+    """Load a state dict with its saved dtypes; raise MisfitError if the param groups differ."""
     groups = saved["param_groups"]
     names: dict[int, str] = {}
     for g, group in enumerate(groups):
         for i, number in enumerate(group["params"]):
-            names.setdefault(number, f"group{g}.{i}")  # it may be there twice
+            names.setdefault(number, f"group{g}.{i}")  # a parameter may occur twice
     state = saved["state"]
     captured = {
         "class": class_name(optimizer),
@@ -56,7 +56,7 @@ def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> Non
         "other": {key: value for key, value in state.items() if key not in names},
         "extra": {k: v for k, v in saved.items() if k not in ("state", "param_groups")},
     }
-    # Of an empty model, every parameter goes by its place.
+    # With an empty model, parameters are identified by position.
     plan = OptimizerPlan(optimizer, ParameterNames(torch.nn.Module(), optimizer), captured)
     if plan.mismatch:
         raise plan.mismatch.error("optimizer")
@@ -64,8 +64,10 @@ def load_exactly(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> Non
 
 
 def load_uncast(module: torch.nn.Module, saved: Any) -> None:
-    """Load a module's state; raises MisfitError where torch would cast a tensor, or tied ones here
-    cannot take what was saved apart.
+    """Load a module's state.
+
+    Raises MisfitError if torch would cast a tensor, or if tied tensors were saved with different
+    values.
     """
     live = module.state_dict()
     cast = {

@@ -1,7 +1,6 @@
-"""Did a run do again what it did before? Two commits of one step, of two repos, by content id.
+"""The comparison behind `gradient verify`: two commits of the same step, by content id.
 
-Nothing is read unless ids differ; then the tensors that do, and what the commits say about their
-circumstances, are looked at for the cause.
+If the ids differ, the differing tensors and the recorded environments are read to find the cause.
 """
 
 from __future__ import annotations
@@ -25,52 +24,52 @@ _CIRCUMSTANCES: Final = (
     *("torch", "threads", "devices", "numpy", "python", "gradient", "platform", "host", "code"),
 )
 _SMALL: Final = 1e-3
-"""A relative change below this is what the order of additions can do in a short while."""
+"""The order of floating-point additions explains relative changes below this."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentChange:
-    """One component that is not the same."""
+    """A component that differs."""
 
     name: str
     """Its name."""
     tensors: tuple[TensorChange, ...]
-    """The tensors that differ, the most changed first."""
+    """The differing tensors, the most changed first."""
     others: tuple[str, ...]
-    """Entries that differ and are no tensors."""
+    """The differing entries that are not tensors."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """How the second run compares with the first."""
+    """The result of comparing the second run with the first."""
 
     components: tuple[ComponentChange, ...]
-    """What differs, the model first; nothing where all is bit-identical."""
+    """The differing components, the model first; empty if all bits are equal."""
     first_step: int | None
-    """The first step that both committed and that differs."""
+    """The first differing step that both runs committed."""
     causes: tuple[str, ...]
-    """What is likely to be the reason, the likeliest first."""
+    """The likely causes, the likeliest first."""
 
     @property
     def identical(self) -> bool:
-        """Whether every bit is the same."""
+        """True if every bit is equal."""
         return not self.components
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of a repo's line: from a commit to a later one."""
+    """A part of a branch's history: from a commit to a later one."""
 
     repo: Repository
-    """Where it is."""
+    """The repo."""
     start: Oid
-    """The commit it begins after."""
+    """The commit before the first one."""
     end: Oid
-    """The commit it ends with."""
+    """The last commit."""
 
     def commits(self) -> Iterator[tuple[Oid, CommitRecord]]:
         """Yield the commits after the start, the newest first."""
-        # Strict: the first commit that differs may be a damaged one.
+        # Strict, because the first differing commit may be a damaged one.
         for oid, commit in self.repo.walk(self.end, on_damage="raise"):
             if oid == self.start:
                 return
@@ -78,10 +77,10 @@ class Stretch:
 
 
 def outcome(recorded: Stretch, again: Stretch) -> VerifyResult:
-    """Compare the ends of two stretches that began with the same state.
+    """Compare the ends of two stretches that start from the same state.
 
-    That they are equal is told by their ids; what differs, only of a state that is kept: else this
-    raises ForgottenError.
+    Equal ids prove equality. The differences need a state that is kept: otherwise this raises
+    ForgottenError.
     """
     one, other = (each.repo.read_commit(each.end) for each in (recorded, again))
     if one.tree == other.tree:
@@ -110,7 +109,7 @@ def _components(
         found = diff.compare(mine, theirs).tensors
         tensors = tuple(each for each in found if each.status != "equal" or each.retyped)
         others = _others(_entries(repo, before.get(name)), _entries(scratch, after.get(name)))
-        # A module of which tensors are named already differs by them.
+        # The differing tensors already account for their module.
         named = {each.name.partition(".")[0] for each in tensors}
         yield ComponentChange(name, tensors, tuple(each for each in others if each not in named))
 
@@ -130,7 +129,7 @@ def _others(before: Mapping[str, Json], after: Mapping[str, Json]) -> Iterator[s
 
 
 def _first_step(recorded: Stretch, again: Stretch) -> int | None:
-    # The newest commit of a step is meant: the older ones are written over it and come later here.
+    # The newest commit of a step counts; reversed order lets it overwrite the older ones.
     one, other = (
         {commit.step: commit.tree for _, commit in reversed([*each.commits()])}
         for each in (recorded, again)
@@ -144,31 +143,31 @@ def _causes(
     for _, commit in recorded.commits():
         if commit.fork is not None:
             yield (
-                f"{commit.revision} was begun by a fork, a merge or a warm start, which the "
-                f"command did not do again: verify from there on"
+                f"{commit.revision} starts with a fork, a merge or a warm start, which the "
+                f"command did not repeat: verify from there"
             )
     end = recorded.repo.read_commit(recorded.end)
     one = _environment(recorded.repo, end)
     other = _environment(again.repo, again.repo.read_commit(again.end))
     for name in _CIRCUMSTANCES:
         if name in one and name in other and one[name] != other[name]:
-            yield f"another environment: {name} was {one[name]}, and is {other[name]} now"
+            yield f"the environment differs: {name} was {one[name]}, and is {other[name]} now"
     if any(change.name == "rng" for change in changes):
         yield (
-            "the generators differ too: other random numbers were drawn, by code that runs only "
-            "sometimes, or between attach and the loop (end that part with engine.start())"
+            "the generators differ as well: the run drew other random numbers, in code that runs "
+            "only sometimes, or between attach and the loop (call engine.start() after that code)"
         )
         return
     far = [each.relative for change in changes for each in change.tensors]
     if far and all(each is not None and each < _SMALL for each in far):
         yield (
-            "the generators agree and the differences are small: kernels that add up in another "
-            "order each time (torch.use_deterministic_algorithms(True), CUBLAS_WORKSPACE_CONFIG), "
-            "or another number of threads"
+            "the generators agree and the differences are small: non-deterministic kernels "
+            "(torch.use_deterministic_algorithms(True), CUBLAS_WORKSPACE_CONFIG), or another "
+            "number of threads"
         )
     else:
         yield (
-            "the generators agree: the run depends on something that is not in its state, such as "
+            "the generators agree: the run depends on something outside its state, such as "
             "the clock, the order of files, or a torch.Generator or a counter that was not "
             "registered (engine.register_state, engine.loader)"
         )

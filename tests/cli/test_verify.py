@@ -112,7 +112,7 @@ def test_other_random_numbers_are_named_as_the_cause(trained: Path) -> None:
     out, _ = finish(process, code=1)
     assert out.startswith("differs from main@6")
     assert "\nrng\n" in out
-    assert "the generators differ too" in out
+    assert "the generators differ as well" in out
 
 
 def test_another_number_of_threads_is_named(trained: Path) -> None:
