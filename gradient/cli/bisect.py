@@ -21,7 +21,7 @@ from gradient.cli.repo_options import (
     find_repository,
     location_options,
 )
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import LaunchEnv
 from gradient.errors import GradientError
 from gradient.objects.oid import Oid
 from gradient.repo import bisect
@@ -188,7 +188,7 @@ def reset(ctx: click.Context) -> None:
 def _judge(
     repo: Repository, location: Location, oid: Oid, argv: list[str], *, with_file: bool
 ) -> int:
-    handoff = Handoff(
+    launch_env = LaunchEnv(
         workspace=location.workspace,
         repo=location.repo_name,
         # A branch of its own, so that the command's commits set no other branch aside.
@@ -196,7 +196,7 @@ def _judge(
         resume=str(oid),
         id=uuid.uuid4().hex,
     )
-    environ = launch.environment(os.environ, handoff)
+    environ = launch.environment(os.environ, launch_env)
     environ.pop(FILE, None)
     received: list[int] = []
     with launch.exit_on_signal(), tempfile.TemporaryDirectory(prefix="gradient-bisect-") as folder:

@@ -16,7 +16,7 @@ from gradient.cli.repo_options import (
     location_options,
 )
 from gradient.engine.fork_options import ForkOptions
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import LaunchEnv
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
 from gradient.view.updates import add_commit
@@ -119,7 +119,7 @@ def command(
     repo.check_writable()
     if argv:
         location = find_location(ctx)
-        handoff = Handoff(
+        launch_env = LaunchEnv(
             workspace=location.workspace,
             repo=location.repo_name,
             branch=branch,
@@ -127,7 +127,7 @@ def command(
             fork=options,
             id=uuid.uuid4().hex,
         )
-        launch.start(ctx, location, handoff, argv)
+        launch.start(ctx, location, launch_env, argv)
     published = fork_commit(repo, resolved, branch, message=message)
     repo.set_head(published.branch)
     add_commit(repo, published.commit)

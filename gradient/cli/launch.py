@@ -26,8 +26,7 @@ import click
 
 from gradient.cli import output
 from gradient.cli.repo_options import find_location, open_repository
-from gradient.engine import launch_env
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import OWNED, LaunchEnv
 from gradient.errors import ConfigError, ContextError, GradientError, GradientIOError
 from gradient.objects import timestamp
 from gradient.repo import last_run, resume_command
@@ -103,14 +102,14 @@ def required_command(ctx: click.Context, missing: str) -> list[str]:
     return argv
 
 
-def environment(base: Mapping[str, str], handoff: Handoff) -> dict[str, str]:
+def environment(base: Mapping[str, str], launch_env: LaunchEnv) -> dict[str, str]:
     """Return the child's environment: `base` with the variables of this launch."""
-    kept = {name: value for name, value in base.items() if name not in launch_env.OWNED}
-    return kept | handoff.to_environ()
+    kept = {name: value for name, value in base.items() if name not in OWNED}
+    return kept | launch_env.to_environ()
 
 
 def start(
-    ctx: click.Context, location: Location | None, handoff: Handoff, command: Sequence[str]
+    ctx: click.Context, location: Location | None, launch_env: LaunchEnv, command: Sequence[str]
 ) -> NoReturn:
     """Record the command in its repo, run it, and exit with its exit code; never return.
 
@@ -121,10 +120,10 @@ def start(
     )
     if location is not None and workspaces.is_repo(location.repo):
         _record(location.repo, started)
-    code = run(command, environment(os.environ, handoff))
+    code = run(command, environment(os.environ, launch_env))
     # After an exception or Ctrl-C, the engine has printed the hint.
     if code - 128 in list(signal.Signals) and code - 128 != signal.SIGINT:
-        _print_hint(ctx, handoff, started, signal.Signals(code - 128))
+        _print_hint(ctx, launch_env, started, signal.Signals(code - 128))
     ctx.exit(code)
 
 
@@ -139,13 +138,13 @@ def _record(repo: str, started: LastRun) -> None:
 
 
 def _print_hint(
-    ctx: click.Context, handoff: Handoff, started: LastRun, number: signal.Signals
+    ctx: click.Context, launch_env: LaunchEnv, started: LastRun, number: signal.Signals
 ) -> None:
     try:
         path = find_location(ctx).repo  # the command may have made it
     except ContextError:
         return
-    hint = resume_command.hint(path, started, reason=handoff.reason)
+    hint = resume_command.hint(path, started, reason=launch_env.reason)
     if hint is not None:
         output.note(f"ended by {number.name}; {hint}")
 

@@ -18,8 +18,7 @@ from gradient.cli.repo_options import (
     find_repository,
     location_options,
 )
-from gradient.engine import launch_env
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import OWNED, LaunchEnv
 
 
 @click.command("resume", cls=LaunchCommand)
@@ -44,7 +43,7 @@ def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
     resolved = repo.resolve(ref, branch=active)
     repo.check_kept(resolved.oid, components=() if reset_optimizer else ("optimizer",))
     location = find_location(ctx)
-    handoff = Handoff(
+    launch_env = LaunchEnv(
         workspace=location.workspace,
         repo=location.repo_name,
         branch=resolved.branch or active,
@@ -53,9 +52,9 @@ def command(ctx: click.Context, ref: str, reset_optimizer: bool) -> None:
     )
     argv = launch.launched_command(ctx)
     if argv:
-        launch.start(ctx, location, replace(handoff, id=uuid.uuid4().hex), argv)
-    variables = handoff.to_environ()
-    for name in launch_env.OWNED:
+        launch.start(ctx, location, replace(launch_env, id=uuid.uuid4().hex), argv)
+    variables = launch_env.to_environ()
+    for name in OWNED:
         if name not in variables and name in os.environ:
             output.line(f"unset {name}")
     for name, value in variables.items():

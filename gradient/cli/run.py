@@ -12,7 +12,7 @@ from gradient.cli import launch
 from gradient.cli.completion_words import complete_branch
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.repo_options import find_location, is_named, location_options, open_repository
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import LaunchEnv
 from gradient.errors import ContextError
 from gradient.repo import branch_names
 from gradient.repo import workspace as workspaces
@@ -51,32 +51,32 @@ def command(ctx: click.Context, branch: str | None, autocommit: int | None) -> N
     argv = launch.launched_command(ctx)
     if not argv:
         raise click.UsageError("the command to run is missing: gradient run -- CMD", ctx)
-    outer = Handoff.read(os.environ)
+    outer = LaunchEnv.read(os.environ)
     other_repo = _names_other_repo(ctx, outer)
     branch = branch or (None if other_repo else outer.branch)
     if branch is not None:
         branch_names.check_branch_name(branch)
     starts_from_revision = outer.id is not None and outer.resume not in (None, "auto")
     if starts_from_revision and not other_repo and branch == outer.branch:
-        handoff = replace(outer, autocommit=autocommit or outer.autocommit)
+        launch_env = replace(outer, autocommit=autocommit or outer.autocommit)
         # The outer launch is recorded already, and prints the hint how to go on.
-        ctx.exit(launch.run(argv, launch.environment(os.environ, handoff)))
-    handoff = Handoff(branch=branch, resume="auto", autocommit=autocommit, id=uuid.uuid4().hex)
+        ctx.exit(launch.run(argv, launch.environment(os.environ, launch_env)))
+    launch_env = LaunchEnv(branch=branch, resume="auto", autocommit=autocommit, id=uuid.uuid4().hex)
     try:
         location = find_location(ctx)
     except ContextError:
         if is_named(ctx):
             raise
         # CMD chooses or creates the repo when it attaches.
-        launch.start(ctx, None, handoff, argv)
+        launch.start(ctx, None, launch_env, argv)
     if is_named(ctx):
         if workspaces.is_repo(location.repo):
             open_repository(location.repo).check_writable()  # before anything is launched
-        handoff = replace(handoff, workspace=location.workspace, repo=location.repo_name)
-    launch.start(ctx, location, handoff, argv)
+        launch_env = replace(launch_env, workspace=location.workspace, repo=location.repo_name)
+    launch.start(ctx, location, launch_env, argv)
 
 
-def _names_other_repo(ctx: click.Context, outer: Handoff) -> bool:
+def _names_other_repo(ctx: click.Context, outer: LaunchEnv) -> bool:
     """Return whether this launch names another repo than the launch around it."""
     if outer.id is None or outer.repo is None:
         return False

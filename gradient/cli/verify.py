@@ -20,7 +20,7 @@ from gradient.cli.completion_words import complete_revision
 from gradient.cli.launch import LaunchCommand
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import active_branch, find_repository, location_options
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import LaunchEnv
 from gradient.errors import ConfigError, NotFoundError
 from gradient.objects.commit import CommitRecord
 from gradient.objects.name_list import more
@@ -141,7 +141,7 @@ def _run_again(
     target = repo.read_commit(end)
     with output.progress("bytes copied") as advance:
         scratch, base = make_scratch(repo, start, target.branch, folder, progress=advance)
-    handoff = Handoff(
+    launch_env = LaunchEnv(
         workspace=folder,
         repo=PurePath(repo.path).name,
         branch=target.branch,
@@ -155,7 +155,9 @@ def _run_again(
     def reached() -> Oid | None:
         return _committed(scratch, base, target.step, count)
 
-    code = _run_until(argv, launch.environment(os.environ, handoff), lambda: reached() is not None)
+    code = _run_until(
+        argv, launch.environment(os.environ, launch_env), lambda: reached() is not None
+    )
     reached_oid = reached()
     if reached_oid is None:
         raise NotFoundError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from gradient.codec.mode import Mode
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import LaunchEnv
 from gradient.errors import ConfigError
 from gradient.objects.name_list import shorten
 from gradient.repo import discovery
@@ -34,7 +34,7 @@ class Request:
     """The requested branch; None means HEAD's, or else ``main``."""
     resume: str | None
     """A revision, ``"latest"`` or ``"auto"``."""
-    handoff: Handoff
+    launch_env: LaunchEnv
     """The launch, as the environment describes it."""
     config: GradientConfig
     """The settings."""
@@ -49,13 +49,13 @@ class Request:
     @property
     def background(self) -> bool:
         """True if commits are written in the background."""
-        asked = self.handoff.background
+        asked = self.launch_env.background
         return self.config.background if asked is None else asked
 
     @property
     def reason(self) -> str:
         """The reason that the reflogs record for this engine's moves, with its launch."""
-        return self.handoff.reason
+        return self.launch_env.reason
 
 
 def request(
@@ -73,13 +73,13 @@ def request(
     if not isinstance(config, GradientConfig):
         raise ConfigError(f"config is of type {type(config).__name__}; allowed is a GradientConfig")
     config.check()
-    handoff = Handoff.read(os.environ)
+    launch_env = LaunchEnv.read(os.environ)
     return Request(
-        workspace=handoff.workspace or workspace or config.workspace_path,
-        repo=handoff.repo or repo or config.repo_name,
-        branch=handoff.branch or config.explicit_branch,
-        resume=handoff.resume or resume,
-        handoff=handoff,
+        workspace=launch_env.workspace or workspace or config.workspace_path,
+        repo=launch_env.repo or repo or config.repo_name,
+        branch=launch_env.branch or config.explicit_branch,
+        resume=launch_env.resume or resume,
+        launch_env=launch_env,
         config=config,
         trust=Trust.read(os.environ),
     )

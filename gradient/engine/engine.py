@@ -47,7 +47,7 @@ class GradientEngine:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._committer = Committer(session, session.request.handoff.autocommit)
+        self._committer = Committer(session, session.request.launch_env.autocommit)
         self._resumer = Resumer(session)
         self._loop = Loop(session, self._committer, self._resumer)
 

@@ -29,7 +29,7 @@ _consumed: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
-class Handoff:
+class LaunchEnv:
     """The launch of a run, as its environment variables describe it."""
 
     workspace: str | None = None
@@ -52,19 +52,19 @@ class Handoff:
 
         Raises ConfigError for an invalid value.
         """
-        handoff_id = environ.get(HANDOFF_ID) or None
-        taken = handoff_id is not None and handoff_id in _consumed
+        launch_id = environ.get(HANDOFF_ID) or None
+        consumed = launch_id is not None and launch_id in _consumed
         fork = environ.get(FORK) or None
         return cls(
             workspace=environ.get(WORKSPACE) or None,
             repo=environ.get(REPO) or None,
             branch=environ.get(BRANCH) or None,
-            resume=None if taken else environ.get(RESUME_REF) or None,
+            resume=None if consumed else environ.get(RESUME_REF) or None,
             autocommit=_interval(environ.get(AUTOCOMMIT)),
             background=_flag(BACKGROUND, environ),
-            reset_optimizer=not taken and bool(_flag(RESET_OPTIMIZER, environ)),
-            fork=ForkOptions.parse(fork) if fork and not taken else None,
-            id=None if taken else handoff_id,
+            reset_optimizer=not consumed and bool(_flag(RESET_OPTIMIZER, environ)),
+            fork=ForkOptions.parse(fork) if fork and not consumed else None,
+            id=None if consumed else launch_id,
         )
 
     @property

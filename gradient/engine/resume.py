@@ -41,7 +41,7 @@ class Resumer:
         """
         session = self._session
         request, writer = session.request, session.position.branch_writer
-        launch = request.handoff
+        launch = request.launch_env
         launch.consume()
         begun = None
         if launch.id is not None:
@@ -201,7 +201,7 @@ class Resumer:
     def _open_branch(self, branch: str | None) -> BranchWriter:
         """Open the branch that a resume continues; None: the revision was a tag or an id."""
         session = self._session
-        if branch is None or session.request.handoff.branch is not None:
+        if branch is None or session.request.launch_env.branch is not None:
             branch = session.position.branch
         return BranchWriter.open(session.repo, branch)
 

@@ -13,7 +13,7 @@ import pytest
 
 from gradient.cli import launch
 from gradient.engine.fork_options import ForkOptions
-from gradient.engine.launch_env import OWNED, Handoff
+from gradient.engine.launch_env import OWNED, LaunchEnv
 from tests.cli.command import ROOT, call, finish, spawn
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def test_resume_sets_the_launch_environment(history: PlainRepo) -> None:
     assert folder == str(Path.cwd())
     assert arguments == ["--lr", "1", "--", "-w", "x"]
     assert environment["MINE"] == "kept"
-    handed = Handoff.read(environment)
+    handed = LaunchEnv.read(environment)
     assert (handed.workspace, handed.repo) == (str(history.workspace), "gpt")
     assert (handed.resume, handed.branch) == ("main@50", "main")
     assert (handed.autocommit, handed.fork) == (7, None)
@@ -89,7 +89,7 @@ def test_fork_passes_all_its_options(history: PlainRepo) -> None:
     options = ["--reset-optimizer", "--reset-scheduler", "--reset-rng-seed", "0"]
     options += ["--set=lr=1e-2", "--set=eps=1", "--scale-lr", "10", "--no-strict", "-m", "hot"]
     words = ["fork", "main@50", "hot", *options, "--", *PYTHON, PRINT_ENVIRONMENT]
-    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
+    handed = LaunchEnv.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.resume, handed.branch) == ("main@50", "hot")
     assert handed.fork == ForkOptions(
         reset_optimizer=True,
@@ -107,13 +107,13 @@ def test_fork_passes_all_its_options(history: PlainRepo) -> None:
 def test_the_former_spellings_of_a_forks_options_still_work(history: PlainRepo) -> None:
     options = ["--seed", "7", "--partial"]
     words = ["fork", "main@50", "hot", *options, "--", *PYTHON, PRINT_ENVIRONMENT]
-    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
+    handed = LaunchEnv.read(child_environment(finish(spawn(*words))[0]))
     assert handed.fork == ForkOptions(reset_rng_seed=7, strict=False)
 
 
 def test_run_resumes_the_latest_commit(history: PlainRepo) -> None:
     words = ["run", "--autocommit", "5", "--", *PYTHON, PRINT_ENVIRONMENT]
-    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
+    handed = LaunchEnv.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.resume, handed.autocommit) == ("auto", 5)
     # The script chooses the repo when it attaches.
     assert (handed.workspace, handed.repo, handed.branch) == (None, None, None)
@@ -121,13 +121,13 @@ def test_run_resumes_the_latest_commit(history: PlainRepo) -> None:
 
 def test_run_passes_the_named_repo_and_branch(history: PlainRepo) -> None:
     words = ["-C", "ws", "run", "--branch", "exp", "--", *PYTHON, PRINT_ENVIRONMENT]
-    handed = Handoff.read(child_environment(finish(spawn(*words))[0]))
+    handed = LaunchEnv.read(child_environment(finish(spawn(*words))[0]))
     assert (handed.workspace, handed.repo) == (str(history.workspace), "gpt")
     assert handed.branch == "exp"
 
 
 def test_run_needs_no_repo() -> None:
-    handed = Handoff.read(
+    handed = LaunchEnv.read(
         child_environment(finish(spawn("run", "--", *PYTHON, PRINT_ENVIRONMENT))[0])
     )
     assert (handed.resume, handed.workspace) == ("auto", None)
@@ -337,7 +337,7 @@ def test_without_a_command_resume_prints_export_lines(history: PlainRepo) -> Non
 
 def test_the_environment_replaces_only_owned_variables() -> None:
     base = dict.fromkeys(OWNED, "old") | {"GRADIENT_AUTOCOMMIT": "3", "PATH": "p"}
-    assert launch.environment(base, Handoff(resume="auto")) == {
+    assert launch.environment(base, LaunchEnv(resume="auto")) == {
         "GRADIENT_RESUME_REF": "auto",
         "GRADIENT_AUTOCOMMIT": "3",
         "PATH": "p",
@@ -374,7 +374,7 @@ def test_run_in_a_job_script_continues_the_launch_around_it(
 def test_a_run_that_names_another_branch_is_a_launch_of_its_own(history: PlainRepo) -> None:
     inner = [sys.executable, "-m", "gradient.cli.main", "run", "--branch", "exp", "--"]
     out, _ = finish(spawn("resume", "main@50", "--", *inner, *PYTHON, PRINT_ENVIRONMENT))
-    handed = Handoff.read(child_environment(out))
+    handed = LaunchEnv.read(child_environment(out))
     assert (handed.branch, handed.resume) == ("exp", "auto")
 
 
@@ -383,7 +383,7 @@ def test_a_run_that_names_another_repo_does_not_take_the_branch_of_the_launch_ar
 ) -> None:
     inner = [sys.executable, "-m", "gradient.cli.main", "-w", "other", "-r", "more", "run", "--"]
     out, _ = finish(spawn("fork", "main@50", "hot", "--", *inner, *PYTHON, PRINT_ENVIRONMENT))
-    handed = Handoff.read(child_environment(out))
+    handed = LaunchEnv.read(child_environment(out))
     assert (handed.branch, handed.resume, handed.repo) == (None, "auto", "more")
 
 

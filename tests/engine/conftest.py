@@ -11,7 +11,7 @@ from tests.fork_server import ForkServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIVES = ("gradient.engine.engine", "tests.engine.behind", "tests.engine.preempted")
+LIVES = ("gradient.engine.engine", "tests.engine.background_runs", "tests.engine.preempted_run")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from gradient import (
     load,
 )
 from gradient.repo.repository import Repository
-from tests.engine.rig import Rig, assert_same, config, trained
+from tests.engine.training_rig import Rig, assert_same, config, trained
 from tests.foreign_owner import contents, give_away, needs_root
 
 

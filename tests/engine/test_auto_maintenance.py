@@ -21,7 +21,7 @@ from gradient.engine.maintenance_worker import maintain
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.lock import exclusive
 from gradient.repo.repository import Repository
-from tests.engine.rig import Rig, assert_same, config, trained
+from tests.engine.training_rig import Rig, assert_same, config, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -35,8 +35,8 @@ from gradient.maintenance.garbage_collection import collect
 from gradient.repo.active_writers import unfinished
 from gradient.repo.repository import Repository
 from gradient.state.snapshot import snapshot
-from tests.engine.behind import LIMIT, gate, settle, started
-from tests.engine.rig import Rig, assert_same, config, network
+from tests.engine.background_runs import LIMIT, gate, settle, started
+from tests.engine.training_rig import Rig, assert_same, config, network
 from tests.storage.faults import Fault, observed
 
 TRIALS = 150

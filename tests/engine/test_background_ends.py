@@ -14,7 +14,7 @@ import pytest
 
 from gradient.engine.shutdown.progress_line import INTERVAL
 from gradient.repo.repository import Repository
-from tests.engine.behind import (
+from tests.engine.background_runs import (
     commit_at_exit,
     end_held,
     end_slowly,

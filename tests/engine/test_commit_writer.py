@@ -26,7 +26,7 @@ from gradient.checkpoint.reader import read_state
 from gradient.repo import failed_commits
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from tests.engine.rig import Rig, assert_same, config, trained
+from tests.engine.training_rig import Rig, assert_same, config, trained
 from tests.storage.faults import Fault, observed
 
 

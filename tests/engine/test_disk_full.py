@@ -22,7 +22,7 @@ from gradient.repo.config import OnFull
 from gradient.repo.foreign_files import read_mark
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from tests.engine.rig import Rig, assert_same, config, network
+from tests.engine.training_rig import Rig, assert_same, config, network
 from tests.fork_server import ROOT
 from tests.storage.faults import Fault, observed
 

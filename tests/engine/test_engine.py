@@ -28,7 +28,7 @@ from gradient.checkpoint.reader import read_value
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Oid
 from gradient.repo.repository import Repository
-from tests.engine.rig import Rig, assert_same, config, stored_bytes, trained
+from tests.engine.training_rig import Rig, assert_same, config, stored_bytes, trained
 
 
 def commit_of(revision: Any) -> CommitRecord:

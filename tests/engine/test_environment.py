@@ -13,7 +13,7 @@ from gradient._version import __version__
 from gradient.checkpoint.reader import read_value
 from gradient.engine.environment import capture_environment
 from gradient.repo.repository import Repository
-from tests.engine.rig import trained
+from tests.engine.training_rig import trained
 
 
 def test_it_says_versions_command_and_place() -> None:

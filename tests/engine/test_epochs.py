@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gradient import GradientEngine
-from tests.engine.rig import Rig
+from tests.engine.training_rig import Rig
 
 DATA = list(range(12))
 

@@ -17,7 +17,7 @@ from gradient.repo.repository import Repository
 from gradient.view.compare import compare, revision_side
 from gradient.view.export import Selection, export
 from gradient.view.updates import follow_refs
-from tests.engine.rig import Rig, assert_same, config, network, trained
+from tests.engine.training_rig import Rig, assert_same, config, network, trained
 from tests.state.value_roundtrip import same
 
 POLICY = "--keep-last 1 --drop optimizer"

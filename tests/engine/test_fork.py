@@ -30,7 +30,7 @@ from gradient import BranchExistsError, ConfigError, GradientIOError, InvalidNam
 from gradient.checkpoint.reader import read_state, read_value
 from gradient.repo.repository import Repository
 from gradient.storage import fs
-from tests.engine.rig import Rig, assert_same, network, stored_bytes, trained
+from tests.engine.training_rig import Rig, assert_same, network, stored_bytes, trained
 from tests.state.value_roundtrip import same
 from tests.storage.faults import observed
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradient import StepError
-from tests.engine.rig import Rig
+from tests.engine.training_rig import Rig
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from gradient import ConfigError, GradientEngine
 from gradient.engine import launch_env
 from gradient.engine.fork_options import ForkOptions
-from gradient.engine.launch_env import Handoff
+from gradient.engine.launch_env import LaunchEnv
 from gradient.repo.repository import Repository
-from tests.engine.rig import Rig, assert_same, trained
+from tests.engine.training_rig import Rig, assert_same, trained
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def launch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def set_all(**told: Any) -> None:
         for name in launch_env.OWNED:
             monkeypatch.delenv(name, raising=False)
-        for name, value in Handoff(**told).to_environ().items():
+        for name, value in LaunchEnv(**told).to_environ().items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(launch_env, "_consumed", set())
 
@@ -42,10 +42,10 @@ def steps(branch: str) -> list[int]:
 
 def test_what_is_written_is_read() -> None:
     options = ForkOptions(True, True, 0, {"lr": 1e-2}, 2.0, True, "why")
-    told = Handoff("w", "r", "b", "main@1", 5, options, "1234")
-    assert Handoff.read(told.to_environ()) == told
-    assert Handoff.read({}) == Handoff()
-    assert Handoff().to_environ() == {}
+    told = LaunchEnv("w", "r", "b", "main@1", 5, options, "1234")
+    assert LaunchEnv.read(told.to_environ()) == told
+    assert LaunchEnv.read({}) == LaunchEnv()
+    assert LaunchEnv().to_environ() == {}
 
 
 @pytest.mark.parametrize(

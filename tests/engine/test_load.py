@@ -18,7 +18,7 @@ from gradient import (
 )
 from gradient.repo.repository import Repository
 from gradient.view.export import export
-from tests.engine.rig import Rig, assert_same, config
+from tests.engine.training_rig import Rig, assert_same, config
 
 
 @pytest.fixture(params=["full", "thin"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gradient import GradientEngine
-from tests.engine.rig import config
+from tests.engine.training_rig import config
 from tests.fork_server import ForkServer
 
 STATE = 200 << 20

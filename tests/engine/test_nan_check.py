@@ -10,8 +10,8 @@ import torch
 from gradient import ConfigError, GradientConfig, NonfiniteError, UnknownRevisionError
 from gradient.engine.commit.nan_check import nonfinite
 from gradient.repo.repository import Repository
-from tests.engine.behind import settle
-from tests.engine.rig import Rig, assert_same, config, network
+from tests.engine.background_runs import settle
+from tests.engine.training_rig import Rig, assert_same, config, network
 from tests.repo.making import damage_packs
 
 FLOATS = [

@@ -16,7 +16,7 @@ import torch
 
 from gradient.errors import UnsupportedValueError
 from gradient.repo.repository import Repository
-from tests.engine.rig import Rig
+from tests.engine.training_rig import Rig
 
 
 def be_a_rank(rank: int, port: int, answers: Connection) -> None:

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from gradient.engine.registered_state import load_exactly, load_uncast, registered
 from gradient.errors import ConfigError, MisfitError
 from gradient.state.snapshot import snapshot
-from tests.engine.rig import Rig, assert_same
+from tests.engine.training_rig import Rig, assert_same
 from tests.state.value_roundtrip import same
 
 

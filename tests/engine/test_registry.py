@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from gradient.engine import registry
-from tests.engine.rig import trained
+from tests.engine.training_rig import trained
 
 
 def test_an_engine_is_closed_and_its_place_handed_on_once() -> None:

@@ -18,7 +18,7 @@ from gradient import (
     load,
 )
 from gradient.repo.repository import Repository
-from tests.engine.rig import Rig, assert_same, config, network, trained
+from tests.engine.training_rig import Rig, assert_same, config, network, trained
 from tests.state.value_roundtrip import same
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gradient import GradientEngine
-from tests.engine.rig import Rig, assert_same, trained
+from tests.engine.training_rig import Rig, assert_same, trained
 
 
 def draw() -> tuple[float, float, float]:

@@ -19,8 +19,8 @@ from gradient import ConfigError, GradientEngine, GradientIOError
 from gradient.repo.repository import Repository
 from gradient.state import dataloader_workers
 from gradient.storage import fs
-from tests.engine.behind import settle
-from tests.engine.preempted import (
+from tests.engine.background_runs import settle
+from tests.engine.preempted_run import (
     FOR_EVER,
     LOOPS,
     be_two_ranks,
@@ -28,7 +28,7 @@ from tests.engine.preempted import (
     keep_workers,
     train,
 )
-from tests.engine.rig import Rig, config
+from tests.engine.training_rig import Rig, config
 from tests.fork_server import LIMIT, ForkServer
 from tests.parity.digest import digest
 from tests.storage.faults import Fault, observed

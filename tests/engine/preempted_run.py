@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from gradient import GradientEngine
 from gradient.repo.config import OnFull
 from gradient.storage import fs
-from tests.engine.behind import settle
-from tests.engine.rig import Rig, config
+from tests.engine.background_runs import settle
+from tests.engine.training_rig import Rig, config
 from tests.parity.digest import digest
 from tests.storage.faults import Fault
 

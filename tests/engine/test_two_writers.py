@@ -10,7 +10,7 @@ import pytest
 from gradient import GradientConfig, GradientEngine, GradientIOError, UnknownRevisionError
 from gradient.engine import restore, resume
 from gradient.repo.repository import Repository
-from tests.engine.rig import Rig, trained
+from tests.engine.training_rig import Rig, trained
 from tests.fork_server import ForkServer
 
 

@@ -18,7 +18,7 @@ from gradient import EngineClosedError, GradientEngine
 from gradient.engine.commit.commit_handle import Revision
 from gradient.engine.shutdown import progress_line
 from gradient.storage import fs
-from tests.engine.rig import Rig, config, network
+from tests.engine.training_rig import Rig, config, network
 from tests.storage.faults import Fault, observed
 
 LIMIT = 20.0
