@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from gradient.repo.config import GradientConfig, RepoConfig, WorkspaceConfig
     from gradient.repo.discovery import Context, find_repo, find_workspace, resolve_context
-    from gradient.repo.retention_rules import Keep
+    from gradient.repo.retention.rules import Keep
     from gradient.repo.workspace import init_workspace
     from gradient.view.api.commit import Commit
     from gradient.view.api.repo import Repo, open_repo
@@ -111,7 +111,7 @@ HOMES: dict[str, str] = {
     "Context": "gradient.repo.discovery",
     "GradientConfig": "gradient.repo.config",
     "GradientEngine": "gradient.engine.engine",
-    "Keep": "gradient.repo.retention_rules",
+    "Keep": "gradient.repo.retention.rules",
     "Repo": "gradient.view.api.repo",
     "RepoConfig": "gradient.repo.config",
     "Revision": "gradient.engine.commit.commit_handle",

@@ -17,9 +17,9 @@ from gradient.cli.gc_report import (
 from gradient.cli.output import json_option
 from gradient.cli.repo_options import find_repository, location_options
 from gradient.errors import ConfigError
-from gradient.maintenance.forget import ForgetResult, forget
+from gradient.maintenance.retention.forget import ForgetResult, forget
 from gradient.repo.history import Entry
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.view.updates import follow_refs
 
 

@@ -14,7 +14,7 @@ from gradient.errors import ConfigError
 from gradient.maintenance import garbage_collection
 from gradient.maintenance.garbage_collection import GcResult, Progress
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import parse_span
+from gradient.repo.retention.rules import parse_span
 from gradient.store import pack as packs
 
 COLLECTED_FIELDS: Final = {

@@ -25,7 +25,7 @@ from typing import Final
 from gradient.engine import maintenance_worker
 from gradient.engine.shutdown import exit_hook
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.store import pack as packs
 
 _LOG = logging.getLogger("gradient")

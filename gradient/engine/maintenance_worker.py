@@ -9,10 +9,10 @@ import sys
 import threading
 
 from gradient.errors import ConflictError
-from gradient.maintenance.forget import forget
 from gradient.maintenance.garbage_collection import collect
+from gradient.maintenance.retention.forget import forget
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep, parse_span
+from gradient.repo.retention.rules import Keep, parse_span
 from gradient.repo.trust import Trust
 from gradient.view.updates import follow_refs
 

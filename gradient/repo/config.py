@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 
 from gradient.errors import ConfigError, InvalidNameError
 from gradient.repo.branch_names import check_branch_name
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.storage import fs
 
 Compression: TypeAlias = Literal["off", "auto", "aggressive"]

@@ -14,8 +14,8 @@ from gradient.errors import (
 )
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.partial_tree import remaining
 from gradient.repo.repository import Repository
+from gradient.repo.retention.partial_tree import remaining
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from gradient.checkpoint.references import references_in
 from gradient.errors import ConflictError, IntegrityError, MissingObjectError
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
-from gradient.repo.partial_tree import remaining
 from gradient.repo.repository import Repository
+from gradient.repo.retention.partial_tree import remaining
 from gradient.store.object_store import ObjectStore
 from gradient.store.ref_record import Space
 from gradient.store.retention_log import Dropped

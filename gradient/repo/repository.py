@@ -10,16 +10,10 @@ from collections.abc import Collection
 
 from gradient.errors import ContextError, MalformedObjectError
 from gradient.objects.oid import Oid
-from gradient.repo import (
-    branch_names,
-    foreign_files,
-    forgotten_error,
-    json_files,
-    paths,
-    revisions,
-)
+from gradient.repo import branch_names, foreign_files, json_files, paths, revisions
 from gradient.repo.config import DEFAULT_BRANCH, RepoConfig
 from gradient.repo.graph import Graph
+from gradient.repo.retention import forgotten_error
 from gradient.repo.trust import Trust
 from gradient.repo.workspace import load_repo
 from gradient.storage import fs

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gradient.errors import GradientIOError
-from gradient.maintenance.forget import forget
 from gradient.maintenance.fsck.check import check
+from gradient.maintenance.retention.forget import forget
 from gradient.repo.reachability import Marker
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from tests.fork_server import ForkServer
 from tests.repo.making import make_repo
 from tests.storage.faults import Fault, observed

@@ -17,12 +17,12 @@ from gradient.errors import (
     MissingObjectError,
 )
 from gradient.maintenance import garbage_collection
-from gradient.maintenance.forget import forget
 from gradient.maintenance.garbage_collection import collect, undo
+from gradient.maintenance.retention.forget import forget
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import paths, ref_edits
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.storage import fs
 from gradient.storage.directory import DirectoryStorage
 from gradient.store import index_compaction, repack

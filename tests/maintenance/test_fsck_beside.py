@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gradient.maintenance.forget import forget
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.garbage_collection import collect
+from gradient.maintenance.retention.forget import forget
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.storage import fs
 from tests.maintenance import rig
 from tests.repo.making import make_repo

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from gradient.errors import MalformedObjectError, MissingObjectError
-from gradient.maintenance.forget import forget as forget_and_collect
 from gradient.maintenance.fsck.check import check
 from gradient.maintenance.fsck.repair import repair
 from gradient.maintenance.garbage_collection import collect
+from gradient.maintenance.retention.forget import forget as forget_and_collect
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import ref_edits
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.storage import fs
 from tests.repo.making import make_repo
 from tests.storage.faults import observed

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from gradient.errors import ConfigError
-from gradient.maintenance.forget import forget
-from gradient.maintenance.retention_plan import plan
+from gradient.maintenance.retention.forget import forget
+from gradient.maintenance.retention.plan import plan
 from gradient.objects.oid import Oid
 from gradient.repo import ref_edits
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.merge_commit import line_for, merge_commit
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from tests.maintenance.moments import DAY
 from tests.repo.making import builder, commit, make_repo
 

@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 
 from gradient.errors import ConflictError, ForgottenError, GradientError, GradientIOError
-from gradient.maintenance.forget import forget
 from gradient.maintenance.garbage_collection import collect
+from gradient.maintenance.retention.forget import forget
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import ref_edits
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
 from gradient.repo.reachability import Marker
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.repo.revisions import Resolved
 from tests.repo.making import make_repo
 from tools.campaigns.synthetic_repo import commit

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gradient.errors import ConfigError
-from gradient.repo.retention_rules import Best, Keep, parse_best, parse_span
+from gradient.repo.retention.rules import Best, Keep, parse_best, parse_span
 
 SPANS = {"0": 0, "30s": 30, "30m": 1800, "12h": 43200, "14d": 14 * 86400, "2w": 14 * 86400}
 BESTS = {

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from unittest.mock import patch
 
-from gradient.maintenance.forget import forget
 from gradient.maintenance.fsck.repair import repair
 from gradient.maintenance.garbage_collection import collect, undo
+from gradient.maintenance.retention.forget import forget
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.repo import paths, ref_edits
 from gradient.repo.branch_writer import BranchWriter
 from gradient.repo.fork import fork_commit
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.repo.workspace import create_repo, init_workspace
 from gradient.storage import fs
 from gradient.store import index_compaction, repack

@@ -25,7 +25,7 @@ from gradient.objects.canonical import MAX_DEPTH
 from gradient.objects.commit import CommitRecord
 from gradient.objects.oid import Kind, Oid
 from gradient.objects.tree import Tree
-from gradient.repo.partial_tree import remaining
+from gradient.repo.retention.partial_tree import remaining
 from gradient.store.object_index import ObjectIndex
 from gradient.store.object_store import ObjectStore
 from gradient.store.retention_log import Dropped

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from gradient.maintenance import garbage_collection
 from gradient.maintenance.garbage_collection import GRACE, GcResult, Progress
 from gradient.maintenance.lease_drain import WAIT
-from gradient.maintenance.retention_plan import RetentionPlan, plan
+from gradient.maintenance.retention.plan import RetentionPlan, plan
 from gradient.objects import timestamp
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Keep
+from gradient.repo.retention.rules import Keep
 from gradient.store.retention_log import Dropped
 
 

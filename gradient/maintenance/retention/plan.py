@@ -19,7 +19,7 @@ from gradient.repo import branch_names
 from gradient.repo.commit_metadata import component_names
 from gradient.repo.history import Entry, History
 from gradient.repo.repository import Repository
-from gradient.repo.retention_rules import Best, Keep, parse_best, parse_span
+from gradient.repo.retention.rules import Best, Keep, parse_best, parse_span
 from gradient.store.retention_log import Dropped
 
 

@@ -1,0 +1,1 @@
+"""Applying the rules of retention: the plan, and `gradient forget` (order: `repo.retention`)."""
