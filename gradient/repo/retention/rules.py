@@ -1,4 +1,4 @@
-"""The rules of retention, as a user writes them; `maintenance.retention_plan` applies them."""
+"""The rules of retention, as a user writes them; `maintenance.retention.plan` applies them."""
 
 from __future__ import annotations
 
