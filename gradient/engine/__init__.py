@@ -1,1 +1,1 @@
-"""What does a training loop hold? attach, commit, resume, fork: the engine and its parts."""
+"""The engine that a training loop holds (attach, commit, resume, fork), and its parts."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Loop:
-    """What one training loop iterates over."""
+    """The iterators of one training loop: steps, epochs and loaders."""
 
     def __init__(self, session: Session, committer: Committer, resumer: Resumer) -> None:
         self._session = session

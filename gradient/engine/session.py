@@ -87,7 +87,7 @@ class Session:
             self.background = Background(Snapshots(repo.store), config.max_pending)
         self.position.background = self.background
         self.closed = False
-        """Whether `close` was called."""
+        """True once `close` was called."""
         self._pid = os.getpid()
         self._finish = weakref.finalize(
             self,

@@ -1,4 +1,4 @@
-"""A run looks after its repo beside itself: by its rules, at its distance, and never in its way."""
+"""Automatic maintenance: it follows the rules, keeps its interval and never delays the run."""
 
 from __future__ import annotations
 

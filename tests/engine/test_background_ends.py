@@ -1,4 +1,4 @@
-"""However a process ends: what `commit` returned is committed, or somebody is told."""
+"""The end of a process: each commit that `commit` returned is written, or its failure reported."""
 
 from __future__ import annotations
 

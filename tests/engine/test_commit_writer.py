@@ -1,4 +1,4 @@
-"""A commit that can not be made: a typed error, the previous one intact, and the next one works."""
+"""A failed commit raises a typed error; the previous one is intact and the next one works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which commits are anchors, which are deltas, and that both restore the same bits."""
+"""The choice between anchors and deltas; both restore the same bits."""
 
 from __future__ import annotations
 

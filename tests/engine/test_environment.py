@@ -1,4 +1,4 @@
-"""What a commit says about the circumstances it was made in."""
+"""The environment that a commit records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which epoch a run goes on with, wherever it was interrupted."""
+"""The epoch that an interrupted run resumes in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training goes on from commits that retention has let go of in part, and never from none of it."""
+"""Training resumes from partly forgotten commits, and never from wholly forgotten ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a launch hands over is taken once, and a restart goes on instead of beginning again."""
+"""The launch environment is consumed once, and a restart continues the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A commit needs little memory beside the state."""
+"""A commit needs little memory in addition to the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which numbers a run may say about itself, and what becomes of them."""
+"""The metrics that a run may record, and how they are stored."""
 
 from __future__ import annotations
 

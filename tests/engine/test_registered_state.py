@@ -1,4 +1,4 @@
-"""What is registered comes back with the bits it had, whatever torch would make of them."""
+"""Registered state is restored bit for bit."""
 
 from __future__ import annotations
 

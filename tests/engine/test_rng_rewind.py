@@ -1,4 +1,4 @@
-"""When the generators go back to the commit's: what user code draws before the loop is undone."""
+"""Random numbers drawn between a resume and the loop do not shift the resumed run."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Rig:
     registered: dict[str, Any] = field(default_factory=dict)
     """Anything with state_dict and load_state_dict, by the name it is registered under."""
     loader: DataLoader[Any] | None = None
-    """Where batches come from; without one, `batch_loss` draws its own."""
+    """The source of batches; without one, `batch_loss` draws its own."""
 
     def holders(self) -> list[Any]:
         """Return whatever has state, for a digest."""
