@@ -74,10 +74,12 @@ class ForkOptions:
         """
         try:
             body = json.loads(text)
-            unknown = set(body) - {item.name for item in fields(cls)} - {"partial"}
-        except (ValueError, TypeError):
-            raise ConfigError(f"{FORK} is not a JSON object: {text!r:.80}") from None
-        if unknown or not isinstance(body, dict):
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise ConfigError(f"{FORK} is not a JSON object: {text!r:.80}")
+        unknown = set(body) - {item.name for item in fields(cls)} - {"partial"}
+        if unknown:
             raise ConfigError(f"{FORK} has unknown options: {', '.join(sorted(unknown))}")
         if "partial" in body:
             body["strict"] = not body.pop("partial")

@@ -74,7 +74,7 @@ class Restored:
         elif registered.required:
             raise MisfitError(
                 f"{self.commit.revision}, which this run was resumed from, has no state "
-                f"{name!r}. Register it with required=False to start it afresh.",
+                f"{name!r}. Register it with required=False to start from scratch.",
                 missing=[name],
             )
 

@@ -41,7 +41,7 @@ def steps(branch: str) -> list[int]:
 
 
 def test_what_is_written_is_read() -> None:
-    options = ForkOptions(True, True, 0, {"lr": 1e-2}, 2.0, True, "why")
+    options = ForkOptions(True, True, 0, {"lr": 1e-2}, 2.0, False, "why")
     told = LaunchEnv("w", "r", "b", "main@1", 5, options, "1234")
     assert LaunchEnv.read(told.to_environ()) == told
     assert LaunchEnv.read({}) == LaunchEnv()
@@ -53,6 +53,12 @@ def test_what_is_written_is_read() -> None:
 )
 def test_fork_options_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
+        ForkOptions.parse(text)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "5", '""', "null"])
+def test_the_error_says_that_it_is_not_an_object(text: str) -> None:
+    with pytest.raises(ConfigError, match="GRADIENT_FORK is not a JSON object"):
         ForkOptions.parse(text)
 
 
