@@ -1,1 +1,1 @@
-"""Other programs' checkpoints and loops: what comes in is read as data, never run."""
+"""Importers of other programs' checkpoints. Everything is read as data, and none of it is run."""

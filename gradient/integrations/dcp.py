@@ -1,7 +1,7 @@
-"""Folders that torch.distributed.checkpoint wrote: every rank's pieces put together again.
+"""Folders of torch.distributed.checkpoint: the pieces of all ranks, assembled.
 
-Their index, ``.metadata``, is a pickle. It is read with stand-ins for the few classes it may name,
-so that nothing is imported, and no rank or process group is needed.
+Their index, ``.metadata``, is a pickle. It is read with stand-ins for the few classes that it may
+name, so nothing is imported, and no rank or process group is needed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ _CLASSES: Final = (
     "pathlib.WindowsPath",
     "pathlib._local.PosixPath",
 )
-"""What an index may name, beside dtypes and `_PLAIN`; each becomes a record of its fields."""
+"""The names that an index may contain besides dtypes and `_PLAIN`; each becomes a record of its
+fields.
+"""
 
 
 def _size(values: Any = ()) -> tuple[int, ...]:
@@ -68,19 +70,19 @@ ALLOWED: Final[dict[str, Any]] = {
     **{f"torch.{name}": dtype for name, dtype in DTYPES.items()},
     **_PLAIN,
 }
-"""Every name that an index may hold, and what takes its place."""
+"""Every name that an index may contain, and its stand-in."""
 
 
 def is_distributed(path: str) -> bool:
-    """Tell whether a folder is one that torch.distributed.checkpoint wrote."""
+    """Return whether torch.distributed.checkpoint wrote a folder."""
     return fs.is_file(_inside(path, INDEX))
 
 
 def read(path: str) -> Incoming:
     """Read a whole checkpoint.
 
-    Raises IntegrityError, MalformedObjectError for damage, UnsupportedValueError for an index or a
-    part that needs code to be read.
+    Raises IntegrityError or MalformedObjectError for damage, and UnsupportedValueError if the index
+    or a part needs code to be read.
     """
     folder = _Folder(path)
     content: dict[str, Any] = {}
@@ -106,7 +108,7 @@ def read(path: str) -> Incoming:
 
 
 class _Folder:
-    """One checkpoint: its index, and the files that it points into."""
+    """One checkpoint: its index, and the files of the pieces."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -126,7 +128,7 @@ class _Folder:
             for name, keys in (planned if isinstance(planned, dict) else {}).items()
             if isinstance(keys, tuple) and 0 < len(keys) <= _MOST_PATH
         }
-        """Where each part stands in the nested state."""
+        """The path of each part in the nested state."""
         names = fs.names(path)
         self._held = sum(fs.size(_inside(path, name)) or 0 for name in names)
 
@@ -231,7 +233,7 @@ class _Folder:
 
 
 def _fields(record: Any, kind: str, path: str) -> dict[str, Any]:
-    """Return what an object's fields were set to."""
+    """Return the fields of an object."""
     if isinstance(record, Record) and record.name.rpartition(".")[2] == kind:
         if isinstance(record.state, dict):
             return record.state
@@ -241,7 +243,7 @@ def _fields(record: Any, kind: str, path: str) -> dict[str, Any]:
 
 
 def _place(content: dict[str, Any], keys: tuple[Any, ...], value: Any, path: str) -> None:
-    """Put a value where it stood in the nested state; lists are dicts of numbers for now."""
+    """Put a value at its path in the nested state; lists are dicts of numbers at this stage."""
     node = content
     for key in keys[:-1]:
         node = node.setdefault(key, {})
@@ -251,7 +253,7 @@ def _place(content: dict[str, Any], keys: tuple[Any, ...], value: Any, path: str
 
 
 def _lists(value: Any) -> Any:
-    """Turn dicts whose keys are 0, 1, 2, … into lists."""
+    """Convert dicts with the keys 0, 1, 2, … to lists."""
     if not isinstance(value, dict):
         return value
     items = {key: _lists(item) for key, item in value.items()}
@@ -261,7 +263,7 @@ def _lists(value: Any) -> Any:
 
 
 def _numbered(optimizer: Mapping[str, Any]) -> dict[str, Any]:
-    """Give parameters back their numbers, which the index spells as text."""
+    """Convert the numbers of parameters, which the index spells as text, back to ints."""
     state = optimizer.get("state")
     if isinstance(state, Mapping) and all(type(k) is str and k.isdecimal() for k in state):
         return {**optimizer, "state": {int(key): value for key, value in state.items()}}
@@ -269,7 +271,7 @@ def _numbered(optimizer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_name(optimizer: Any) -> Any:
-    """Take over an optimizer that names its parameters, as sharded training writes it."""
+    """Convert an optimizer that names its parameters, as sharded training writes it."""
     inner = optimizer.get("opaque") if isinstance(optimizer, Mapping) else None
     if not isinstance(inner, Mapping) or inner.keys() != {"state", "param_groups"}:
         return optimizer

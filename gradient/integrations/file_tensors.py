@@ -1,4 +1,4 @@
-"""A file as one side of a comparison: its tensors, under the names that a commit would have."""
+"""The tensors of a file as one side of a comparison, under the names that a commit would have."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     import torch
 
 SUFFIXES: Final = (*torch_file.SUFFIXES, ".safetensors")
-"""How files that can be compared are called."""
+"""The suffixes of files that can be compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTensor:
-    """A tensor that is in memory."""
+    """A tensor in memory."""
 
     tensor: torch.Tensor
-    """It."""
+    """The tensor."""
 
     @property
     def dtype(self) -> str:
-        """Its element type, as the store calls it."""
+        """Its dtype, as the store spells it."""
         return NAMES.get(self.tensor.dtype, str(self.tensor.dtype).removeprefix("torch."))
 
     @property
@@ -39,19 +39,19 @@ class LoadedTensor:
         return tuple(self.tensor.shape)
 
     def load(self) -> torch.Tensor:
-        """Return it."""
+        """Return the tensor."""
         return self.tensor
 
 
 def is_file_name(text: str) -> bool:
-    """Tell whether a word on the command line means a file: by its ending, and that it is there."""
+    """Return whether an argument means a file: it has a known suffix, and the file exists."""
     return text.endswith(SUFFIXES) and fs.is_file(text)
 
 
 def open_side(path: str) -> Side:
-    """Take a ``.pt`` or ``.safetensors`` file as one side.
+    """Open a ``.pt`` or ``.safetensors`` file as one side.
 
-    The guards of imports hold. Raises NotFoundError, IntegrityError, UnsupportedValueError.
+    The safety checks of imports apply. Raises NotFoundError, IntegrityError, UnsupportedValueError.
     """
     if not fs.is_file(path):
         raise NotFoundError(f"there is no file {path}")
@@ -62,7 +62,7 @@ def open_side(path: str) -> Side:
 
 
 def of_state(state: Mapping[str, Any], name: str, *, metrics: Mapping[str, Any]) -> Side:
-    """Take a state in memory as one side."""
+    """Use a state in memory as one side."""
     tensors: dict[str, dict[str, TensorSource]] = {}
     facts: dict[str, Mapping[str, Any]] = {}
     for component in ("model", "optimizer"):

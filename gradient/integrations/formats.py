@@ -1,4 +1,4 @@
-"""Which formats can be imported, and which one a path is of."""
+"""The formats that can be imported, and the detection of a path's format."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from gradient.view import safetensors
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format of checkpoints."""
+    """A format of checkpoints."""
 
     title: str
-    """What people call it."""
+    """Its name in messages."""
     checkpoints: Callable[[str], list[str]]
-    """Returns the checkpoints that a path stands for, in the order of their steps; none where it is
-    not of this format. Looks at names only."""
+    """Returns the checkpoints at a path, ordered by step; none if the path has another format.
+    Looks at names only."""
     read: Callable[[str], Incoming]
-    """Reads one of them."""
+    """Reads one checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundCheckpoint:
-    """One checkpoint that can be imported."""
+    """A checkpoint that can be imported."""
 
     format: str
     """Its format: a name of `FORMATS`."""
     path: str
-    """Where it is."""
+    """Its path."""
 
     def read(self) -> Incoming:
-        """Read it; raises GradientError, naming the file, for what cannot be."""
+        """Read it; raise a GradientError that names the file if it cannot be read."""
         return FORMATS[self.format].read(self.path)
 
 
 def find(path: str) -> list[FoundCheckpoint]:
-    """Return the checkpoints that a path stands for; raises NotFoundError where there are none."""
+    """Return the checkpoints at a path; raise NotFoundError if there are none."""
     if not fs.exists(path):
         raise NotFoundError(f"there is no file or folder {path}")
     for name, each in FORMATS.items():
@@ -75,7 +75,7 @@ def _file(*suffixes: str) -> Callable[[str], list[str]]:
 
 
 def _distributed(path: str) -> list[str]:
-    """Find one folder, or those directly in it, by the numbers in their names."""
+    """Return one folder, or the folders directly in it, ordered by the numbers in their names."""
     if dcp.is_distributed(path):
         return [path]
     if not fs.is_folder(path):
@@ -105,5 +105,6 @@ FORMATS: Final[dict[str, Format]] = {
         hf_trainer.read,
     ),
 }
-"""Every format of single checkpoints. A repo of the published gradient-desc is a history, and has
-an importer of its own: `gradient.integrations.gradient_desc`."""
+"""The formats of single checkpoints. A repo of the published gradient-desc is a history, and has
+its own importer: `gradient.integrations.gradient_desc`.
+"""

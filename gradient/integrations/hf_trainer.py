@@ -1,4 +1,4 @@
-"""Folders ``checkpoint-N`` as transformers' Trainer writes them."""
+"""Folders ``checkpoint-N`` of transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _KEPT: Final = "they are files of other programs: keep them beside"
 
 
 def is_checkpoint(path: str) -> bool:
-    """Tell whether a folder holds one checkpoint: weights under a name that is known."""
+    """Return whether a folder holds one checkpoint: it has weights under a known name."""
     return any(fs.is_file(_inside(path, name)) for name in (*_WEIGHTS, *_INDEXES))
 
 
 def checkpoints(path: str) -> list[str]:
-    """Return the folders ``checkpoint-N`` in a folder, by number."""
+    """Return the folders ``checkpoint-N`` in a folder, ordered by number."""
     found = [(int(match[1]), name) for name in fs.names(path) if (match := _FOLDER.fullmatch(name))]
     return [_inside(path, name) for _, name in sorted(found) if is_checkpoint(_inside(path, name))]
 
 
 def read(path: str) -> Incoming:
-    """Read one checkpoint; raises IntegrityError, UnsupportedValueError, MalformedObjectError."""
+    """Read one checkpoint; raise IntegrityError, UnsupportedValueError or MalformedObjectError."""
     notes: list[str] = []
     state: dict[str, Any] = {"model": torch_file.weights(_weights(path))}
     optimizer, scheduler = _inside(path, "optimizer.pt"), _inside(path, "scheduler.pt")
@@ -87,7 +87,7 @@ def read(path: str) -> Incoming:
 def _take_components(
     path: str, about: Mapping[str, Any], state: dict[str, Any], notes: list[str]
 ) -> None:
-    """Take in what an exported commit holds beside the usual parts."""
+    """Add the additional parts of an exported commit."""
     for file in fs.names(path):
         name = file.removesuffix(".pt")
         if not file.endswith(".pt") or name in state:
@@ -110,7 +110,7 @@ def _weights(path: str) -> dict[str, Any]:
 
 
 def _sharded(path: str, index: Mapping[str, Any]) -> dict[str, Any]:
-    """Put together weights that lie in several files."""
+    """Assemble weights that are split over several files."""
     where = index.get("weight_map")
     if not isinstance(where, dict) or not all(type(file) is str for file in where.values()):
         raise MalformedObjectError(f"{path}: the index of the weights names no files")
@@ -137,7 +137,7 @@ def _read_weights(path: str) -> dict[str, Any]:
 
 
 def _metrics(told: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the newest value of everything that the trainer logged, and of a commit's metrics."""
+    """Return the newest value of each metric that the trainer logged, and a commit's metrics."""
     found: dict[str, int | float] = {}
     history = told.get("log_history")
     for entry in history if isinstance(history, list) else []:
@@ -156,7 +156,7 @@ def _metrics(told: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def _generators(saved: Any) -> dict[str, Any]:
-    """Convert the generators' states to ours; raises KeyError, TypeError, ValueError."""
+    """Convert the generators' states; raise KeyError, TypeError or ValueError."""
     version, words, gauss = saved["python"]
     kind, keys, position, has_gauss, cached = saved["numpy"]
     if kind != "MT19937":

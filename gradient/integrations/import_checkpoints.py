@@ -1,4 +1,4 @@
-"""Checkpoints of other programs as commits on one branch: all of them, or none."""
+"""Importing checkpoints as commits of one branch: all of them, or none."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gradient.store.transaction import Transaction
 
 @dataclass(slots=True)
 class ImportResult:
-    """What an import did."""
+    """The result of an import."""
 
     branch: str
-    """Where the commits are."""
+    """The branch of the commits."""
     steps: list[int] = field(default_factory=list)
     """Their steps, in order."""
     notes: list[str] = field(default_factory=list)
-    """What did not come over as it was, one sentence each."""
+    """The losses of the import, one sentence each."""
 
 
 def import_checkpoints(
@@ -41,10 +41,10 @@ def import_checkpoints(
 ) -> ImportResult:
     """Commit checkpoints to a branch, one after the other; the branch moves once, at the end.
 
-    A branch that exists is refused by BranchExistsError unless `onto` is set: then its line is
-    continued. A checkpoint's step is `step` (for a single one), or what it says itself, or the last
-    number in its name. Raises StepError where steps would go down, GradientError, naming the file,
-    for what cannot be read; the branch is as it was then.
+    An existing branch is refused with BranchExistsError unless `onto` is set; with it, the branch
+    is continued. A checkpoint's step is `step` (for a single one), or its recorded step, or the
+    last number in its name. Raises StepError if steps would decrease, and a GradientError that
+    names the file for a checkpoint that cannot be read. After an error the branch is as it was.
     """
     if step is not None and len(found) != 1:
         raise ConfigError(f"a step is given for one checkpoint; these are {len(found)}")
@@ -72,8 +72,8 @@ class _Import:
     def run(self, line: BranchWriter) -> ImportResult:
         """Read and write everything, then move the branch.
 
-        IMPORTANT: all of it inside of `publish`, under its lease: until the branch has moved,
-        nothing leads to the commits, and a collection would take them away.
+        IMPORTANT: all of this happens inside `publish`, under its lease. Until the branch has
+        moved, the commits are unreachable, and a garbage collection would remove them.
         """
         reason = f"import of {len(self._found)} from {self._found[0].path}"
         # That steps do not go down is looked at where they are read.

@@ -1,4 +1,4 @@
-"""What an importer hands over: one checkpoint of another program, arranged as a run's state."""
+"""The result of reading another program's checkpoint, arranged as the state of a run."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _STEP: Final = re.compile(r"(?<![0-9])([0-9]{1,15})(?![0-9])")
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One checkpoint that was read."""
+    """One checkpoint."""
 
     path: str
-    """The file or folder that it came from."""
+    """The file or folder that it was read from."""
     format: str
     """The name of its format in `gradient.integrations.formats.FORMATS`."""
     state: Mapping[str, Any]
     """Its components."""
     step: int | None = None
-    """The step that it says it is of."""
+    """Its recorded step."""
     metrics: Mapping[str, int | float] = field(default_factory=dict)
-    """Numbers that it says about itself."""
+    """Its recorded metrics."""
     hparams: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of its run, where it keeps them apart."""
+    """The hyperparameters of its run, if it stores them separately."""
     message: str = ""
-    """What its maker said about it."""
+    """Its message."""
     notes: tuple[str, ...] = ()
-    """What did not come over as it was, one sentence each."""
+    """The losses of the import, one sentence each."""
 
 
 def step_of_name(path: str) -> int | None:
@@ -42,5 +42,5 @@ def step_of_name(path: str) -> int | None:
 
 
 def as_step(value: object) -> int | None:
-    """Return a value if it can be a step."""
+    """Return a value if it is a valid step."""
     return value if type(value) is int and 0 <= value <= MAX_STEP else None

@@ -1,8 +1,8 @@
-"""Pickles looked at without running anything of theirs.
+"""Reading pickles without running their code.
 
-The pickle machine runs, but every name that the pickle looks up becomes an inert stand-in of ours:
-a call makes a record of the call. So it can be seen what the real machine would be asked to do,
-before it is; and a format that is a pickle can be read without the classes it names.
+The pickle machine runs, but each name that the pickle looks up is replaced by an inert stand-in: a
+call only records itself. This shows what the real machine would be asked to do, before it does it,
+and reads formats that are pickles without the classes that they name.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ STORAGES: Final[dict[str, int]] = {
     "ComplexFloatStorage": 8,
     "UntypedStorage": 1,
 }
-"""The kinds of storage that torch.save names, and the bytes of an element."""
+"""The storage classes of torch.save, and the bytes of one element."""
 
 
 class Record:
-    """What a call would have made: its name, its arguments, and the state it was then given."""
+    """The record of a call: its name, its arguments, and the state set afterwards."""
 
     name: ClassVar[str] = ""
 
@@ -48,7 +48,7 @@ class Record:
         self.items: list[Any] = []
 
     def __new__(cls, *_: Any) -> Record:
-        """Take any arguments."""
+        """Accept any arguments."""
         return object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
@@ -58,11 +58,11 @@ class Record:
         self.items.append((key, value))
 
     def append(self, item: Any) -> None:
-        """Take an item of a list."""
+        """Accept an item of a list."""
         self.items.append(item)
 
     def extend(self, items: Any) -> None:
-        """Take items of a list."""
+        """Accept items of a list."""
         self.items.extend(items)
 
 
@@ -70,7 +70,7 @@ Check = Callable[[tuple[Any, ...]], None]
 
 
 class Machine(pickle.Unpickler):
-    """Unpickles with stand-ins. `find` gives the stand-in for a name, or raises."""
+    """Unpickles with stand-ins. `find` returns the stand-in for a name, or raises."""
 
     def __init__(
         self, raw: bytes, find: Callable[[str], Any], persistent: Callable[[Any], Any] | None = None
@@ -84,7 +84,7 @@ class Machine(pickle.Unpickler):
         return self._find(f"{module_name}.{global_name}")
 
     def persistent_load(self, pid: Any, /) -> Any:
-        """Return what stands for data outside of the pickle."""
+        """Return the stand-in for data outside the pickle."""
         if self._persistent is None:
             raise MalformedObjectError("a pickle refers to data outside of it")
         return self._persistent(pid)
@@ -96,7 +96,7 @@ def stand_in(name: str) -> type[Record]:
 
 
 def run(path: str, machine: Machine, raw: bytes) -> Any:
-    """Check a pickle's operations, then run it; raises GradientError whatever it does."""
+    """Check a pickle's operations, then run it; every failure is a GradientError."""
     count = _scan(path, raw)
     try:
         return machine.load()
@@ -109,7 +109,7 @@ def run(path: str, machine: Machine, raw: bytes) -> Any:
 
 
 def _scan(path: str, raw: bytes) -> int:
-    """Refuse what the pickle machine would spend memory on: slots far beyond those in use."""
+    """Refuse memo slots far beyond those in use, on which the pickle machine would spend memory."""
     count = 0
     try:
         for opcode, argument, _ in pickletools.genops(raw):
@@ -129,7 +129,7 @@ def _scan(path: str, raw: bytes) -> int:
 
 
 class PickledStorage:
-    """A storage in the archive."""
+    """A storage of the archive."""
 
     def __init__(self, elements: int, itemsize: int) -> None:
         self.elements = elements
@@ -137,17 +137,17 @@ class PickledStorage:
 
 
 class SavedMachine:
-    """Looks at the pickle of a ``.pt`` file: that no call claims more than the file holds."""
+    """Reads the pickle of a ``.pt`` file; no call may claim more than the file holds."""
 
     def __init__(self, path: str, entries: Mapping[str, int]) -> None:
-        """Take the archive's names and lengths; `storages` are those under ``data/``."""
+        """Set the archive's names and lengths; `storages` are those under ``data/``."""
         self._path = path
         self._entries = entries
         self.names: set[str] = set()
-        """Every name that was looked up."""
+        """The names that were looked up."""
 
     def run(self, raw: bytes) -> None:
-        """Raise IntegrityError for calls that would make more memory than the file has."""
+        """Raise IntegrityError for calls that would allocate more memory than the file holds."""
         run(self._path, Machine(raw, self._find, self._storage), raw)
 
     def _find(self, name: str) -> Any:
@@ -234,13 +234,13 @@ class SavedMachine:
 
 
 class _Mapping(dict[Any, Any]):
-    """A mapping of the standard library; further state of it goes nowhere."""
+    """A mapping of the standard library; it ignores further state."""
 
     def __init__(self, *_: Any) -> None:
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """Forget it."""
+        """Ignore it."""
 
 
 def _checked(name: str, check: Check) -> type[Record]:

@@ -1,7 +1,7 @@
-"""``.pt`` files: a state dict alone, or one beside the other parts of a run.
+"""``.pt`` files: a state dict, alone or together with the other parts of a run.
 
-Scripts call the parts by many names; those below are known. A number beside them is a metric, and
-anything else becomes a state of its own under its own name.
+Scripts use many names for the parts; the names below are known. Any other number becomes a metric,
+and anything else becomes a state under its own name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gradient.state.live_objects import RESERVED
 from gradient.state.parameter_names import stripped
 
 SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt")
-"""How such files are called."""
+"""The suffixes of such files."""
 
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "model": (
@@ -48,7 +48,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
         "sched",
     ),
 }
-"""What the parts of a run are called, the usual name first."""
+"""The names of the parts of a run, the usual name first."""
 
 _STEPS: Final = ("step", "global_step", "iteration", "iter", "iter_num", "steps")
 _HPARAMS: Final = ("hparams", "hyper_parameters", "config", "args", "model_args")
@@ -57,12 +57,12 @@ _SHAPE: Final = frozenset({"data", "is_delta"})
 
 
 def read(path: str) -> Incoming:
-    """Read a file; raises IntegrityError, UnsupportedValueError, MalformedObjectError."""
+    """Read a file; raise IntegrityError, UnsupportedValueError or MalformedObjectError."""
     return arrange(untrusted_pickle.load(path), path)
 
 
 def arrange(content: Any, path: str) -> Incoming:
-    """Tell the parts of a file's content apart."""
+    """Separate the parts of a file's content."""
     if not isinstance(content, Mapping) or not all(type(name) is str for name in content):
         raise MalformedObjectError(f"{path} holds no state dict, but a {type(content).__name__}")
     if content.keys() >= _SHAPE:
@@ -73,7 +73,7 @@ def arrange(content: Any, path: str) -> Incoming:
 
 
 def is_state_dict(value: object) -> bool:
-    """Tell whether a value is named tensors, and maybe some further state."""
+    """Return whether a value is a dict of named tensors, with or without further state."""
     if not isinstance(value, Mapping) or not value:
         return False
     tensors = sum(isinstance(item, torch.Tensor) for item in value.values())
@@ -81,13 +81,13 @@ def is_state_dict(value: object) -> bool:
 
 
 def weights(state_dict: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a state dict under the names of the bare model."""
+    """Return a state dict with the names of the bare model."""
     short = stripped(state_dict)
     return {short[name]: value for name, value in state_dict.items()}
 
 
 def opaque(optimizer: Any) -> dict[str, Any]:
-    """Return an optimizer's state as it is loaded where neither class nor names are known."""
+    """Return an optimizer's state in the form for an unknown class with unknown names."""
     return {"class": None, "opaque": optimizer}
 
 
@@ -147,7 +147,7 @@ def _of_parts(content: dict[str, Any], path: str) -> Incoming:
 
 
 def _of_view(content: Mapping[str, Any], path: str) -> Incoming:
-    """Take in one file of the shape that view files, and the published package's anchors, have."""
+    """Read a file in the form of view files and of the published package's anchors."""
     data = content["data"]
     if content["is_delta"] or not isinstance(data, Mapping):
         raise MalformedObjectError(
@@ -179,7 +179,7 @@ def _of_view(content: Mapping[str, Any], path: str) -> Incoming:
 
 
 def _register(state: dict[str, Any], notes: list[str], name: str, value: Any) -> None:
-    """Take in a part that is nothing known, under a name that is free."""
+    """Add an unknown part under a free name."""
     taken = name
     while taken in RESERVED or taken in state:
         taken = f"{taken}_state"
@@ -189,7 +189,7 @@ def _register(state: dict[str, Any], notes: list[str], name: str, value: Any) ->
 
 
 def _is_opaque(value: Any) -> bool:
-    """Whether an optimizer's state is torch's, not one that a commit already has by name."""
+    """Return whether an optimizer's state is in torch's form, not in the form of a commit."""
     return not (isinstance(value, Mapping) and "class" in value and "opaque" in value)
 
 

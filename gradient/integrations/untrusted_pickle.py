@@ -1,9 +1,9 @@
-"""Reading a ``.pt`` file that somebody else wrote: as data, within bounds.
+"""Reading an untrusted ``.pt`` file: as data, within bounds.
 
-`torch.load` with ``weights_only`` refuses to call what is not known to be safe; it does not check
-that the archive is whole, nor how much memory a small file may claim. So, before it: the archive's
-structure, its checksums, and the names its pickle would look up. After it: depth and size of what
-came out.
+`torch.load` with ``weights_only`` refuses calls that are not known to be safe. It checks neither
+the integrity of the archive nor the memory that a small file may claim. This module therefore
+checks the archive's structure, its checksums and the names in its pickle before the load, and the
+depth and size of the content after it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from gradient.integrations.pickle_reader import SavedMachine
 from gradient.storage import fs
 
 _OVERHEAD: Final = 1024
-"""Bytes that an entry may cost beside its content: headers and alignment."""
+"""Bytes that an entry may take in addition to its content: headers and alignment."""
 
 MAX_DEPTH: Final = 100
 MAX_GROWTH: Final = 4
-"""A state may represent so many times the bytes of its file (expanded tensors)."""
+"""The maximum size of a state, as a multiple of the file's size (expanded tensors)."""
 _SLACK: Final = 1 << 20
 _MAX_PICKLE: Final = 256 << 20
 
@@ -44,14 +44,14 @@ EXTRA_GLOBALS: Final[list[Any]] = [
     np.dtype,
     *(type(np.dtype(code)) for code in "?bBhHiIqQefdFD"),
 ]
-"""What is allowed beside torch's own list: arrays of numbers."""
+"""The names allowed in addition to torch's own list: arrays of numbers."""
 
 
 def load(path: str) -> Any:
-    """Return the content of a ``.pt`` file, tensors on the CPU.
+    """Return the content of a ``.pt`` file, with tensors on the CPU.
 
-    Raises IntegrityError for a damaged or dishonest file, UnsupportedValueError for one that needs
-    code to be read. Never falls back to a load that would run it.
+    Raises IntegrityError for a damaged or dishonest file, and UnsupportedValueError for one that
+    needs code to be read. Never falls back to a load that would run the code.
     """
     size = fs.size(path)
     if size is None:
@@ -60,7 +60,7 @@ def load(path: str) -> Any:
 
 
 def load_bytes(raw: bytes, name: str) -> Any:
-    """Return the content of a ``.pt`` file that is in memory; `name` is what errors call it."""
+    """Return the content of a ``.pt`` file in memory; `name` is its name in errors."""
     return _load(name, io.BytesIO(raw), len(raw))
 
 
@@ -78,7 +78,7 @@ def _load(path: str, source: str | IO[bytes], size: int) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    """Return what torch found, without its advice to load the file unguarded."""
+    """Return torch's message, without its advice to load the file unsafely."""
     text = str(error)
     _, _, found = text.partition("WeightsUnpickler error:")
     lines = (found or text).strip().splitlines()
@@ -86,7 +86,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_archive(path: str, source: str | IO[bytes], size: int) -> None:
-    """Check structure and checksums, and what the pickle would do."""
+    """Check the structure, the checksums, and the operations of the pickle."""
     try:
         with zipfile.ZipFile(source) as archive:
             entries = archive.infolist()
@@ -121,7 +121,7 @@ def _check_archive(path: str, source: str | IO[bytes], size: int) -> None:
 
 
 def _check_pickle(path: str, pickle: bytes, held: Mapping[str, int]) -> None:
-    """Name everything beyond data that the pickle asks for, before torch stops at the first.
+    """Name everything besides data that the pickle asks for, before torch stops at the first.
 
     `held` are the archive's storages and their lengths.
     """

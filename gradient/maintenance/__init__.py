@@ -1,1 +1,1 @@
-"""Is a repo well, what does it weigh, and what may go? torch is never needed."""
+"""The health and the size of a repo, and what may be removed from it. torch is never needed."""

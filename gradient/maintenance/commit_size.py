@@ -1,4 +1,4 @@
-"""Where the bytes of a commit are: stored as what, and shared with whom."""
+"""The size of a commit: its stored bytes by component and encoding, and the bytes it shares."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ENCODINGS: dict[int, str] = {
     int(codec): "delta" if codec is Codec.DELTA else "raw" if codec is Codec.RAW else "planes"
     for codec in Codec
 }
-"""What the codecs are called here: a difference from another chunk, as it is, byte planes."""
+"""The names of the encodings: a delta, uncompressed, byte planes."""
 
 
 @dataclass(slots=True)
 class CommitSize:
-    """What one component of one commit takes."""
+    """The size of one component of a commit."""
 
     component: str
     """Its name."""
@@ -34,17 +34,17 @@ class CommitSize:
     stored: int = 0
     """Bytes of the frames that hold its chunks, each chunk once."""
     new: int = 0
-    """How many of those came with this commit: no parent has the chunk."""
+    """The bytes of these frames that are new: no parent has the chunk."""
     shared: int = 0
-    """Bytes of its chunks, decoded, that a parent has, or that it holds more than once."""
+    """The decoded bytes of its chunks that a parent has, or that occur more than once in it."""
     raw: dict[str, int] = field(default_factory=dict)
-    """The bytes of its chunks, decoded, by encoding."""
+    """The decoded bytes of its chunks, by encoding."""
 
 
 def usage(repo: Repository, commit: CommitRecord) -> Iterator[CommitSize]:
-    """Yield what each component of a commit takes; trees and indexes are read, no chunk is.
+    """Yield the size of each component of a commit; reads trees and indexes, but no chunks.
 
-    What retention has let go of in a parent is shared with nobody.
+    Components that a parent has dropped count as not shared.
     """
     dropped = repo.dropped()
     before = {

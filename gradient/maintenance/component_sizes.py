@@ -1,15 +1,14 @@
-"""Which part of the store each component of the state takes, for a repo of any size.
+"""The part of the store that each component of the state takes, for repos of any size.
 
-Reading the trees of ten thousand commits takes seconds. So where there are more commits than can be
-looked at in a moment, some that lie evenly in history stand for all: what several of them share is
-counted once, and what the others hold is taken to be spread as what each of these has for itself.
-Where there are few commits, all are looked at, and the figures are exact.
+Reading the trees of ten thousand commits takes seconds. A large history is therefore sampled: a few
+evenly spaced commits stand for all. Objects that several of them share are counted once, and the
+other objects are extrapolated. In a small history all commits are read, and the figures are exact.
 
-Of a very large state some chunks stand for all, chosen by their ids, so that a chunk which several
-commits share is looked at in each of them or in none.
+A very large state is sampled as well. Its chunks are chosen by their ids, so that a chunk that
+several commits share is counted in all of them or in none.
 
-Only trees and indexes are read, no chunk is. A tree that is not there (retention let go of it) or
-is damaged counts nothing: to find damage is another command's work.
+Only trees and indexes are read, but no chunks. A missing tree (dropped by retention) and a damaged
+tree count as empty: finding damage is the task of fsck.
 """
 
 from __future__ import annotations
@@ -31,31 +30,31 @@ from gradient.repo.repository import Repository
 from gradient.store.object_store import ObjectStore
 
 MOST_COMMITS: Final = 12
-"""So many commits are looked at."""
+"""The maximum number of sampled commits."""
 MOST_OBJECTS: Final = 20_000
-"""When so many objects were met, no third commit is looked at, or a further one: two at least tell
-what is shared."""
+"""The number of objects after which no more than two commits are sampled; two show what is shared.
+"""
 MOST_CHUNKS: Final = 2_000
-"""About so many chunks of one state are counted."""
+"""The approximate number of chunks counted per state."""
 _STRIDE: Final = (5**0.5 - 1) / 2
-"""Steps of this part of a history meet no rhythm in it, such as an anchor in every fifty."""
+"""The stride, as a part of the history; irrational, to avoid rhythms such as an anchor in every 50.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ComponentSize:
-    """What one component takes."""
+    """The size of one component."""
 
     component: str
     """``model``, ``optimizer`` or ``other``."""
     represented_bytes: int
-    """About what it would take in files of their own for all commits."""
+    """The estimated bytes of the component in separate files for all commits."""
     stored_bytes: int
-    """What it takes in the store. Of ``other`` also what is nobody's: commits, indexes, and what no
-    branch leads to."""
+    """The stored bytes. ``other`` includes commits, indexes and unreachable objects."""
 
     @property
     def saved_bytes(self) -> int:
-        """What the store saves; negative where its own records weigh more than that."""
+        """The bytes saved; negative if the store's own records take more."""
         return self.represented_bytes - self.stored_bytes
 
 
@@ -119,7 +118,7 @@ class _Count:
         self._shared: set[Oid] = set()
         self.component: dict[Oid, str] = {}
         self.met = 0
-        """How many objects were met, those counted and those left out."""
+        """The number of objects met, counted or not."""
 
     def add(self, repo: Repository, oid: Oid) -> None:
         """Take in a commit."""

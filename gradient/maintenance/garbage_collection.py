@@ -1,16 +1,16 @@
-"""`gradient gc`: what no ref leads to any more goes, through the trash.
+"""`gradient gc`: moves unreachable data to the trash, and removes it after a grace period.
 
-The protocol, whose steps must not change places (docs/design.md, "Collection"; a model of it with
-two writers is checked exhaustively in tests/maintenance/test_model.py):
+The protocol, whose steps must not change places (docs/design.md, "Collection";
+tests/maintenance/test_model.py checks a model of it with two writers exhaustively):
 
-    list packs → mark from the refs → copy what is needed out of packs that go, durably
+    list packs → mark from the refs → copy live objects out of packs that go, durably
     → move packs to the trash → wait for the leases → mark from the refs *again*
-    → bring back what is needed → remove for good
+    → restore what is needed → remove for good
 
-A writer has a lease from before its first look-up until its ref has moved. So if it relied on a
-pack before that pack went to the trash, either its lease is waited for, or its ref is there when
-the refs are read again. Where a lease does not end in time, the trash is left to the next
-collection. The grace is for people who change their minds: nothing here depends on a clock.
+A writer holds a lease from before its first look-up until its ref has moved. If it depends on a
+pack that goes to the trash, then either its lease is waited for, or its ref is visible when the
+refs are read again. If a lease does not end in time, the trash is left to the next collection. The
+grace period is for people who change their minds: nothing here depends on a clock.
 """
 
 from __future__ import annotations
@@ -44,55 +44,57 @@ from gradient.store.retention_log import Dropped, RetentionLog
 _LOG = logging.getLogger("gradient")
 
 GRACE: Final = 7 * 86400.0
-"""Seconds for which the trash, and what only older records of a ref lead to, is kept."""
+"""The grace period in seconds, for the trash and for commits that only older ref records reach."""
 _STALE: Final = 86400.0
-"""Seconds after which an unfinished file is taken for one that nobody goes on with."""
+"""The age in seconds after which an unfinished file counts as abandoned."""
 _UNFINISHED: Final = re.compile(r"[0-9a-f]{32}")
-"""What such a file is called; what else lies beside them (``.DS_Store``) is not ours."""
+"""The names of unfinished files; other files in the folder (``.DS_Store``) are foreign."""
 _LONG: Final = 500
-"""So many commits are worth a ledger of the packs that they were put into."""
+"""The number of commits that justify a multi-pack index of their packs."""
 _COLLECTION: Final = "%Y%m%dt%H%M%S"
 
 Progress = Callable[[str, int], None]
-"""Is told what is being done, and by how much it went on."""
+"""Called with the current step, and with the progress made in it."""
 
 
 @dataclass(slots=True)
 class GcResult:
-    """What a collection did, or with `dry_run` would do."""
+    """The result of a collection; with `dry_run`, what it would do."""
 
     commits: int = 0
-    """Commits that are kept."""
+    """The number of commits that are kept."""
     packs: int = 0
-    """Packs there were."""
+    """The number of packs before."""
     stored_bytes: int = 0
     """The length of those."""
     dead: int = 0
-    """Packs that nothing needs."""
+    """The number of packs without live objects."""
     rewritten: int = 0
-    """Packs of which something was copied into new ones."""
+    """The number of packs whose live objects were copied into new ones."""
     written: int = 0
-    """New packs."""
+    """The number of new packs."""
     recompressed: int = 0
-    """How many of them are others in a stronger form."""
+    """The number of new packs that hold recompressed objects."""
     trashed_bytes: int = 0
-    """The length of what was moved to the trash."""
+    """The bytes that were moved to the trash."""
     saved_bytes: int = 0
-    """How much less there is once the trash is empty; with `dry_run`, about."""
+    """The bytes saved once the trash is empty; with `dry_run`, an estimate."""
     restored: int = 0
-    """Packs that came back from the trash, because something needs them after all."""
+    """The number of packs restored from the trash, because they are needed after all."""
     removed: int = 0
-    """Packs removed for good."""
+    """The number of packs removed for good."""
     freed_bytes: int = 0
     """The length of those."""
     waiting: int = 0
-    """Writers that did not end in time: nothing was removed for good because of them."""
+    """The number of writers that did not end in time; because of them nothing was removed for good.
+    """
     in_trash: int = 0
-    """Packs in the trash now."""
+    """The number of packs in the trash now."""
     in_trash_bytes: int = 0
     """The length of those."""
     full: bool = False
-    """Whether there was no room for all of it: once something was removed, it can go on."""
+    """True if the disk had too little space to finish; freed space lets the next collection
+    continue."""
 
 
 def collect(
@@ -106,12 +108,13 @@ def collect(
     leaving: Mapping[Oid, Dropped] | None = None,
     recompress: bool = False,
 ) -> GcResult:
-    """Collect a repo; `grace` and `wait` are seconds. With `dry_run` nothing changes, and what is
-    `leaving` counts as let go of. `recompress` looks for a smaller form of every chunk.
+    """Collect a repo; `grace` and `wait` are seconds. With `dry_run` nothing changes, and the
+    commits in `leaving` count as dropped. `recompress` tries a smaller form of every chunk.
 
-    Safe beside writers and readers whatever the grace, and wherever it is killed. Raises, with
-    nothing lost, ConflictError where another collection is at work, MalformedObjectError for a ref
-    that cannot be read, an IntegrityError for what is missing or damaged, GradientIOError.
+    Safe during writes and reads, whatever the grace period, and after a kill at any point. Raises
+    ConflictError if another collection is running, MalformedObjectError for a ref that cannot be
+    read, an IntegrityError for missing or damaged objects, and GradientIOError. No error loses
+    data.
     """
     if dry_run:
         return _Collection(repo, grace, wait, progress, clock, leaving or {}).rehearse()

@@ -1,4 +1,4 @@
-"""Waiting until the writers that may rely on what lies in the trash have ended."""
+"""Waiting for writers that may depend on packs in the trash."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gradient.store.refs import Refs
 _LOG = logging.getLogger("gradient")
 
 WAIT: Final = 10.0
-"""Seconds to wait for writers that are in the middle of a commit."""
+"""Seconds to wait for writers in mid-commit."""
 
 _PAUSE: Final = 0.02
 _SPACES: Final[tuple[Space, ...]] = ("heads", "tags")
 
 
 def drain(leases: Leases, refs: Refs, *, wait: float) -> list[HeldLease]:
-    """Wait until every lease that is there now has ended; returns those that have not.
+    """Wait until every current lease has ended; return those that have not.
 
-    The lease of a process that is gone ends here. One of another machine that is older than an
-    hour ends too, *after* its refs were fenced: its writer, should it wake up, cannot move them
-    any more without looking everything up again. Waits for at most `wait` seconds.
+    The lease of a dead process ends here. So does a lease of another machine that is older than an
+    hour, *after* its refs were fenced: if its writer wakes up, it cannot move them without looking
+    up every object again. Waits for at most `wait` seconds.
     """
     waiting = leases.held()
     deadline = time.monotonic() + wait

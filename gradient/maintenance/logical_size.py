@@ -1,4 +1,4 @@
-"""What the commits of a repo represent, against what the store holds."""
+"""The logical size of a repo: the bytes that its commits represent, and the bytes stored."""
 
 from __future__ import annotations
 
@@ -17,51 +17,51 @@ from gradient.repo.repository import Repository
 
 OTHER: Final = "other"
 COMPONENTS: Final = ("model", "optimizer", OTHER)
-"""What is told apart: the rest of a state is small."""
+"""The components that are counted separately; the rest of a state is small."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogicalSize:
-    """Bytes and counts of one repo."""
+    """The bytes and counts of one repo."""
 
     commits: int
-    """Commits that a branch leads to."""
+    """The number of commits reachable from branches."""
     whole: int
-    """How many of them retention has let go of nothing."""
+    """The number of them whose state is complete."""
     anchors: int
-    """How many of them are anchors."""
+    """The number of them that are anchors."""
     packs: int
-    """Pack files."""
+    """The number of packs."""
     stored_bytes: int
-    """The length of all packs."""
+    """The bytes of all packs."""
     represented_bytes: int
-    """About what the commits would weigh as files of their own: on each branch their number times
-    the tensor bytes at its tip; what retention has let go of is left out."""
+    """An estimate of the commits' size as separate files: for each branch, the number of its
+    commits times the tensor bytes at its tip, without dropped components."""
     represented_by_component: Mapping[str, int] = field(default_factory=dict)
     """The same for model, optimizer and everything else."""
     state_bytes: tuple[int, ...] = ()
-    """What the state at each branch's tip has."""
+    """The tensor bytes of the state at each branch's tip."""
 
     @property
     def deltas(self) -> int:
-        """How many commits are deltas."""
+        """The number of deltas."""
         return self.commits - self.anchors
 
     @property
     def mean_bytes(self) -> int | None:
-        """About what one more commit takes; None where nothing can be said yet."""
+        """The estimated size of one more commit; None if unknown."""
         if not self.whole or not self.stored_bytes:
             return None
         return max(1, self.stored_bytes // self.whole)
 
     def commits_within(self, free_bytes: int) -> int | None:
-        """Return about how many commits fit into a space; None where nothing can be said yet."""
+        """Return the estimated number of commits that fit into a space; None if unknown."""
         mean = self.mean_bytes
         return None if mean is None else int(free_bytes // mean)
 
 
 def weigh(repo: Repository, history: History) -> LogicalSize:
-    """Add up a repo. Reads what ledgers or footers say, and the trees of the branches' tips."""
+    """Measure a repo. Reads the pack indexes and the trees of the branches' tips."""
     packs, stored = repo.store.pack_totals()
     known: dict[Oid, int] = {}
     summaries = history.summaries()
@@ -88,7 +88,7 @@ def weigh(repo: Repository, history: History) -> LogicalSize:
 
 
 def kept_components(history: History) -> Counter[tuple[str, str]]:
-    """Return of how many commits each branch has each of `COMPONENTS`."""
+    """Return, for each branch, the number of commits that hold each of `COMPONENTS`."""
     commits = Counter(entry.branch for entry in history.entries.values())
     found = Counter({(at, name): count for at, count in commits.items() for name in COMPONENTS})
     for oid, dropped in history.dropped.items():
@@ -100,7 +100,7 @@ def kept_components(history: History) -> Counter[tuple[str, str]]:
 
 
 def component_of(name: str) -> str:
-    """Return which of `COMPONENTS` an entry of a root tree counts to."""
+    """Return the member of `COMPONENTS` that an entry of a root tree counts as."""
     return name if name in COMPONENTS else OTHER
 
 
@@ -114,7 +114,7 @@ def component_bytes(store: TreeReader, root: Oid, known: dict[Oid, int]) -> Coun
 
 
 def state_bytes(store: TreeReader, root: Oid, known: dict[Oid, int] | None = None) -> int:
-    """Return the bytes of all tensors and data under a tree; `known` keeps subtrees counted."""
+    """Return the bytes of all tensors and data under a tree; `known` caches counted subtrees."""
     known = {} if known is None else known
     if root not in known:
         tree = trees.parse(store.read(root, Kind.TREE))

@@ -1,1 +1,1 @@
-"""Who are we to a server elsewhere? Tokens, and requests that carry them; torch is never needed."""
+"""Access tokens, and the requests that carry them. No torch."""

@@ -1,4 +1,4 @@
-"""Where a token may be sent: https anywhere, plain http to this machine alone."""
+"""The URLs that a token may be sent to: https anywhere, plain http only to this machine."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URL that was checked. Its text has no user, no password and no fragment."""
+    """A checked URL, without user, password and fragment."""
 
     scheme: str
     """``https``, or ``http``."""
     host: str
-    """A name or a number, in lower case."""
+    """The host: a name or an IP address, in lower case."""
     port: int
-    """Where the server listens."""
+    """The port."""
     path: str
-    """What follows the host, with the query."""
+    """The path and the query."""
 
     @classmethod
     def parse(cls, text: str, *, insecure: bool = False) -> Self:
-        """Check a URL; raises ConfigError for one that a token must not be sent to.
+        """Check a URL; raise ConfigError if a token must not be sent to it.
 
-        `insecure` lets plain http through to other machines too.
+        `insecure` allows plain http to other machines as well.
         """
         try:
             parts = urlsplit(text)
@@ -54,7 +54,7 @@ class Address:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: what a redirect must not leave."""
+        """The scheme, host and port, which a redirect must not change."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}"
@@ -69,7 +69,7 @@ class Address:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name alone: nothing is looked up."""
+    """Return whether a host is this machine, by its name alone, without a DNS look-up."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -1,6 +1,6 @@
-"""Where a token is kept between commands: the system's keyring, else a file only its owner reads.
+"""The storage of a token: the system's keyring, or else a file that only its owner can read.
 
-Beside it lies a file of facts that are no secret: which server said yes, and to whom it belongs.
+A second file holds facts that are not secret: the server that verified the token, and its owner.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ CREDENTIALS: Final = "credentials"
 FACTS: Final = "auth.json"
 
 SERVICE: Final = "gradient"
-"""Under which name the keyring has the token; the user name beside it is the server's origin."""
+"""The service name in the keyring; the user name is the server's origin."""
 
 
 class Keyring(Protocol):
-    """What is asked of a keyring's backend."""
+    """The interface of a keyring's backend."""
 
     def get_password(self, service: str, username: str) -> str | None:
-        """Return a secret; None where there is none."""
+        """Return a secret; None if there is none."""
 
     def set_password(self, service: str, username: str, password: str) -> None:
-        """Keep a secret."""
+        """Store a secret."""
 
     def delete_password(self, service: str, username: str) -> None:
-        """Forget a secret."""
+        """Delete a secret."""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What is known of the last login, without the token."""
+    """The facts about the last login, without the token."""
 
     verify_url: str
-    """Where the token was verified."""
+    """The server that verified the token."""
     account: Account
-    """Whose it is."""
+    """The owner of the token."""
     kept_in: str
     """``keyring``, or the file's path."""
     time: str
-    """When it was verified; UTC."""
+    """The time of the verification; UTC."""
 
 
 def system_keyring() -> Keyring | None:
-    """Return the system's keyring; None where the extra or a backend that keeps secrets is absent.
+    """Return the system's keyring; None if the extra, or a backend that keeps secrets, is missing.
 
-    A backend is never asked for one here: that could open a window.
+    A backend is never asked for a secret here, because that could open a window.
     """
     try:
         module = importlib.import_module("keyring")
@@ -67,10 +67,10 @@ def system_keyring() -> Keyring | None:
 
 
 class Credentials:
-    """One person's token. Nothing is read or written before a method asks for it."""
+    """One user's token. Nothing is read or written before a method needs it."""
 
     def __init__(self, home: str, *, keyring: Keyring | None = None) -> None:
-        """Keep it under the folder `home`, or in a keyring."""
+        """Store it under the folder `home`, or in a keyring."""
         self._folder = str(PurePath(home, FOLDER))
         self._keyring = keyring
 
@@ -83,7 +83,7 @@ class Credentials:
         return str(PurePath(self._folder, CREDENTIALS))
 
     def login(self) -> Login | None:
-        """Return what is known of the last login; None where there is none."""
+        """Return the facts about the last login; None if there was none."""
         told = json_files.read(self._facts)
         if told is None:
             return None
@@ -101,7 +101,7 @@ class Credentials:
         )
 
     def store(self, token: Token, url: str, account: Account) -> Login:
-        """Keep a token that was verified, in place of an earlier one, and the facts about it."""
+        """Store a verified token and its facts, replacing an earlier one."""
         self.forget()
         fs.make_folders(self._folder, mode=0o700)
         kept_in = self._keep(token, url)
@@ -116,7 +116,7 @@ class Credentials:
         return login
 
     def token(self) -> Token:
-        """Return the token; raises AuthError where there is none."""
+        """Return the token; raise AuthError if there is none."""
         login = self.login()
         if login is None:
             raise AuthError("not logged in; log in: gradient login")
@@ -130,7 +130,7 @@ class Credentials:
         return Token(secret)
 
     def forget(self) -> bool:
-        """Forget token and facts; returns whether there was anything."""
+        """Delete the token and its facts; return whether there was anything to delete."""
         try:
             login = self.login()
         except MalformedObjectError:

@@ -1,4 +1,4 @@
-"""An access token as a value that does not show itself."""
+"""An access token as a value that hides itself."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ MAX_LETTERS: Final = 8192
 
 
 class Token:
-    """A secret. Text, `repr` and formatting show that there is one, not which."""
+    """A secret. `str`, `repr` and formatting show that there is a token, but not its text."""
 
     __slots__ = ("_secret",)
 
     def __init__(self, secret: str) -> None:
-        """Take a token as it was typed; raises AuthError for what can be none."""
+        """Parse a token as typed; raise AuthError if it cannot be one."""
         secret = secret.strip()
         if not secret:
             raise AuthError("the access token is empty; nothing was stored")
@@ -27,11 +27,11 @@ class Token:
         self._secret = secret
 
     def reveal(self) -> str:
-        """Return the secret itself, to send or to store it."""
+        """Return the secret, to send or store it."""
         return self._secret
 
     def hide_in(self, text: str) -> str:
-        """Return a text without the secret, should it be in there."""
+        """Return a text with the secret removed, if it is in there."""
         return text.replace(self._secret, "…")
 
     def __eq__(self, other: object) -> bool:

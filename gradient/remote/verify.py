@@ -1,7 +1,7 @@
 """Asking a server whether a token is valid.
 
-Rules: the token goes to one origin and to no other, whatever the server answers; no answer is
-waited for longer, or read further, than said here; what the server says is shown as plain text.
+Rules: the token goes to one origin and to no other, whatever the server answers. Time and length of
+an answer are limited as defined here. Text from the server is shown as plain text.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gradient.remote.address import Address
 from gradient.remote.token import Token
 
 SECONDS: Final = 20.0
-"""How long all of it may take, redirects included."""
+"""The time limit in seconds, including redirects."""
 
 MAX_BYTES: Final = 1 << 16
-"""A longer answer is none."""
+"""The maximum length of an answer."""
 
 _MOST_REDIRECTS = 3
 _REDIRECTS = (301, 302, 307, 308)
@@ -34,7 +34,7 @@ _ABOUT = ("name", "slug", "id")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What a server says whose token it is."""
+    """The owner of a token, as the server reports it."""
 
     name: str | None = None
     """The workspace's name."""
@@ -52,9 +52,9 @@ class _Answer:
 
 
 def verify(token: Token, address: Address, *, seconds: float = SECONDS) -> Account:
-    """Ask whether a token is valid: a POST of ``{}`` with the token as bearer.
+    """Check a token: a POST of ``{}`` with the token as bearer.
 
-    Raises AuthError where it is not, or where the answer says neither.
+    Raises AuthError if the token is invalid, or if the answer does not say.
     """
     deadline = time.monotonic() + seconds
     at = address
@@ -123,7 +123,7 @@ def _read(
     address: Address,
     deadline: float,
 ) -> bytes:
-    """Read the body piece by piece: a server that sends a byte a second is given up as well."""
+    """Read the body in pieces, so that a server that sends slowly hits the time limit."""
     body = b""
     while len(body) <= MAX_BYTES:
         if connection.sock is not None:
@@ -177,7 +177,7 @@ def _document(body: bytes) -> dict[str, Any] | None:
 
 
 def _workspace(token: Token, told: Mapping[str, Any]) -> Account:
-    """Read name, slug and id where servers put them: in ``workspace``, or beside it."""
+    """Read name, slug and id from ``workspace``, or from the top level of the answer."""
     inner = told.get("workspace")
     found: dict[str, str | None] = {}
     for field in _ABOUT:
@@ -193,6 +193,6 @@ def _workspace(token: Token, told: Mapping[str, Any]) -> Account:
 
 
 def plain(text: str) -> str:
-    """Return a short text on one line, without what a terminal would obey."""
+    """Return a short text on one line, without terminal control characters."""
     shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"

@@ -1,10 +1,10 @@
-"""The history of a repo that the published gradient-desc (up to 0.1.17) wrote.
+"""Importing the history of a repo of the published gradient-desc (up to 0.1.17).
 
-There, ``manifest.json`` lists the checkpoints and each is one ``.pt`` file: an *anchor* holds the
-whole state, a *delta* holds what to add to an anchor's tensors, rounded to half precision. A delta
-is taken over as that package would restore it, so bit for bit; but what it would restore is not
-what was trained, and the commit says so (``lossy``).
+In such a repo, ``manifest.json`` lists the checkpoints, and each is one ``.pt`` file. An *anchor*
+holds the whole state. A *delta* holds the differences from an anchor's tensors, rounded to half
+precision. A delta is imported as that package would restore it, bit for bit. That state is not the
+trained one, and the commit records this (``lossy``).
 
-Only refs ``branch@step`` and, for a fork's first commit, its source are recorded there. So a
-branch's commits follow each other by step, and a branch begins at its source.
+The manifest has only refs ``branch@step`` and, for a fork's first commit, its source. The commits
+of a branch are therefore ordered by step, and a branch starts at its source.
 """

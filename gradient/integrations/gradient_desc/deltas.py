@@ -1,4 +1,4 @@
-"""The package's deltas, added up as it would add them: in the same arithmetic, so bit for bit."""
+"""Adding the package's deltas to their anchors, in its own arithmetic, so bit for bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gradient.errors import IntegrityError, MalformedObjectError
 
 
 def add(anchor: Any, delta: Any) -> Any:
-    """Add a delta to an anchor's nested state, in the arithmetic that the package uses."""
+    """Add a delta to an anchor's nested state, in the arithmetic of the package."""
     if not isinstance(delta, Mapping):
         return delta
     result: dict[Any, Any] = {}
@@ -31,7 +31,7 @@ def add(anchor: Any, delta: Any) -> Any:
 
 
 def _expand(base: torch.Tensor, packed: Mapping[str, Any]) -> torch.Tensor:
-    """Return the difference that a compressed tensor stands for, in the anchor's dtype."""
+    """Return the difference that a compressed tensor represents, in the anchor's dtype."""
     scheme, shape = packed["scheme"], tuple(packed["shape"])
     if shape != tuple(base.shape):
         raise IntegrityError(f"a delta of shape {shape} for a tensor of shape {tuple(base.shape)}")
@@ -52,14 +52,14 @@ def _is_compressed(value: Any) -> bool:
 
 
 def has_compressed(value: Any) -> bool:
-    """Tell whether a nested state holds tensors that are marked as compressed differences."""
+    """Return whether a nested state holds tensors marked as compressed differences."""
     if _is_compressed(value):
         return True
     return isinstance(value, Mapping) and any(map(has_compressed, value.values()))
 
 
 def has_tensors(value: Any) -> bool:
-    """Tell whether a nested state holds plain tensors."""
+    """Return whether a nested state holds plain tensors."""
     if isinstance(value, torch.Tensor):
         return True
     return isinstance(value, Mapping) and any(map(has_tensors, value.values()))

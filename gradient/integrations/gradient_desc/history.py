@@ -1,4 +1,4 @@
-"""Writes the checkpoints of the published package as commits of an empty repo."""
+"""Writing the checkpoints of the published package as commits of an empty repo."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _RENAMED = {"amp": "amp_scaler", "external": "external_state"}
 
 @dataclass(slots=True)
 class ImportedHistory:
-    """What an import did."""
+    """The result of an import."""
 
     commits: int = 0
-    """Commits that were written."""
+    """The number of commits that were written."""
     lossy: list[str] = field(default_factory=list)
-    """Those that were deltas at the source."""
+    """The commits that were deltas at the source."""
     notes: list[str] = field(default_factory=list)
-    """What did not come over as it was, one sentence each."""
+    """The losses of the import, one sentence each."""
 
 
 def import_history(
     source: DescRepo, repo: Repository, *, progress: Callable[[int], object] | None = None
 ) -> ImportedHistory:
-    """Write all of a source's checkpoints as commits of an empty repo.
+    """Write all checkpoints of a source as commits of an empty repo.
 
     Raises IntegrityError or UnsupportedValueError, naming the file, for one that cannot be read.
     """
@@ -79,7 +79,7 @@ class _Import:
         return self._done
 
     def _parent(self, first: Listed) -> str | None:
-        """Return the ref that a branch was forked from, as its first checkpoint says."""
+        """Return the ref that a branch was forked from, as its first checkpoint records it."""
         ref = _meta(self._payload(first.file)).get("parent_ref")
         if type(ref) is not str or ref not in self._files or _branch_of(ref) == first.branch:
             return None
@@ -149,7 +149,7 @@ class _Import:
             self._progress(1)
 
     def _payload(self, file: str) -> dict[str, Any]:
-        """Read one file; the last anchor is kept for the deltas that follow it."""
+        """Read one file; the last anchor is kept for its deltas."""
         if self._anchor is not None and self._anchor[0] == file:
             return self._anchor[1]
         payload = untrusted_pickle.load(file)
@@ -192,11 +192,11 @@ class _Import:
         raise IntegrityError(f"{listed.file}: its anchor {ref or path} is not there")
 
     def _sums_optimizer(self, data: Mapping[str, Any]) -> bool:
-        """Tell whether the optimizer's part holds differences (the default) or the state itself.
+        """Return whether the optimizer's part holds differences (the default) or the state itself.
 
-        Compressed tensors are marked, and are always differences. A run whose model is compressed
-        and whose optimizer is not kept the latter whole. Without compression nothing tells them
-        apart: the package's default is assumed, and said.
+        Compressed tensors are marked, and are always differences. A run with a compressed model and
+        an uncompressed optimizer stored the whole optimizer. Without compression the two cases look
+        alike: the package's default is assumed, and reported.
         """
         if has_compressed(data["optimizer"]) or not has_tensors(data["optimizer"]):
             return True
@@ -244,7 +244,7 @@ class _Import:
 
 
 def _generators(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert the generators; NumPy's was never saved there."""
+    """Convert the generators; the package never saved NumPy's."""
     version, words, gauss = saved["python"]
     state = {
         "python": {
@@ -269,7 +269,7 @@ def _branch_of(ref: str | None) -> str | None:
 
 
 def _time(created_at: str | None) -> str:
-    """Convert a time to UTC as commits spell it; without one, now."""
+    """Convert a time to UTC as commits spell it; return the current time if there is none."""
     try:
         moment = datetime.fromisoformat(created_at or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a repo of the published package lists: its manifest, and the files that this lacks."""
+"""The checkpoints of a repo of the published package: its manifest, and unlisted files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gradient.storage import fs
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One checkpoint, as the manifest lists it."""
+    """A checkpoint, as the manifest lists it."""
 
     branch: str
     step: int
     file: str
-    """Where it lies now, absolute."""
+    """Its absolute path on this machine."""
     created_at: str | None
     id: str | None
 
     @property
     def ref(self) -> str:
-        """What it is called there."""
+        """Its ref at the source."""
         return f"{self.branch}@{self.step}"
 
 
@@ -41,17 +41,17 @@ class DescRepo:
     name: str
     """Its name."""
     description: str
-    """What its maker said about it."""
+    """Its message."""
     checkpoints: tuple[Listed, ...]
-    """By branch and step; sources of forks come before them."""
+    """The checkpoints by branch and step; sources of forks come before the forks."""
     absent: tuple[str, ...] = ()
-    """Refs that the manifest lists and that are not on this machine."""
+    """The listed refs whose files are missing on this machine."""
 
 
 def open_source(path: str) -> DescRepo:
-    """Read what a repo of the published package lists.
+    """Read the checkpoint list of a repo of the published package.
 
-    Raises NotFoundError where there is none, MalformedObjectError for a damaged manifest.
+    Raises NotFoundError if there is none, and MalformedObjectError for a damaged manifest.
     """
     root = fs.absolute(path)
     raw = json_files.read_bytes(paths.beside(root, paths.MANIFEST))
@@ -90,7 +90,7 @@ def _manifest(root: str, raw: bytes | None) -> dict[str, Any]:
 
 
 def _listed(root: str, entry: Any) -> Listed | str:
-    """Parse one entry; returns its ref alone where its file is not on this machine."""
+    """Parse one entry; return only its ref if its file is missing on this machine."""
     try:
         branch, step = str(entry["branch"]), _step(entry["step"])
     except (KeyError, TypeError, ValueError):
@@ -111,7 +111,7 @@ def _listed(root: str, entry: Any) -> Listed | str:
 
 
 def _read_unlisted(files: list[str], known: set[str]) -> Iterator[Listed]:
-    """Take in files that the manifest lacks, by what they say themselves."""
+    """Add the files that the manifest lacks, by their own records."""
     for file in files:
         payload = untrusted_pickle.load(file)
         data = payload.get("data") if isinstance(payload, dict) else None
@@ -124,7 +124,7 @@ def _read_unlisted(files: list[str], known: set[str]) -> Iterator[Listed]:
 
 
 def _step(value: object) -> int:
-    """Check a step; raises ValueError."""
+    """Check a step; raise ValueError if it is invalid."""
     if type(value) is not int or not 0 <= value <= MAX_STEP:
         raise ValueError(f"{value!r:.40} is not a step")
     return value

@@ -1,1 +1,1 @@
-"""Does the file system under a folder keep the promises that the store relies on?"""
+"""Checks whether the file system under a folder keeps the promises that the store relies on."""

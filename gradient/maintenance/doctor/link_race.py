@@ -1,4 +1,4 @@
-"""One of two processes that try to give the same names to files of their own."""
+"""One of two processes that race to link files of their own to the same names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ _PARTIES: Final = ("own", "other")
 
 
 def contend(folder: str, party: str, rounds: int) -> int | None:
-    """Link a file to each name, and count who won; None where the other one does not come.
+    """Link a file to each name, and return the number of wins; None if the other process is
+    missing.
 
-    Before each name it waits for the other one, or on a busy machine the first to come would have
-    them all before the second has begun.
+    Waits for the other process before each name. Otherwise, on a busy machine, the first process
+    could take every name before the second one starts.
     """
     mine = f"{folder}/{party}"
     fs.replace_file(mine, party.encode())
@@ -34,7 +35,7 @@ def contend(folder: str, party: str, rounds: int) -> int | None:
 
 
 def result(folder: str, party: str) -> int | None:
-    """Return how many names a party won; None where it did not finish."""
+    """Return the number of names that a party won; None if it did not finish."""
     path = f"{folder}/{party}.won"
     return int(fs.read_file(path, limit=20)) if fs.exists(path) else None
 

@@ -1,6 +1,6 @@
-"""Does the file system under a folder keep the promises that the store relies on? Try it and see.
+"""The probes behind `gradient doctor`: each tries one promise of the file system under a folder.
 
-Everything is tried in a folder of its own, which is removed again whatever happens.
+The probes run in a scratch folder, which is always removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gradient.repo.repository import Repository
 from gradient.storage import fs
 
 Verdict: TypeAlias = Literal["ok", "note", "warning", "failed"]
-"""``failed``: commits are not safe here. ``warning``: something to know before trusting it."""
+"""``failed``: commits are not safe here. ``warning``: a limitation to know before relying on it."""
 
 SHARED: Final = frozenset(
     {
@@ -37,13 +37,13 @@ SHARED: Final = frozenset(
         *("fuse.juicefs", "fuse.gcsfuse", "fuse.s3fs", "fuse.mount-s3", "fuse.rclone", "wekafs"),
     }
 )
-"""Types of file systems that several machines may see."""
+"""File system types that several machines may share."""
 
 VOLATILE: Final = frozenset({"tmpfs", "ramfs"})
-"""Types that a restart empties."""
+"""File system types that a restart empties."""
 
 ROUNDS: Final = 200
-"""How many names two processes contend for."""
+"""The number of names that two processes race for."""
 
 _LITTLE: Final = 1 << 30
 _FEW_FILES: Final = 10_000
@@ -53,20 +53,20 @@ _SKEW: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing that was tried."""
+    """The result of one probe."""
 
     name: str
     """A stable word."""
     verdict: Verdict
-    """How it went."""
+    """Its verdict."""
     message: str
-    """What was seen."""
+    """The observation."""
     remedy: str = ""
-    """What to do about it."""
+    """The remedy."""
 
 
 def examine(path: str | os.PathLike[str]) -> list[Probe]:
-    """Try everything in a folder, and look at the repo that it holds, if it holds one."""
+    """Run all probes in a folder, and check the repo in it, if there is one."""
     root = fs.absolute(path)
     probes = [_versions()]
     scratch = f"{root}/.gradient-doctor-{uuid.uuid4().hex[:12]}"
@@ -114,7 +114,7 @@ def _exclusive_create(scratch: str) -> Probe:
 
 
 def _link(scratch: str) -> Probe:
-    """Let two processes contend for names; each must go to exactly one."""
+    """Let two processes race for names; each name must go to exactly one of them."""
     try:
         _put(f"{scratch}/linked")
         fs.link(f"{scratch}/linked", f"{scratch}/linked.2")
@@ -221,7 +221,7 @@ _PROBES: Final[dict[str, Callable[[str], Probe]]] = {
     "lock": _lock,
     "clock": _clock,
 }
-"""What is tried in the scratch folder."""
+"""The probes that run in the scratch folder."""
 
 
 def _place(root: str) -> Iterator[Probe]:
@@ -256,7 +256,7 @@ def _room(root: str) -> Probe:
 
 
 def _weight(root: str) -> LogicalSize | None:
-    """Return what the repo in a folder weighs; None where there is none that can be read."""
+    """Return the logical size of the repo in a folder; None if none can be read."""
     if fs.kind(paths.inside(root)) != "folder":
         return None
     try:

@@ -1,5 +1,5 @@
-"""Is every byte of a repo what it should be, and what can be saved where it is not?
+"""Checks every byte of a repo, and saves what is intact if something is damaged.
 
-Nothing here trusts what it reads, and only `repair` writes. Each file asks one question; what they
-find is named in one table, `findings`. No torch.
+Nothing here trusts stored bytes, and only `repair` writes. Each file makes one kind of check; one
+table, `findings`, names everything that they find. No torch.
 """

@@ -1,4 +1,4 @@
-"""Everything that can be told about one repo, in one report. Reads, and never writes."""
+"""The check of one repo, as one report. Reads, and never writes."""
 
 from __future__ import annotations
 
@@ -34,13 +34,15 @@ from gradient.store.pack_format import FrameRow
 from gradient.store.thread_pool import ThreadPool
 
 Progress: TypeAlias = Callable[[str, int, int | None], object]
-"""Called with what is being looked at, how much was done, and of how much if that is known."""
+"""Called with the current step, the amount done, and the total if it is known."""
 
 _STOPS: Final = {"config-version", "folder-replaced"}
-"""Where one of these is found, nothing below is looked at."""
+"""The findings after which the check stops."""
 
 _MOST_LOOKS: Final = 5
-"""How often it looks again, at what is new, where something was missing and packs came or went."""
+"""The maximum number of repeated checks of new packs, if objects were missing and packs have
+changed.
+"""
 
 
 def check(

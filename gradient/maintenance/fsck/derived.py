@@ -1,4 +1,6 @@
-"""Do ledgers, manifest and view files agree with the store? They can all be made anew."""
+"""The checks of derived files: multi-pack indexes ("ledgers"), manifest and view files. All of them
+can be rebuilt.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ _MOST_MANIFEST_BYTES = 256 << 20
 
 
 def check_ledgers(repo: str, packs: Collection[Pack]) -> Iterator[Finding]:
-    """Compare each ledger with the packs that it tells of."""
+    """Compare each ledger with its packs."""
     storage = DirectoryStorage(paths.inside(repo))
     known = {pack.id: pack for pack in packs}
     for name in fs.names(paths.inside(repo, ledgers.FOLDER)):
@@ -47,7 +49,7 @@ def _differ(told: Pack, pack: Pack | None) -> bool:
 
 
 def check_leftovers(repo: str) -> Iterator[Finding]:
-    """List what writers that were killed left in ``tmp/``."""
+    """List the files that killed writers left in ``tmp/``."""
     folder = paths.inside(repo, "tmp")
     if fs.kind(folder) != "folder":
         return
@@ -60,9 +62,9 @@ def check_leftovers(repo: str) -> Iterator[Finding]:
 def check_view(
     repo: str, commits: Collection[Oid], listed: Mapping[Oid, str] | None
 ) -> Iterator[Finding]:
-    """Compare manifest and files with the commits there are.
+    """Compare the manifest and the view files with the commits.
 
-    `listed` are those that the manifest should list, with their revisions; None if nobody knows.
+    `listed` are the commits that the manifest should list, with their revisions; None if unknown.
     """
     path = paths.beside(repo, paths.MANIFEST)
     what = fs.kind(path)

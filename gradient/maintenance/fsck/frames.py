@@ -1,7 +1,7 @@
-"""Does every frame hold the object that it is named after?
+"""The check of every frame: its content must have the hash that names it.
 
-One thread reads the packs front to back and hashes them as files; the workers decode the frames of
-each part read and compare every object with its id. What is read is read once.
+One thread reads the packs front to back and hashes them as files. The workers decode the frames of
+each part and compare every object with its id. Each byte is read once.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from gradient.store.pack_format import FrameRow
 from gradient.store.thread_pool import ThreadPool
 
 PART_BYTES: Final = 4 << 20
-"""So much of a pack is read at once, and more only for one object that is larger."""
+"""The number of bytes read at once; more only for a single larger object."""
 
 ENDLESS: Final = 1 << 30
-"""The height of what is a difference from itself."""
+"""The height of a delta that depends on itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A run of frames, as they lie in the pack."""
+    """Consecutive frames of a pack."""
 
     pack: Pack
     rows: list[FrameRow]
@@ -48,7 +48,7 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One frame that does not prove right."""
+    """One damaged frame."""
 
     pack: str
     row: FrameRow
@@ -59,25 +59,25 @@ class Fault:
 
 @dataclass(slots=True)
 class Verified:
-    """What the frames said."""
+    """The result of checking frames."""
 
     faults: list[Fault] = field(default_factory=list)
-    """The frames that are wrong."""
+    """The damaged frames."""
     findings: list[Finding] = field(default_factory=list)
-    """What is wrong with packs as files."""
+    """The damage of packs as files."""
     damaged: set[str] = field(default_factory=set)
-    """The file names of packs some of whose bytes are wrong."""
+    """The file names of packs with damaged bytes."""
     frames: int = 0
-    """How many were looked at."""
+    """The number of checked frames."""
     bytes: int = 0
-    """How much was read."""
+    """The number of bytes read."""
     complete: bool = True
-    """Whether time sufficed."""
+    """True if the time sufficed."""
     read: set[str] = field(default_factory=set)
-    """The ids of the packs that were read to their end."""
+    """The ids of the packs that were read completely."""
 
     def keep(self, packs: set[str]) -> None:
-        """Take back what was found but in those of these packs that were read to their end."""
+        """Discard the findings, except those of these packs that were read completely."""
         self.read &= packs
         names = {pack_id + pack.SUFFIX for pack_id in self.read}
         paths = set(map(path_of, names))
@@ -87,16 +87,16 @@ class Verified:
 
 
 class Heights:
-    """On how many differences each object stands, by the indexes."""
+    """The number of deltas that each object depends on, according to the indexes."""
 
     def __init__(self, index: ObjectIndex) -> None:
         self._index = index
 
     def of(self, oid: Oid, path: tuple[Oid, ...] = ()) -> int | None:
-        """Return the number; None for an object that no pack has, `ENDLESS` for a circle.
+        """Return the number; None for an object that no pack has, `ENDLESS` for a cycle.
 
-        What the store would not follow is not followed here: more than `MAX_DEPTH` differences,
-        more than two copies of a base.
+        Stops where the store stops: at chains of more than `MAX_DEPTH` deltas, and after two copies
+        of a base.
         """
         if oid in path:
             return ENDLESS
@@ -108,12 +108,12 @@ class Heights:
         return 1 + min(known) if known else None
 
     def length(self, oid: Oid) -> int:
-        """Return the length of an object that is there."""
+        """Return the length of a stored object."""
         return self._index.find(oid)[0][1].raw
 
 
 class FrameCheck:
-    """Decodes frames. `store` serves the bases of differences, proved."""
+    """Decodes frames. `store` provides the bases of deltas, proved."""
 
     def __init__(
         self, repo: str, store: ObjectStore, index: ObjectIndex, workers: ThreadPool
@@ -131,10 +131,10 @@ class FrameCheck:
         deadline: float | None = None,
         progress: Callable[[int], object] = lambda _: None,
     ) -> None:
-        """Look at every frame of the packs, and add to what is `done` what they say.
+        """Check every frame of the packs, and add the results to `done`.
 
-        At a `deadline` (time.monotonic) it stops early. `progress` is called with the bytes that
-        were looked at.
+        Stops at a `deadline` (time.monotonic). `progress` is called with the number of checked
+        bytes.
         """
         hashes: dict[str, str | None] = {}
         parts = self._parts(packs, done, hashes, deadline)
@@ -155,7 +155,7 @@ class FrameCheck:
         done.read.update(hashes)
 
     def chains(self, packs: list[Pack]) -> list[Fault]:
-        """Return the differences that lead nowhere, by the indexes alone."""
+        """Return the deltas whose bases are missing, according to the indexes."""
         faults = []
         for each in packs:
             for position in np.flatnonzero(each.rows["flags"]).tolist():
@@ -213,7 +213,7 @@ class FrameCheck:
         return self.decode(row, frame[row.header_bytes :])
 
     def decode(self, row: FrameRow, payload: memoryview) -> tuple[str, str] | None:
-        """Return the class and the text of what is wrong with a frame's payload; None if nothing.
+        """Return the class and the description of a damaged payload; None if it is intact.
 
         Called by several threads.
         """
@@ -245,7 +245,7 @@ class FrameCheck:
 
 
 def judge(row: FrameRow, payload: memoryview, base: memoryview | None) -> tuple[str, str] | None:
-    """Decode a payload, whose base is given, and compare the object with its id."""
+    """Decode a payload with its base, and compare the object with its id."""
     if row.codec == Codec.RAW and base is None and row.stored == row.raw:
         body = payload
     else:

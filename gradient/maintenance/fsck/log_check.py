@@ -17,7 +17,7 @@ from gradient.store import append_log
 Record = TypeVar("Record")
 
 Damage: TypeAlias = Literal["torn", "malformed", "check", "misplaced"]
-"""Why a record does not count."""
+"""The reason that a record does not count."""
 
 _SHOWN_GAPS: Final = 5
 

@@ -1,7 +1,7 @@
-"""Has each commit everything that it stands on, and does all of it keep to the format?
+"""The check of commits: every object that they depend on must exist and follow the format.
 
-Trees are read and judged once, however many commits share them; of blobs only the index is asked,
-and what the frames proved. A tree remembers which bad objects are somewhere below it.
+Each tree is read and checked once, however many commits share it. For blobs, only the index and the
+results of the frame check are used. A tree remembers the bad objects below it.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _NOTHING: frozenset[Oid] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class _Below:
-    """What a tree stands on."""
+    """The dependencies of a tree."""
 
     bad: frozenset[Oid]
-    """The bad objects, itself included."""
+    """The bad objects, including the tree itself."""
     alone: bool
-    """Whether each chunk has a frame without a base."""
+    """True if each chunk has a frame without a base."""
 
 
 class ObjectCheck:
-    """Walks commits. `lost` are the objects of which no frame is right.
+    """Walks commits. `lost` are the objects without an intact frame.
 
-    What retention has let go of (`dropped`) need not be there.
+    Dropped components (`dropped`) may be missing.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class ObjectCheck:
         self._lists: dict[Oid, _Below] = {}
         self._found: dict[Oid, Finding] = {}
         self.findings: list[Finding] = []
-        """What is wrong, without the commits that it concerns."""
+        """The findings, without the affected commits."""
         self.commits: dict[Oid, CommitRecord] = {}
-        """The commits that could be read."""
+        """The readable commits."""
         self.bad: dict[Oid, frozenset[Oid]] = {}
-        """The bad objects that each commit looked at stands on; itself, where it is lost."""
+        """The bad objects that each checked commit depends on; itself, if it is lost."""
         self.names: dict[Oid, str] = {}
-        """What people call each commit looked at."""
+        """The revision of each checked commit."""
 
     def walk(self, tip: Oid, branch: str) -> None:
-        """Look at a commit and all before it that were not looked at yet."""
+        """Check a commit and all unchecked commits before it."""
         pending = [(tip, branch)]
         while pending:
             oid, branch = pending.pop()
@@ -87,18 +87,18 @@ class ObjectCheck:
             pending += [(parent, commit.branch) for parent in reversed(commit.parents)]
 
     def leave_out(self, commits: Iterable[Oid]) -> None:
-        """Take commits for not looked at."""
+        """Mark commits as unchecked."""
         for oid in commits:
             del self.bad[oid], self.names[oid]
             self.commits.pop(oid, None)
 
     def conclude(self) -> None:
-        """Judge what commits say of each other, when all were looked at."""
+        """Check the relations between commits, after all of them were checked."""
         for oid, commit in self.commits.items():
             self.findings += self._judge_lineage(oid, commit)
 
     def explain(self, oid: Oid) -> Finding | None:
-        """Return the finding about an object, if there is one."""
+        """Return the finding about an object, if any."""
         return self._found.get(oid)
 
     def _commit(self, oid: Oid, branch: str) -> CommitRecord | None:
@@ -144,7 +144,7 @@ class ObjectCheck:
                 yield Finding("commit-anchor", "", message, str(oid))
 
     def _state(self, commit: Oid, root: Oid) -> _Below:
-        """Look at what is to be there of a commit's tree."""
+        """Check the parts of a commit's tree that were not dropped."""
         dropped = self._dropped.get(commit)
         if dropped is None:
             return self._root(root)
@@ -249,7 +249,7 @@ class ObjectCheck:
         return _Below(_NOTHING, places[0][1].base is None)
 
     def _fault(self, oid: Oid, kind: Kind) -> str | None:
-        """Note what the index and the frames say against an object; returns the class."""
+        """Note the damage of an object that the index and the frames show; return its class."""
         places = self._index.find(oid)
         if not places:
             return self._note("object-missing", oid, f"no pack has {kind.value} {oid}")

@@ -1,7 +1,8 @@
-"""Which objects can still be read out of a pack whose index can not be relied on?
+"""The search for intact objects in a pack with an unreliable index.
 
-Every frame describes itself, so the file is searched for frames. A frame counts when its content
-has the hash that it names: no stray bytes do. The work is bounded by the length of the file.
+Every frame describes itself, so the file is searched for frames. A frame counts only if its content
+has the hash that it names, which stray bytes never do. The work is bounded by the length of the
+file.
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ from gradient.store.pack_format import FRAME, FRAME_MAGIC, HAS_BASE, FrameRow
 
 _WINDOW: Final = 1 << 20
 _MOST_WORK: Final = 16
-"""So many times the file's length is decoded at most."""
+"""The maximum number of decoded bytes, as a multiple of the file's length."""
 
 
 @dataclass(slots=True)
 class Scanned:
-    """What a file has in it."""
+    """The contents of a file."""
 
     intact: list[FrameRow] = field(default_factory=list)
-    """The frames whose content was proved, in the order of the file; each object once."""
+    """The proved frames, in the order of the file; each object once."""
     pending: list[FrameRow] = field(default_factory=list)
-    """Differences whose base was not to be had: they may be intact."""
+    """Deltas whose base was not available; they may be intact."""
     named: set[Oid] = field(default_factory=set)
-    """The objects that something in the file names as a frame's, intact or not."""
+    """The objects named by frames, intact or not."""
 
 
 def scan(file: fs.File, prove: Callable[[FrameRow, memoryview], bool | None]) -> Scanned:
     """Search a file for frames.
 
-    `prove` says whether a payload is what its header says; None where that can not be told yet.
+    `prove` returns whether a payload matches its header; None if that is still unknown.
     """
     found = Scanned()
     size = file.size()
@@ -67,7 +68,7 @@ def scan(file: fs.File, prove: Callable[[FrameRow, memoryview], bool | None]) ->
 
 
 def _row(file: fs.File, offset: int, size: int) -> FrameRow | None:
-    """Return what the frame header at an offset says; None where there is none."""
+    """Return the frame header at an offset; None if there is none."""
     raw = _read(file, offset, FRAME.size + 32)
     if not raw.startswith(FRAME_MAGIC) or len(raw) < FRAME.size:
         return None
@@ -87,7 +88,7 @@ def _row(file: fs.File, offset: int, size: int) -> FrameRow | None:
 
 
 def _next(file: fs.File, start: int, size: int) -> int | None:
-    """Return where the next frame may begin."""
+    """Return the offset at which the next frame may begin."""
     for window in _windows(start, size):
         at = _read(file, window, _WINDOW + len(FRAME_MAGIC) - 1).find(FRAME_MAGIC)
         if at >= 0:

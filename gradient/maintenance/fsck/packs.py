@@ -1,4 +1,4 @@
-"""Which packs can be used, and what exactly is wrong with the others?"""
+"""The check of packs as files: which are usable, and the damage of the others."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _TAIL = 64 << 10
 
 @dataclass(slots=True)
 class Shelf:
-    """The packs of one repo, sorted out."""
+    """The packs of one repo, by usability."""
 
     sound: list[Pack] = field(default_factory=list)
-    """Those that the store uses."""
+    """The packs that the store uses."""
     broken: list[str] = field(default_factory=list)
-    """The file names of packs that it does not use and that are files."""
+    """The file names of the packs that it does not use."""
     newer: list[str] = field(default_factory=list)
-    """Those of packs that a newer version wrote: intact, as far as can be told."""
+    """The file names of packs of a newer version, which are probably intact."""
     findings: list[Finding] = field(default_factory=list)
-    """What is wrong."""
+    """The findings."""
     bytes: int = 0
-    """The length of all."""
+    """The bytes of all packs."""
 
 
 def path_of(name: str) -> str:
@@ -42,7 +42,7 @@ def path_of(name: str) -> str:
 
 
 def sort_out(repo: str) -> Shelf:
-    """Look at every name in the folder of packs, and at every pack's ends."""
+    """Check every name in the folder of packs, and both ends of every pack."""
     shelf = Shelf()
     folder = places.inside(repo, pack.FOLDER)
     candidates = []
@@ -71,7 +71,7 @@ def sort_out(repo: str) -> Shelf:
 
 
 def _diagnose(path: str, pack_id: str, problem: Exception) -> tuple[str, str]:
-    """Return the class of what keeps a pack from being used, and what to say of it."""
+    """Return the class and the description of the damage that makes a pack unusable."""
     reason = str(getattr(problem, "reason", problem))
     try:
         with fs.open_file(path) as file:
@@ -121,7 +121,7 @@ def blocks(file: fs.File, size: int) -> Iterator[bytes]:
 
 
 def _ends_in_a_frame(file: fs.File, size: int) -> bool:
-    """Whether the frames, each followed by the next, lead beyond the end of the file."""
+    """Return whether the frames, one after the other, run past the end of the file."""
     offset = HEADER.size
     while offset + pack_format.FRAME.size <= size:
         magic, _, _, flags, _, _, stored, _ = pack_format.FRAME.unpack(

@@ -1,7 +1,7 @@
-"""Lost objects out of other places that have them: the trash, and other repos.
+"""Fetching lost objects from other places: the trash, and other repos.
 
-An object is what its id says, whoever kept it: so any place will do, and what it gives is compared
-with the id before it is written. Files of the view are no such place: to read one takes torch.
+An object is identified by its id, so any place can serve as a source: each object is compared with
+its id before it is written. View files are not a source, because reading them needs torch.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from gradient.storage.directory import DirectoryStorage
 from gradient.store.object_store import ObjectStore
 
 _MOST_BYTES: Final = 64 << 20
-"""What one pack is made of at most; so little is lost if it is interrupted."""
+"""The maximum size of one pack, so that an interruption loses little."""
 
 
 def places(root: str, named: Iterable[str] = ()) -> list[str]:
-    """Return the repos to ask: those that were named, itself (for its trash), its neighbours."""
+    """Return the source repos: the named ones, the repo itself (its trash), and its siblings."""
     workspace = find_workspace(root)
     beside = [] if workspace is None else list_repos(workspace)
     neighbours = [str(PurePath(workspace or "", name)) for name in beside]
@@ -34,10 +34,9 @@ def places(root: str, named: Iterable[str] = ()) -> list[str]:
 
 
 def refetch(root: str, lost: Iterable[Oid], source: str) -> Iterator[int]:
-    """Write what a source has of lost objects, and of what they name and the repo lacks.
+    """Write the lost objects that a source has, and the missing objects that they reference.
 
-    Yields the number of objects of each pack that was written. A source that can not be read has
-    nothing.
+    Yields the number of objects of each new pack. An unreadable source counts as empty.
     """
     own = ObjectStore(DirectoryStorage(paths.inside(root)))
     found = _found(own, ObjectStore(DirectoryStorage(paths.inside(source))), lost)
@@ -78,7 +77,7 @@ def _found(
 
 
 def _named(kind: Kind, body: bytes) -> Iterator[Oid]:
-    """Yield all that an object stands on; of a commit, the ones before it too."""
+    """Yield the dependencies of an object; for a commit, also the commits before it."""
     if kind is Kind.COMMIT:
         commit = CommitRecord.from_bytes(body)
         yield from commit.parents

@@ -1,10 +1,9 @@
-"""What can be saved of a damaged repo, without deleting or overwriting anything.
+"""The repair of a damaged repo: saves what is intact, and never deletes or overwrites anything.
 
-Damaged files move to ``lost+found/``, and what is intact in them is written anew; nothing is ever
-removed or overwritten. So a repair that was killed can be repeated (packs that lie in
-``lost+found/`` are searched for what is missing), and one that was wrong undone. What is lost all
-the same is looked for in other repos. No ref is moved, and no commit that was out of reach comes
-back by itself.
+Damaged files move to ``lost+found/``, and their intact content is written again. A repair that was
+killed can therefore be repeated (packs in ``lost+found/`` are searched for missing objects), and a
+wrong one undone. Objects that are still missing are fetched from other repos. No ref moves, and
+unreachable commits stay unreachable.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from gradient.store.leases import HeldLease, Leases
 from gradient.store.refs import Refs
 
 LOST: Final = "lost+found"
-"""Where damaged files go, inside of the repo's own folder."""
+"""The folder for damaged files, inside the repo's own folder."""
 
 _MOVED: Final = {
     *("pack-replaced", "ref-replaced", "head-replaced", "head-malformed", "ledger-malformed"),
@@ -43,10 +42,10 @@ _MOVED: Final = {
     *("record-misplaced", "retention-replaced", "retention-large", "retention-torn"),
     *("retention-malformed", "retention-check", "retention-misplaced"),
 }
-"""The classes whose file is moved aside as it is."""
+"""The classes of findings whose file is moved aside as it is."""
 
 _RECORDS: Final = ("record-", "retention-", "ref-replaced")
-"""How the classes of records begin, of refs and of retention."""
+"""The prefixes of the classes of records, of refs and of retention."""
 
 _LOST_OBJECTS: Final = {"object-missing", "object-damaged", "ref-tip-lost"}
 
@@ -55,14 +54,14 @@ _CONFIG: Final = {"config-missing", "config-replaced", "config-malformed", "conf
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One thing that was done."""
+    """One action of a repair."""
 
     what: str
     """``moved``, ``saved``, ``fetched``, ``restored``, ``written`` or ``failed``."""
     path: str
-    """Which file, relative to the repo's folder."""
+    """The file, relative to the repo's folder."""
     detail: str
-    """What became of it."""
+    """The result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +71,14 @@ class Repaired:
     before: FsckReport
     after: FsckReport
     actions: tuple[Action, ...]
-    """What was done, in order."""
+    """The actions, in order."""
 
     healed: tuple[str, ...]
     """The revisions of the commits that can be restored again."""
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """The revisions of the commits that can not be restored."""
+        """The revisions of the commits that still cannot be restored."""
         return self.after.damaged
 
 
@@ -90,11 +89,11 @@ def repair(
     workers: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Repaired:
-    """Save what can be saved, with the help of other repos: `sources`, and those of the workspace.
+    """Save all intact data, with the help of other repos: `sources`, and those of the workspace.
 
-    Every frame is looked at before and after. Raises FormatVersionError for a repo of a newer
-    version, ForeignRepoError for one of the published package, ConflictError where a collection or
-    another repair is at work.
+    Checks every frame before and after. Raises FormatVersionError for a repo of a newer version,
+    ForeignRepoError for a repo of the published package, and ConflictError if a collection or
+    another repair is running.
     """
     root = fs.absolute(root)
     refuse_without_store(root)
@@ -148,11 +147,11 @@ class _Repair:
             self._attempt(f"{paths.REPO_FOLDER}/refs", self._move_records)
 
     def _move_records(self) -> None:
-        """Move records aside that do not count, and whole ones to where they belong.
+        """Move invalid records aside, and misplaced valid ones to their own place.
 
-        IMPORTANT: only once whoever was writing has ended. Where a file gets its name before its
-        content (no hard links), one that is being written looks torn, and may be acknowledged by
-        now.
+        IMPORTANT: only after all writers have ended. On file systems without hard links, a file
+        gets its name before its content: a record that is being written looks torn, and may be
+        acknowledged by now.
         """
         storage = DirectoryStorage(paths.inside(self.check.root))
         left = drain(Leases(storage), Refs(storage), wait=WAIT)
@@ -174,10 +173,10 @@ class _Repair:
             self.actions.append(Action("failed", path, str(error)))
 
     def _save_packs(self) -> None:
-        """Move damaged packs aside, then write what is intact in them.
+        """Move damaged packs aside, then write their intact objects again.
 
-        IMPORTANT: all are moved before one is written: a pack that lies under another's name would
-        else be replaced by that other one, while the only copy of its own objects is in it.
+        IMPORTANT: all packs are moved before one is written. Otherwise a pack under another pack's
+        name could be replaced by that other pack, while it holds the only copy of its own objects.
         """
         salvage = Salvage(self.check)
         moved: dict[str, str] = {}
@@ -208,7 +207,7 @@ class _Repair:
             raise
 
     def _refetch(self) -> None:
-        """Take what is lost all the same from where else it is."""
+        """Fetch the objects that are still missing from other places."""
         findings = [each for each in self.report.findings if each.id in _LOST_OBJECTS]
         lost = {Oid.parse(each.oid) for each in findings if each.oid is not None}
         lost |= {fault.row.base for fault in self.check.frames.faults if fault.row.base is not None}
@@ -221,7 +220,7 @@ class _Repair:
                 self.actions.append(Action("fetched", place, f"{count} objects of {source}"))
 
     def _move(self, path: str) -> str | None:
-        """Move a file of the repo aside and return where to; what lies there keeps its name."""
+        """Move a file of the repo aside; return its new path. Existing files keep their names."""
         source = paths.beside(self.check.root, path)
         if fs.kind(source) is None:
             return None
@@ -236,14 +235,14 @@ class _Repair:
         return target
 
     def _restore_record(self, name: str, raw: bytes) -> None:
-        """Put a whole record back under the number that it names, where nothing has it."""
+        """Put a valid record back under its own number, if that number is free."""
         storage = DirectoryStorage(paths.inside(self.check.root))
         if storage.put_if_absent(name, raw):
             path = f"{paths.REPO_FOLDER}/{name}"
             self.actions.append(Action("restored", path, "the record names this as its place"))
 
     def _write_config(self, finding: Finding) -> None:
-        """Write what a repo's config must say, keeping what the old one says and can be read."""
+        """Write the repo's config again, keeping the readable fields of the old one."""
         kept = dict(self._texts())
         if finding.id != "config-missing":
             self._move(finding.path)
@@ -266,7 +265,7 @@ class _Repair:
 
 
 def _why_not(left: Sequence[HeldLease]) -> str:
-    """Say why records stay where they are: because of writers that have not ended."""
+    """Report that records stay in place because writers have not ended."""
     if any(held.owner.runs() for held in left):
         return "a commit is being written; repair once more when it has ended"
     return (

@@ -1,4 +1,4 @@
-"""The intact frames of damaged packs, written into new ones."""
+"""Salvage: the intact frames of damaged packs, written into new packs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from gradient.store.pack_format import FrameRow
 
 @dataclass(slots=True)
 class _File:
-    """One damaged pack, where it lies now."""
+    """One damaged pack, at its current path."""
 
     path: str
     rows: list[FrameRow]
-    """The frames that are right."""
+    """The intact frames."""
     pending: list[FrameRow] = field(default_factory=list)
-    """Differences whose bases may be in one of the other files."""
+    """Deltas whose bases may be in one of the other files."""
 
 
 class Salvage:
@@ -39,9 +39,9 @@ class Salvage:
         self._pool: dict[Oid, tuple[str, FrameRow]] = {}
 
     def rows(self, name: str) -> list[FrameRow] | None:
-        """Return the frames of a pack that were proved already; None where it must be searched.
+        """Return the frames of a pack that are proved already; None if the pack must be searched.
 
-        The pack does not count as one of the repo's from here on.
+        From here on the pack does not count as one of the repo's.
         """
         check, pack_id = self._check, name.removesuffix(packs.SUFFIX)
         known = check.index.get(pack_id)
@@ -53,7 +53,7 @@ class Salvage:
         return [row for row in rows if row.offset not in wrong]
 
     def take(self, path: str, rows: list[FrameRow] | None) -> None:
-        """Take in a file, with the frames that are known to be right."""
+        """Add a file, with its proved frames."""
         if any(file.path == path for file in self._files):
             return
         if rows is None:
@@ -65,7 +65,8 @@ class Salvage:
         self._pool.update((row.oid, (path, row)) for row in file.rows)
 
     def write(self) -> Iterator[tuple[str, str, int]]:
-        """Write what no pack of the repo has; yield source, new pack and number of objects."""
+        """Write the objects that no pack of the repo has; yield source, new pack and number of
+        objects."""
         while any(self._settle(file) for file in self._files):
             pass  # what was proved may be the base of more
         written: set[Oid] = set()
@@ -77,7 +78,7 @@ class Salvage:
                 yield file.path, self._write(file.path, fresh), len(fresh)
 
     def _settle(self, file: _File) -> bool:
-        """Prove differences whose bases have turned up; returns whether any did."""
+        """Prove deltas whose bases were found; return whether any were."""
         news = False
         for row in list(file.pending):
             base = None if row.base is None else self._body(row.base, 1)
@@ -90,7 +91,7 @@ class Salvage:
         return news
 
     def _body(self, oid: Oid, depth: int) -> memoryview | None:
-        """Return an object out of the files; None where it can not be had."""
+        """Return an object from the files; None if it is not available."""
         place = self._pool.get(oid)
         if place is None or depth > MAX_DEPTH:
             return None
@@ -114,7 +115,7 @@ class Salvage:
         return memoryview(payload)
 
     def _write(self, path: str, rows: list[FrameRow]) -> str:
-        """Write frames as they are into a new pack; returns its id when it is durable."""
+        """Write frames unchanged into a new pack; return its id once it is durable."""
         storage = DirectoryStorage(paths.inside(self._check.root))
         with storage.create() as upload, fs.open_file(path) as file:
             writer = PackWriter(upload)

@@ -1,4 +1,4 @@
-"""Do the folders, the config files and HEAD say what they must?"""
+"""The checks of the folders, the config files and HEAD."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEAD = f"{paths.REPO_FOLDER}/{paths.HEAD}"
 
 
 def check_folders(repo: str) -> Iterator[Finding]:
-    """Look at the folders that the store needs; links are not followed."""
+    """Check the folders that the store needs; links are not followed."""
     wanted = {part for folder in paths.FOLDERS for part in (folder.partition("/")[0], folder)}
     for folder in ["", *sorted(wanted)]:
         what = fs.kind(paths.inside(repo, folder))
@@ -32,7 +32,7 @@ def check_folders(repo: str) -> Iterator[Finding]:
 
 
 def check_config(repo: str) -> Iterator[Finding]:
-    """Look at the repo's config file."""
+    """Check the repo's config file."""
     path = paths.inside(repo, paths.CONFIG)
     what = fs.kind(path)
     if what is None:
@@ -65,7 +65,7 @@ def _judge_config(path: str) -> Iterator[Finding]:
 
 
 def check_workspace(repo: str) -> Iterator[Finding]:
-    """Look at the config file of the workspace around the repo, if there is one."""
+    """Check the config file of the workspace around the repo, if there is one."""
     path = paths.workspace_config(str(PurePath(repo).parent))
     shown = str(PurePath("..", paths.WORKSPACE_FOLDER, paths.CONFIG))
     what = fs.kind(path)
@@ -85,7 +85,7 @@ def check_workspace(repo: str) -> Iterator[Finding]:
 
 
 def check_head(repo: str, branches: list[str]) -> Iterator[Finding]:
-    """Look at HEAD; `branches` are those that exist."""
+    """Check HEAD; `branches` are the existing ones."""
     path = paths.inside(repo, paths.HEAD)
     what = fs.kind(path)
     if what is None:

@@ -1,4 +1,4 @@
-"""Do the values in a tree keep to the format? Judged by form, nothing is decoded."""
+"""The check of the values in a tree against the format, without decoding them."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ _BULK: Final = {"nbytes", "chunks", "list"}
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Data that lies in chunks."""
+    """Data stored in chunks."""
 
     nbytes: int
     chunks: tuple[Oid, ...]
-    """The chunks, where the tree names them."""
+    """The chunks, if the tree names them."""
     listed: Oid | None
-    """The list object that names them, else."""
+    """The list object that names them otherwise."""
 
     def lengths(self) -> Iterator[int]:
-        """Yield how long each chunk must be."""
+        """Yield the required length of each chunk."""
         for start in range(0, self.nbytes, CHUNK_BYTES):
             yield min(CHUNK_BYTES, self.nbytes - start)
 
     @property
     def count(self) -> int:
-        """How many chunks there must be."""
+        """The required number of chunks."""
         return -(-self.nbytes // CHUNK_BYTES)
 
 
 class Judge:
-    """Walks the values of one tree, and keeps what it met."""
+    """Walks the values of one tree, and collects their chunks and lists."""
 
     def __init__(self) -> None:
         self.bulks: list[Bulk] = []
         self.subtrees: list[Oid] = []
 
     def tree(self, tree: Tree | ValueTree) -> None:
-        """Judge a tree; raises MalformedObjectError, or MalformedTensorError, at a fault."""
+        """Check a tree; raise MalformedObjectError or MalformedTensorError for a fault."""
         for storage in tree.storages:
             self._tensor(storage)
         entries = tree.entries.values() if isinstance(tree, Tree) else [tree.value]
@@ -182,7 +182,7 @@ class Judge:
 
 
 class MalformedTensorError(MalformedObjectError):
-    """A tensor, or data in chunks, whose description contradicts itself."""
+    """The description of a tensor, or of data in chunks, contradicts itself."""
 
 
 def _sizes(node: Json) -> list[int]:

@@ -1,7 +1,7 @@
-"""`gradient forget`: record what the rules let go of, then collect what nothing needs any more.
+"""`gradient forget`: records the states that the rules drop, then collects garbage.
 
-The record is made first and alone decides: where this is killed after it, the next collection goes
-on. A ref that is made meanwhile wins: what a ref names is whole whatever a record says.
+The record comes first and is decisive: after a kill, the next collection continues. A ref that is
+created in between wins, because the commit of a ref is whole whatever a record says.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gradient.store.retention_log import Dropped
 
 @dataclass(frozen=True, slots=True)
 class ForgetResult:
-    """What the rules did, or with `dry_run` would do."""
+    """The result of applying the rules; with `dry_run`, what it would be."""
 
     plan: RetentionPlan
-    """The commits that stay and go."""
+    """The commits that are kept and dropped."""
     collected: GcResult
-    """The collection that followed."""
+    """The garbage collection that followed."""
 
 
 def forget(
@@ -40,10 +40,10 @@ def forget(
     progress: Progress | None = None,
     clock: Callable[[], float] = time.time,
 ) -> ForgetResult:
-    """Let go of what no rule keeps, and collect; with `dry_run` nothing changes.
+    """Drop the states that no rule keeps, and collect garbage; with `dry_run` nothing changes.
 
-    Safe beside writers and wherever it is killed. Raises what `collect` raises: then what was let
-    go of is recorded, and freed by the next collection.
+    Safe during writes and after a kill at any point. Raises what `collect` raises; the dropped
+    states are then recorded, and the next collection frees them.
     """
     if not dry_run:
         repo.check_writable()

@@ -1,8 +1,8 @@
-"""What the rules of retention keep of a repo, each commit with the reasons for it.
+"""The plan of retention: the commits that the rules keep, each with its reasons.
 
-Goals: what a run may need next is never let go of, and whoever asks is told why something is kept.
-So the commits that refs name, those at which lines part and the newest finite one of each line
-stay whatever the rules are; so do commits that are on no line.
+Goals: a state that a run may need next is never dropped, and every kept commit has a reason. The
+tips of refs, the commits where branches part and the newest finite commit of each branch are
+therefore kept whatever the rules say, and so are commits that are on no branch.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from gradient.store.retention_log import Dropped
 
 @dataclass(frozen=True, slots=True)
 class RetentionPlan:
-    """What is to become of which commit."""
+    """The fate of each commit."""
 
     kept: tuple[tuple[Entry, tuple[str, ...]], ...]
-    """Those that stay whole, with the reasons: branch by branch, the newest first."""
+    """The kept commits with their reasons: branch by branch, the newest first."""
     leaving: tuple[Entry, ...]
-    """Those to be let go of."""
+    """The commits to be dropped."""
     gone: int
-    """How many were let go of before."""
+    """The number of commits that were dropped before."""
 
 
 def plan(repo: Repository, keep: Keep, *, now: float) -> RetentionPlan:
-    """Decide about every commit of a repo; nothing is changed. `now` is in seconds since 1970.
+    """Decide for every commit of a repo; nothing is changed. `now` is in seconds since 1970.
 
-    Raises ConfigError for a metric that no commit has, or a component that no tip has: a rule that
-    is misspelt keeps nothing, or frees nothing.
+    Raises ConfigError for a metric that no commit has, or a component that no tip has: a misspelt
+    rule would keep nothing, or free nothing.
     """
     found = _Rules(repo, keep, now)
     found.check()
@@ -68,7 +68,7 @@ class _Rules:
         self.reasons: dict[Oid, list[str]] = {}
 
     def check(self) -> None:
-        """Refuse rules about what is not there; an empty repo is not asked."""
+        """Refuse rules about unknown metrics and components, unless the repo is empty."""
         if not self.history.entries:
             return
         metrics = {name for each in self.history.entries.values() for name in each.commit.metrics}
@@ -82,7 +82,7 @@ class _Rules:
         _refuse_absent("branch", "component", self._keep.drop, components)
 
     def can_leave(self, oid: Oid) -> bool:
-        """Tell whether there is anything left to let go of."""
+        """Return whether anything is left to drop."""
         dropped = self._dropped.get(oid)
         if dropped is None or dropped.components is None:
             return dropped is None
@@ -119,7 +119,7 @@ class _Rules:
                 yield from ((oid, "merged") for oid in entry.commit.parents)
 
     def _line(self, branch: str) -> None:
-        """Apply the rules that look at one line."""
+        """Apply the rules that concern one branch."""
         tip = self.history.tips[branch]
         line = [oid for oid, _ in self._repo.walk_links(tip, on_damage="raise")]
         line = [oid for oid in line if not self._is_gone(oid)]
@@ -140,7 +140,7 @@ class _Rules:
                         self._note(entry.oid, f"set aside for less than {self._keep.aside}")
 
     def _last(self, line: list[Oid], count: int) -> None:
-        """Keep so many whole commits, and what lies between them."""
+        """Keep the newest whole commits, and the dropped ones between them."""
         for oid in line:
             if not count:
                 break
@@ -157,7 +157,7 @@ class _Rules:
             self._note(oid, f"best {best.metric} ({place} of {best.count})")
 
     def _set_aside(self, branch: str) -> float:
-        """Return when a line got its name, in seconds since 1970."""
+        """Return the time at which a branch got its name, in seconds since 1970."""
         record = self._repo.refs.log(branch)[0]
         try:
             return timestamp.to_seconds(record.time)
