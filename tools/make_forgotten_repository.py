@@ -1,4 +1,4 @@
-"""Make tests/format/forgotten-v1.tar from the golden repo: what was let go of is told for ever.
+"""Make tests/format/forgotten-v1.tar from the golden repo, with commits that were forgotten.
 
 In it one commit is forgotten, another has lost its optimizer, and what nothing needs any more is
 gone. The JSON beside it says what is to be there. Neither is ever made anew for format 1.

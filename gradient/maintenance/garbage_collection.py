@@ -266,7 +266,7 @@ class _Collection:
             if new is not None:
                 return choice, plan, new
             # No room. What can go with a small copy, or without one, goes all the same: that makes
-            # some. A pack of a commit that was let go of holds little more than its message.
+            # some. A pack of a commit that was forgotten holds little more than its message.
             staying |= plan.costly()
 
     def _rewrite(

@@ -71,7 +71,7 @@ def test_tensors_that_became_nan_come_first(net: Net) -> None:
         with torch.no_grad():
             net.wte.weight *= 3
             net.h[0].weight[2, :2] = float("nan")  # type: ignore[index]
-        with pytest.warns(UserWarning, match="not finite"):
+        with pytest.warns(UserWarning, match="NaN or infinite values"):
             engine.commit(6)
     first = call("diff", "main@5", "main@6").stdout.partition("cosine")[2].splitlines()[1]
     assert first.split()[0] == "inf"

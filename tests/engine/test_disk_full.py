@@ -463,10 +463,10 @@ def test_a_disk_that_is_really_full(policy: str, tmp_path: Path) -> None:
 
 def test_a_run_waits_while_another_process_makes_room(tmp_path: Path) -> None:
     free = (
-        f"(until grep -q 'waits for room' {tmp_path}/said; do sleep 0.1; done; "
+        f"(until grep -q 'waits for free space' {tmp_path}/said; do sleep 0.1; done; "
         f"rm {tmp_path}/disk/ballast) 2> {tmp_path}/watcher & "
     )
     printed, said = train_on_a_small_disk(tmp_path, "wait", beside=free)
     assert printed.split() == [str(step) for step in range(1, 41)]
-    assert said.count("The run waits for room (on_full)") == 1
-    assert said.count("there is room again: the run goes on") == 1
+    assert said.count("The run waits for free space (on_full)") == 1
+    assert said.count("the disk has free space again: the run continues") == 1

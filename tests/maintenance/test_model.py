@@ -6,7 +6,7 @@ it finds the chunk in a pack, or writes one of its own. Or it makes a ref name t
 it finds the chunk, or gives up. Two collections run, one after the other, and the first may be
 killed anywhere; or both at once, as where the claim of one was taken over. A lease may be taken for
 forgotten at any time, also while its writer only sleeps. Wanted: a chunk that a ref leads to is
-never gone, but for what was let go of.
+never gone, except for forgotten states.
 
 The same model, with one rule left out, must find a way to lose it: so that it proves something.
 """

@@ -107,5 +107,5 @@ def test_what_others_make_of_it_is_left_to_the_owner(foreign: Path) -> None:
 
 
 @needs_root
-def test_the_caretaker_may_what_its_engine_may(foreign: Path) -> None:
-    assert "0 commits forgotten" in maintenance_worker.look_after(str(foreign), None)
+def test_the_maintenance_worker_may_write_where_its_engine_may(foreign: Path) -> None:
+    assert "0 commits forgotten" in maintenance_worker.maintain(str(foreign), None)
