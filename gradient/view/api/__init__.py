@@ -1,7 +1,9 @@
-"""A repo as Python objects to look into: history at once, tensors one by one as they are asked for.
+"""The public reading API: repos, commits and components as Python objects.
+
+History is read at once, tensors one by one on access.
 
     repo = gradient.open_repo("workspace/gpt")
     repo["main@100"]["model"]["lm_head.weight"]
 
-Nothing here changes the repo, and no `repr` reads a tensor or imports torch.
+These objects never change the repo. No `repr` reads a tensor or imports torch.
 """

@@ -1,4 +1,4 @@
-"""Commits to look into, alone and in a row."""
+"""`Commit` and `Log`: commits opened for reading."""
 
 from __future__ import annotations
 
@@ -20,23 +20,27 @@ _LETTERS = 60
 
 
 class Commit(Mapping[str, Any]):
-    """A commit to look into: component names to components."""
+    """A commit as a mapping of component names to components.
+
+    Reading a component raises ForgottenError if its state was dropped, and IntegrityError for
+    damage. Commits with the same id are equal.
+    """
 
     def __init__(self, repo: Repository, oid: Oid, commit: CommitObject) -> None:
         self._repo = repo
         self.oid = oid
-        """Its id."""
+        """The commit's id as bytes."""
         self._commit = commit
         self._entries: Mapping[str, Json] | None = None
 
     @property
     def id(self) -> str:
-        """Its id, 64 hex digits."""
+        """The commit's id: 64 hex digits."""
         return str(self.oid)
 
     @property
     def revision(self) -> str:
-        """``branch@step``, as it read when the commit was made."""
+        """``branch@step``, with the branch that the commit was made on."""
         return self._commit.revision
 
     @property
@@ -51,53 +55,56 @@ class Commit(Mapping[str, Any]):
 
     @property
     def message(self) -> str:
-        """What the user said about it."""
+        """The user's message; empty without one."""
         return self._commit.message
 
     @property
     def metrics(self) -> dict[str, int | float]:
-        """The numbers that were logged."""
+        """The metrics recorded with the commit, by name."""
         return dict(self._commit.metrics)
 
     @property
     def finite(self) -> bool | None:
-        """Whether all weights are numbers; None where nobody looked."""
+        """True if no weight is NaN or infinite; None if the weights were not checked."""
         return self._commit.finite
 
     @property
     def time(self) -> str:
-        """When it was made; UTC."""
+        """The time of the commit, in UTC: ``YYYY-MM-DDTHH:MM:SS.ffffff``."""
         return self._commit.time
 
     @property
     def type(self) -> str:
-        """``"anchor"`` or ``"delta"``."""
+        """``"anchor"`` if all chunks are stored whole, else ``"delta"``."""
         return self._commit.type
 
     @property
     def forgotten(self) -> bool:
-        """Whether retention has let go of the whole state: reading it raises ForgottenError."""
+        """True if the whole state was dropped: reading it raises ForgottenError."""
         dropped = self._repo.dropped().get(self.oid)
         return dropped is not None and dropped.components is None
 
     @property
     def parents(self) -> list[Commit]:
-        """The commits before it: none for the first, several for a merge."""
-        found = ((oid, self._repo.read_commit(oid)) for oid in self._commit.parents)
-        return [Commit(self._repo, oid, commit) for oid, commit in found]
+        """The parents: none for a root, several for a merge."""
+        parents = ((oid, self._repo.read_commit(oid)) for oid in self._commit.parents)
+        return [Commit(self._repo, oid, commit) for oid, commit in parents]
 
     @property
     def hparams(self) -> dict[str, Any]:
-        """The run's hyperparameters; empty where none were recorded."""
+        """The run's hyperparameters; empty if none were recorded."""
         return self._value(self._commit.hparams)
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions, host, command line, code; empty where none was recorded."""
+        """The versions, host, command line and code; empty if none were recorded."""
         return self._value(self._commit.environment)
 
     def __getitem__(self, name: str) -> Any:
-        """Return a component: a `Component` where it has names, else its value."""
+        """Return a component: a `Component` if it has named entries, else its value.
+
+        Raises KeyError for an unknown name, ForgottenError, and IntegrityError for damage.
+        """
         entries = self._components()
         if name not in entries:
             raise KeyError(
@@ -151,7 +158,7 @@ class Commit(Mapping[str, Any]):
 
 
 class Log(list[Commit]):
-    """Commits, the newest first."""
+    """A list of commits, the newest first; a table in a notebook."""
 
     def _repr_html_(self) -> str:
         rows = [
@@ -173,6 +180,6 @@ def _metrics(commit: CommitObject) -> str:
 
 
 def first_line(message: str) -> str:
-    """Return as much of a message as fits into a line."""
+    """Return the first line of a message, cut to 60 characters."""
     line = message.splitlines()[0] if message else ""
     return line if len(line) <= _LETTERS else line[: _LETTERS - 1] + "…"

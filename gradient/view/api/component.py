@@ -1,4 +1,4 @@
-"""One component of a commit, to look into."""
+"""`Component`: a component of a commit, opened for reading."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 20
 
 
 def read_component(repo: Repository, title: str, entry: Json) -> Any:
-    """Return what an entry of a root tree stands for: a `Component` where it has names."""
+    """Return the component of a root tree's entry: a `Component` if it has names, else a value."""
     tree = trees.parse(repo.store.read(_oid(entry), Kind.TREE))
     if isinstance(tree, ValueTree):
         from gradient.checkpoint.reader import read_value
@@ -31,10 +31,11 @@ def read_component(repo: Repository, title: str, entry: Json) -> Any:
 
 
 class Component(Mapping[str, Any]):
-    """One component of a commit: names to tensors and plain values, each read when asked for.
+    """A component of a commit as a mapping of names to tensors and plain values.
 
-    Names of nested tensors are joined by dots. The name of an entry above them (``"state"`` of an
-    optimizer) is not listed, and gives all that is below it.
+    Each tensor is read and checked by hash on access. Names of nested tensors are joined by dots.
+    The name of an entry above them (``"state"`` of an optimizer) is not listed, and returns
+    everything below it. Components are compared by id, without reading tensors.
     """
 
     def __init__(self, repo: Repository, title: str, entry: Json, tree: Tree) -> None:
@@ -54,18 +55,24 @@ class Component(Mapping[str, Any]):
         return not any(leaf.startswith(f"{name}.") for leaf in self._leaves)
 
     def read(self) -> Any:
-        """Return all of it, as the run had it."""
+        """Return the whole component as the run had it, such as a state dict.
+
+        Tensors are on the CPU. Raises IntegrityError for damage.
+        """
         from gradient.checkpoint.reader import read_value
 
         with naming_commits(self._repo):
             return read_value(self._repo.store, _oid(self._entry))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape without reading it."""
+        """Return a tensor's shape without reading it; raises KeyError for another name."""
         return self._leaf(name).shape
 
     def dtype(self, name: str) -> str:
-        """Return a tensor's element type, such as ``"float32"``, without reading it."""
+        """Return a tensor's dtype, such as ``"float32"``, without reading it.
+
+        Raises KeyError for another name.
+        """
         return self._leaf(name).dtype
 
     def _leaf(self, name: str) -> ComponentTensor:
@@ -74,7 +81,10 @@ class Component(Mapping[str, Any]):
         return self._leaves[name]
 
     def __getitem__(self, name: str) -> Any:
-        """Return one tensor, on the CPU, verified; or one plain value."""
+        """Return one tensor, on the CPU, or one plain value.
+
+        Raises KeyError for an unknown name, and IntegrityError for damage.
+        """
         with naming_commits(self._repo):
             if name in self._leaves:
                 return self._leaves[name].load()

@@ -1,4 +1,4 @@
-"""A repo to look into."""
+"""`Repo`: a repo opened for reading."""
 
 from __future__ import annotations
 
@@ -16,26 +16,31 @@ if TYPE_CHECKING:
     from gradient.view.export import Exported
 
 Against: TypeAlias = "str | Commit | Side"
-"""What can be compared: a revision, a commit, or a file (`gradient.integrations.file_tensors`)."""
+"""One side of a comparison: a revision, a commit, or a file (`integrations.file_tensors`)."""
 
 
 def open_repo(path: str | os.PathLike[str] = ".") -> Repo:
-    """Open a repo for reading: the one that a folder is in, or the only one below it.
+    """Open the repo that contains a folder, or the only repo below it, for reading.
 
-    Raises ContextError where there is none, or several.
+    Raises ContextError if there is no repo or there are several, FormatVersionError for a repo of a
+    newer Gradient, ForeignRepoError for one of the published package.
     """
     return Repo(Repository.open(locate(path).repo))
 
 
 class Repo:
-    """A repo to look into."""
+    """A repo opened for reading, by `open_repo`.
+
+    ``repo["main@100"]`` is a commit; any revision works: a branch, ``main~2``, ``main@best:loss``,
+    a tag, an id. Nothing here changes the repo.
+    """
 
     def __init__(self, repository: Repository) -> None:
         self._repo = repository
 
     @property
     def path(self) -> str:
-        """The repo's folder."""
+        """The absolute path of the repo's folder."""
         return self._repo.path
 
     @property
@@ -55,35 +60,45 @@ class Repo:
 
     @property
     def active_branch(self) -> str:
-        """The branch that `latest` is about."""
+        """The branch whose tip ``latest`` names: the one in HEAD, or ``main``."""
         return self._repo.active_branch()
 
     def __getitem__(self, revision: str) -> Commit:
-        """Return the commit that a revision names; raises UnknownRevisionError."""
-        found = self._repo.resolve(revision)
-        return Commit(self._repo, found.oid, found.commit)
+        """Return the commit that a revision names.
+
+        Raises MalformedRevisionError, UnknownRevisionError with the nearest existing revisions,
+        AmbiguousRevisionError for the beginning of several ids, or IntegrityError for a damaged
+        commit.
+        """
+        resolved = self._repo.resolve(revision)
+        return Commit(self._repo, resolved.oid, resolved.commit)
 
     def log(self, revision: str | None = None, *, limit: int | None = None) -> Log:
-        """Return a commit and those before it on its line, the newest first.
+        """Return a commit and its first-parent history, the newest first.
 
-        Without a revision the active branch is meant, which may be empty.
+        Without a revision, this is the history of the active branch, which may be empty. `limit` is
+        the most commits to return. A damaged commit in between is left out, with a logged warning,
+        if the refs' logs have its parent. Raises the errors of ``repo[revision]``, and
+        IntegrityError if they do not.
         """
         start = (
             self._repo.tip(self.active_branch)
             if revision is None
             else self._repo.resolve(revision).oid
         )
-        found = Log()
+        log = Log()
         for oid, commit in self._repo.walk(start, on_damage="skip"):
-            if limit is not None and len(found) >= limit:
+            if limit is not None and len(log) >= limit:
                 break
-            found.append(Commit(self._repo, oid, commit))
-        return found
+            log.append(Commit(self._repo, oid, commit))
+        return log
 
     def diff(self, a: Against, b: Against, *, optimizer: bool = False) -> Comparison:
-        """Compare two commits: what is said about them, and each tensor of the model.
+        """Compare two commits or files: their metadata, and each tensor of the model.
 
-        With `optimizer` its tensors, too.
+        With `optimizer`, the optimizer's tensors are compared too. Raises the errors of
+        ``repo[revision]``, ForgottenError if the state of a commit was dropped, and IntegrityError
+        for damage.
         """
         from gradient.view.compare import compare  # lazily, as all below that needs torch
 
@@ -101,8 +116,13 @@ class Repo:
     ) -> Exported:
         """Write a commit to a ``.pt`` or ``.safetensors`` file, or to a folder.
 
-        `what` selects: ``components=("model",)``, ``weights_only=True``, ``match=("lora_*",)``,
-        ``dtype="bfloat16"``. One component or pattern may stand alone: ``match="lora_*"``.
+        `what` selects a part: ``components=("model",)``, ``weights_only=True``,
+        ``match=("lora_*",)``, ``dtype="bfloat16"``. A single component or pattern may be given as
+        text: ``match="lora_*"``. With `force`, an existing file or export folder is replaced.
+
+        Raises ConfigError for an unknown format or a contradictory selection, NotFoundError for
+        a component that the commit does not have, ConflictError if the path exists,
+        UnsupportedValueError for values that the format cannot hold, and ForgottenError.
         """
         from gradient.view.export import Selection, export
 
