@@ -181,7 +181,7 @@ class RefConflictError(ConflictError):
 
 
 class StoreChangedError(ConflictError):
-    """A pack that a transaction depends on was removed meanwhile; repeat the transaction."""
+    """A pack that a transaction depends on was removed while it ran; repeat the transaction."""
 
     kind = "store-changed"
 

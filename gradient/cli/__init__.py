@@ -1,1 +1,1 @@
-"""What does a person type? One file per command; it parses, calls one function and prints."""
+"""The command line: one file per command, which parses, calls one function and prints."""

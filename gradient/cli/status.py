@@ -189,7 +189,7 @@ class _View:
     missing: int
     """The number of missing files."""
     elsewhere: bool
-    """Whether the manifest names another folder."""
+    """Return whether the manifest names another folder."""
 
 
 def _view(repo_path: str) -> _View:

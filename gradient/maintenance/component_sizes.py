@@ -108,7 +108,7 @@ def _spread(history: History) -> Iterator[Oid]:
 
 
 class _Count:
-    """Objects that some commits stand on, each with the component that it was met in first."""
+    """The dependencies of some commits, each with the component in which it was met first."""
 
     def __init__(self, store: ObjectStore, part: float) -> None:
         self._store = store

@@ -210,7 +210,8 @@ class _Collection:
         return store
 
     def _wanted(self, marker: Marker) -> set[Oid]:
-        """Return everything that refs lead to, those of the past within the grace too."""
+        """Return everything reachable from refs, including their former commits within the grace
+        period."""
         # Before the refs: what is let go of after this is kept once more.
         marker.dropped = {**RetentionLog(self.repo.storage).table(strict=True), **self.leaving}
         firm: set[Oid] = set()

@@ -1,1 +1,3 @@
-"""What is stored? Immutable values with a canonical form: bytes in, bytes out, no I/O, no torch."""
+"""The stored objects: immutable values with a canonical form. Bytes in, bytes out; no I/O, no
+torch.
+"""

@@ -75,7 +75,7 @@ class Published:
     branch: str
     """The branch it ended on."""
     outcome: PublishOutcome
-    """What happened to the requested branch."""
+    """The fate of the requested branch."""
     other: str | None = None
     """Set aside: the old tip's new name. Diverted: the branch that the other writer keeps."""
 

@@ -1,1 +1,1 @@
-"""Where are named bytes kept? Durable write, list, read, put-if-absent; it knows no objects."""
+"""Named bytes: durable write, list, read, put-if-absent. It knows no objects."""

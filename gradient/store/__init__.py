@@ -1,1 +1,1 @@
-"""Where is an object? The object database over one storage: packs, index, refs. No torch."""
+"""The object database over one storage: packs, index, refs. No torch."""

@@ -25,7 +25,7 @@ from gradient.store.pack_format import KIND_IDS
 _LOG = logging.getLogger("gradient")
 
 MIN_PACKS: Final = 64
-"""How many uncovered packs are worth a multi-pack index."""
+"""The number of uncovered packs that justify a multi-pack index."""
 
 
 def compact(catalogue: PackCatalogue, storage: Storage, *, min_packs: int = MIN_PACKS) -> None:

@@ -33,7 +33,7 @@ class Side:
     """Plain values by section (``hparams``, ``metrics``, …) and name; a section that it says
     nothing of is absent."""
     components: Mapping[str, Json] = field(default_factory=dict)
-    """What each component is, comparable with that of another commit; none for a file."""
+    """The id of each component, for comparison with another commit; none for a file."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,11 +52,11 @@ class Selection:
     match: tuple[str, ...] = ()
     """Patterns of which a weight's name must match one, as a whole or from one of its dots on."""
     dtype: str | None = None
-    """What floating-point weights are converted to: a name of `DTYPES`."""
+    """The dtype that floating-point weights are converted to: a name of `DTYPES`."""
 
     @property
     def is_weights(self) -> bool:
-        """Whether the result is one state dict of a model."""
+        """True if the result is one state dict of a model."""
         only = self.components in ((), ("model",))
         return only and (self.weights_only or bool(self.match) or bool(self.components))
 
@@ -306,4 +306,4 @@ FORMATS: Final[dict[str, _Writer]] = {
     ".safetensors": _safetensors,
     "": _folder,
 }
-"""How a commit is written, by the ending of the path."""
+"""The writer of each format, by the suffix of the path."""

@@ -31,7 +31,7 @@ SHARE: Final = 50
 """Between two writes lies so many times what the last one took: 2 % of a run go into them."""
 
 _FOLDER_CHECKED = 50
-"""How many entries are looked at to learn where the manifest was written."""
+"""The number of entries that are read to find out where the manifest was written."""
 
 
 class Manifest:

@@ -37,8 +37,8 @@ class Weights:
     tensors: Mapping[str, Outgoing]
     """The tensors by name, in the model's order."""
     metadata: Mapping[str, str]
-    """What the file says beside them: the commit, and each dropped name with that of its values,
-    as `safetensors.torch.save_model` writes it."""
+    """The metadata of the file: the commit, and for each dropped name the name that holds its
+    values, as `safetensors.torch.save_model` writes it."""
     dropped: Mapping[str, str]
     """Names of tied weights that are left out, and the name under which their values are."""
     others: tuple[str, ...]

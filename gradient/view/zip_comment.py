@@ -42,7 +42,7 @@ class MarkingSink:
         return view.nbytes
 
     def flush(self) -> None:
-        """Do nothing: the end is held back until `finish`."""
+        """Do nothing: `finish` writes the end."""
 
     def finish(self, mark: Mark) -> None:
         """Write the last record with the mark; raises MalformedObjectError if it is none."""

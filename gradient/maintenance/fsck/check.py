@@ -54,12 +54,12 @@ def check(
     workers: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> FsckReport:
-    """Look at a repo; raises for nothing that is damaged.
+    """Check a repo; damage is reported, not raised.
 
-    Raises ContextError where there is none, ForeignRepoError for one of the published package.
-    `quick` believes the frames that are not needed to walk the history. `subset` (n, t) looks at
-    the frames of the nth of t parts of the packs, the same each time. `max_time`, in seconds, is
-    for the frames: they are begun at another pack each time.
+    Raises ContextError if there is no repo, and ForeignRepoError for a repo of the published
+    package. `quick` skips the frames that the history walk does not need. `subset` (n, t) checks
+    the frames of the nth of t parts of the packs, always the same ones. `max_time`, in seconds,
+    limits the check of frames, which starts at another pack each time.
     """
     root = fs.absolute(path)
     if fs.kind(paths.inside(root)) is None:
@@ -69,7 +69,7 @@ def check(
 
 
 class Check:
-    """One look at one repo; `repair` goes on from what it learned."""
+    """One check of one repo; `repair` continues from its results."""
 
     def __init__(self, root: str, workers: int | None = None) -> None:
         self.root = root
@@ -176,9 +176,9 @@ class Check:
                 self._walk_past(oid, name)
 
     def _walk_past(self, oid: Oid, branch: str) -> bool:
-        """Look at a commit that no ref leads to; False where a collection has half removed it.
+        """Check an unreachable commit; return False if a garbage collection has half removed it.
 
-        That is no loss, and no damage.
+        That is neither loss nor damage.
         """
         looked = len(self.objects.bad)
         self.objects.walk(oid, branch)
@@ -195,7 +195,7 @@ class Check:
         deadline: float | None,
         progress: Progress,
     ) -> None:
-        """Look at the frames of the packs that were not looked at yet."""
+        """Check the frames of the packs that were not checked yet."""
         sound = {each.id for each in self.shelf.sound}
         if quick:
             self.frames = Verified(self.decoder.chains(self.shelf.sound), complete=False)
@@ -225,7 +225,7 @@ class Check:
         self.frames.faults += [f for f in rest if (f.pack, f.row.offset) not in known]
 
     def _lost(self) -> Iterator[Oid]:
-        """Yield the objects of which no frame is right, as far as frames were looked at."""
+        """Yield the objects without an intact frame, among the checked frames."""
         wrong = {(fault.pack, fault.row.offset) for fault in self.frames.faults}
         for oid in {fault.row.oid for fault in self.frames.faults}:
             places = self.index.find(oid)
@@ -233,7 +233,7 @@ class Check:
                 yield oid
 
     def _stray(self) -> Iterator[Finding]:
-        """Look at the commits that no ref leads to, after those that one does."""
+        """Check the unreachable commits, after the reachable ones."""
         reached = set(self.objects.bad)
         tips = {oid for oid, _, _ in self.refs.commits()}
         strays = [oid for oid in self.index.of_kind(Kind.COMMIT) if oid not in reached]
@@ -290,7 +290,7 @@ class Check:
                     yield Finding("ref-commit-lost", path, message, str(oid))
 
     def _of_pack(self, finding: Finding, affected: dict[Oid, list[str]], quick: bool) -> Finding:
-        """Add the commits that need what a pack that can not be used has in it."""
+        """Add the commits that depend on the content of an unusable pack."""
         name = PurePath(finding.path).name
         if quick or not affected or name not in self.shelf.broken:
             return finding

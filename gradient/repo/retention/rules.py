@@ -38,7 +38,7 @@ class Keep:
     drop: str | Sequence[str] = ()
     """Drop only these components: ``"optimizer"``."""
     grace: str = "0"
-    """How long dropped data stays in the trash if a run applies the rules by itself."""
+    """The time that dropped data stays in the trash if a run applies the rules by itself."""
 
     def __post_init__(self) -> None:
         _whole("last", self.last, 0)

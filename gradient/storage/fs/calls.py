@@ -45,7 +45,7 @@ class Attempt:
         self.operation = operation
         self.path = path
         self.limit: int | None = None
-        """How many bytes to write; None for all."""
+        """The number of bytes to write; None for all."""
         if observer is not None:
             try:
                 self.limit = observer(Call(operation, path, target, data))
