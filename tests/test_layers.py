@@ -1,4 +1,4 @@
-"""The rules of the house that an import linter cannot see. (`lint-imports` holds the layers.)"""
+"""The rules of the code that `lint-imports` cannot check. (It checks the layers.)"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gradient
 
 PACKAGE = Path(gradient.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-ROOMS = [name for name in MODULES if name.endswith("/__init__.py")]
+PACKAGES = [name for name in MODULES if name.endswith("/__init__.py")]
 
 WITHOUT_TORCH = [
     "gradient",
@@ -27,16 +27,16 @@ WITHOUT_TORCH = [
     "gradient.repo.repository",
     "gradient.cli.main",
 ]
-"""What must answer at once: importing torch takes seconds."""
+"""These modules are imported without torch, because importing torch takes seconds."""
 
 READS_ENVIRONMENT = {"engine/attach_request.py"}
-"""The one module outside the command line that may look at environment variables."""
+"""The only module outside the command line that may read environment variables."""
 
-SPEAKS = {"engine/shutdown/progress_line.py", "engine/maintenance_worker.py"}
-"""Who else writes to the standard streams: the line of a long end, and a child to its parent."""
+WRITES_TO_STREAMS = {"engine/shutdown/progress_line.py", "engine/maintenance_worker.py"}
+"""Other modules that write to the standard streams: a progress line, and a child's report."""
 
 EXITS = {"engine/shutdown/exit_status.py", "state/dataloader_workers.py"}
-"""Who else may end a process: a failure told to nobody, a loader's worker told to by its parent."""
+"""Other modules that may end a process: after an unreported failure, and in a loader's worker."""
 
 
 def calls(tree: ast.AST, spelled: set[str]) -> list[int]:
@@ -64,7 +64,7 @@ def test_imports_without_torch(module: str) -> None:
 def test_only_the_command_line_prints_exits_and_reads_the_environment(module: str) -> None:
     tree = parse(module)
     assert calls(tree, {"print", "sys.exit", "exit", "quit"}) == []
-    assert calls(tree, {"sys.stdout", "sys.stderr"}) == [] or module in SPEAKS
+    assert calls(tree, {"sys.stdout", "sys.stderr"}) == [] or module in WRITES_TO_STREAMS
     assert calls(tree, {"os._exit"}) == [] or module in EXITS
     if module not in READS_ENVIRONMENT:
         assert calls(tree, {"os.environ", "os.getenv", "getenv"}) == []
@@ -81,7 +81,7 @@ def test_only_one_package_changes_the_file_system(module: str) -> None:
 def test_nothing_is_unpickled(module: str) -> None:
     found = calls(parse(module), {"pickle.load", "pickle.loads"})
     assert found == [] or module.startswith(("state/", "view/"))
-    # One module looks at pickles: its machine finds stand-ins of ours, and never imports a name.
+    # One module parses pickles. Its unpickler finds only our placeholders, and imports nothing.
     assert (
         calls(parse(module), {"pickle.Unpickler"}) == []
         or module == "integrations/pickle_reader.py"
@@ -89,7 +89,7 @@ def test_nothing_is_unpickled(module: str) -> None:
 
 
 def imported(module: str) -> set[str]:
-    """Return the modules of this package that one imports, those for type checkers included."""
+    """Return the modules of this package that a module imports, also under TYPE_CHECKING."""
     found = set()
     for node in ast.walk(parse(module)):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gradient"):
@@ -101,16 +101,16 @@ def imported(module: str) -> set[str]:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Nor through others. Below are those from which no way leads back, the deepest first."""
+    """Nor indirectly. `below` has the modules outside of any circle, the lowest layers first."""
     below: list[str] = []
     pending = {module: imported(module) for module in MODULES}
     while free := [module for module, needs in pending.items() if needs <= set(below)]:
         below += free
         for module in free:
             del pending[module]
-    assert not pending, f"in a circle, or above one: {sorted(pending)}"
+    assert not pending, f"these import each other, or a module that does: {sorted(pending)}"
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_each_folder_says_what_it_is_for(room: str) -> None:
-    assert len(ast.get_docstring(parse(room)) or "") > 30
+@pytest.mark.parametrize("package", PACKAGES)
+def test_each_package_has_a_docstring(package: str) -> None:
+    assert len(ast.get_docstring(parse(package)) or "") > 30

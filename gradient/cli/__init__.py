@@ -1,1 +1,1 @@
-"""The command line: one file per command, which parses, calls one function and prints."""
+"""The commands, one file each. A command parses its arguments, calls one function and prints."""

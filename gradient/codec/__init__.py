@@ -1,1 +1,1 @@
-"""Compression of chunks: buffers in, buffers out. No torch, no I/O; every mode is lossless."""
+"""Lossless compression of chunks: buffers in, buffers out. No torch, no I/O."""

@@ -1,1 +1,1 @@
-"""The health and the size of a repo, and what may be removed from it. torch is never needed."""
+"""Garbage collection, retention, sizes, checks of repos and disks. torch is never needed."""

@@ -1,3 +1,1 @@
-"""The stored objects: immutable values with a canonical form. Bytes in, bytes out; no I/O, no
-torch.
-"""
+"""Ids, canonical JSON, trees, commits: immutable values, bytes in and out; no I/O, no torch."""

@@ -1,1 +1,1 @@
-"""The state of a run: live torch objects to plain nested data and back, without file access."""
+"""The state of a run: live torch objects to plain nested data, and back. No file access."""

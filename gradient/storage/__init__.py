@@ -1,1 +1,1 @@
-"""Named bytes: durable write, list, read, put-if-absent. It knows no objects."""
+"""Named bytes: durable write, list, read, put-if-absent. It does not know objects."""

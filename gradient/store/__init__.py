@@ -1,1 +1,1 @@
-"""The object database over one storage: packs, index, refs. No torch."""
+"""The object database over one storage: packs, indexes, refs, leases, retention. No torch."""

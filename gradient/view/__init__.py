@@ -1,1 +1,1 @@
-"""Files for other tools, derived from commits: never an input, always rebuildable."""
+"""Files for other tools, derived from commits. They are never an input, and can be rebuilt."""

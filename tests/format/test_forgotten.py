@@ -1,4 +1,4 @@
-"""What an early program let go of is told for ever, and what it kept is read."""
+"""Archived repos with forgotten commits: every later version reads what they kept."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def archive(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-def test_there_is_one_of_this_format() -> None:
+def test_there_is_an_archive_of_this_format() -> None:
     assert tool.NAME in [path.stem for path in ARCHIVES]
 
 
-def test_what_is_kept_reads_as_it_was_written(archive: Path, tmp_path: Path) -> None:
+def test_kept_components_are_read_as_written(archive: Path, tmp_path: Path) -> None:
     root = unpack(archive, tmp_path)
     expected = json.loads(archive.with_suffix(".json").read_text(encoding="utf-8"))
     assert tool.describe(root) == expected
@@ -36,7 +36,7 @@ def test_what_is_kept_reads_as_it_was_written(archive: Path, tmp_path: Path) -> 
             assert whole[oid]["components"][name] == digest
 
 
-def test_what_is_gone_is_told(archive: Path, tmp_path: Path) -> None:
+def test_reading_a_dropped_state_raises_forgotten_error(archive: Path, tmp_path: Path) -> None:
     repo = Repository.open(unpack(archive, tmp_path), workers=1)
     with pytest.raises(ForgottenError, match="main@0 was dropped on 2026-02-10"):
         repo.check_kept(repo.resolve("main@0").oid)
@@ -44,6 +44,6 @@ def test_what_is_gone_is_told(archive: Path, tmp_path: Path) -> None:
         repo.check_kept(repo.resolve("main@10").oid)
 
 
-def test_the_tool_lets_go_of_the_same(tmp_path: Path) -> None:
+def test_the_tool_drops_the_same_states(tmp_path: Path) -> None:
     _, description = tool.make(tmp_path)
     assert description == json.loads((HERE / f"{tool.NAME}.json").read_text(encoding="utf-8"))
